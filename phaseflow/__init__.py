@@ -1,0 +1,35 @@
+"""phaseflow: one declaration of a machine-learning project, every part of an MLOps platform derived from it."""
+
+from phaseflow.contract import (
+    Candidate,
+    Column,
+    Drift,
+    Gate,
+    Metric,
+    Objectives,
+    Project,
+    Resources,
+    Schema,
+    Slice,
+    Source,
+)
+from phaseflow.errors import ContractError, DataError, PhaseflowError, PlatformError
+
+__all__ = [
+    "Candidate",
+    "Column",
+    "ContractError",
+    "DataError",
+    "Drift",
+    "Gate",
+    "Metric",
+    "Objectives",
+    "PhaseflowError",
+    "PlatformError",
+    "Project",
+    "Resources",
+    "Schema",
+    "Slice",
+    "Source",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,65 @@
+"""Checks of declared values: each names the field, the value found, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from phaseflow.errors import ContractError, suggestion
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+REFERENCE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+:[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+def one_of(field: str, value: str, allowed: Collection[str]) -> None:
+    """Raise ContractError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        choices = ", ".join(sorted(allowed))
+        raise ContractError(
+            f"{field} is {value!r}; allowed: {choices}",
+            fix=suggestion(value, allowed) or f"Set {field} to one of them",
+        )
+
+
+def name(field: str, value: str) -> None:
+    """Raise ContractError unless `value` can name a DAG, a model, a metric label and a Kubernetes object."""
+    if not NAME.fullmatch(value):
+        better = re.sub(r"[^a-z0-9_]+", "_", value.lower()).strip("_") or "my_project"
+        better = better if better[0].isalpha() else f"p_{better}"
+        raise ContractError(
+            f"{field} is {value!r}; allowed: lower-case letters, digits and _, a letter first, at most 48",
+            fix=f'Rename it, for example "{better[:48]}"',
+        )
+
+
+def reference(field: str, value: str) -> None:
+    """Raise ContractError unless `value` reads 'project.module:function'."""
+    if not REFERENCE.fullmatch(value):
+        raise ContractError(
+            f"{field} is {value!r}; allowed: 'project.module:function'",
+            fix=f"Set {field} to the path of a function, for example 'titanic.model:train'",
+        )
+
+
+def within(field: str, value: float, low: float, high: float, unit: str = "") -> None:
+    """Raise ContractError unless low <= value <= high."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        of = f" {unit}" if unit else ""
+        raise ContractError(
+            f"{field} is {value!r}; allowed: {low:g} to {high:g}{of}", fix=f"Set {field} to a number in that range"
+        )
+
+
+def not_empty(field: str, value: Sequence[object] | str) -> None:
+    """Raise ContractError when `value` holds nothing."""
+    if len(value) == 0:
+        raise ContractError(f"{field} is empty; allowed: at least one", fix=f"Give {field} a value")
+
+
+def distinct(field: str, values: Sequence[str]) -> None:
+    """Raise ContractError when a value stands twice."""
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ContractError(
+            f"{field} holds {twice[0]!r} more than once; allowed: each once", fix="Remove the repetition"
+        )

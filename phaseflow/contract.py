@@ -1,0 +1,395 @@
+"""The contract: a machine-learning project as data.
+
+A `Project` names its code by string, so that every environment can read every project in milliseconds: Airflow without
+scikit-learn, the service without a training library. Each adapter derives what it needs by a function of the project.
+A name of code, `"titanic.model:train"`, is relative to the package `projects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from phaseflow import checks
+from phaseflow.errors import ContractError
+
+TASKS: Final = frozenset(
+    {
+        "classification",
+        "regression",
+        "clustering",
+        "image",
+        "detection",
+        "segmentation",
+        "text",
+        "generation",
+        "ranking",
+        "control",
+    }
+)
+"""What a model answers with; adapters choose metrics, plots and response shapes by it."""
+
+KINDS: Final = frozenset(
+    {
+        "number",  # float; missing is NaN
+        "integer",
+        "boolean",
+        "category",  # a short string, from `allowed` where that is given
+        "text",  # free text
+        "date",  # ISO 8601
+        "id",  # a key of an entity: a user, an item
+        "vector",  # floats of `shape`
+        "image",  # bytes or base64 of `shape` (height, width, channels)
+        "boxes",  # list of [x, y, width, height, label]
+        "mask",  # integers of `shape` (height, width)
+        "ranking",  # list of ids, best first
+        "action",  # floats of `shape`
+    }
+)
+"""What a column holds."""
+
+DIRECTIONS: Final = frozenset({"higher", "lower"})
+
+METRICS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "accuracy": "higher",
+        "balanced_accuracy": "higher",
+        "f1": "higher",
+        "log_loss": "lower",
+        "precision": "higher",
+        "recall": "higher",
+        "roc_auc": "higher",
+        "brier": "lower",
+        "mae": "lower",
+        "mape": "lower",
+        "rmse": "lower",
+        "rmsle": "lower",
+        "r2": "higher",
+        "silhouette": "higher",
+        "mean_average_precision": "higher",
+        "intersection_over_union": "higher",
+        "ndcg": "higher",
+        "coverage": "higher",
+        "perplexity": "lower",
+        "return": "higher",
+    }
+)
+"""Known metrics and the direction that is better; a project may declare others with a direction of its own."""
+
+FAMILIES: Final = frozenset({"tabular", "torch", "language"})
+"""Training environments: dependency groups of pyproject.toml, and images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column: the single definition that ETL, training and the service's validation use."""
+
+    name: str
+    kind: str
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    unit: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        checks.name("Column.name", self.name)
+        where = f"Column {self.name!r}: "
+        checks.one_of(f"{where}kind", self.kind, KINDS)
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ContractError(
+                f"{where}minimum is {self.minimum!r}, above maximum {self.maximum!r}", fix="Exchange the two"
+            )
+        if (self.minimum is not None or self.maximum is not None) and self.kind not in {"number", "integer"}:
+            raise ContractError(
+                f"{where}a range is given for kind {self.kind!r}; allowed: number, integer", fix="Remove the range"
+            )
+        if self.allowed and self.kind not in {"category", "boxes", "mask"}:
+            raise ContractError(
+                f"{where}allowed is given for kind {self.kind!r}; allowed: category, boxes, mask",
+                fix='Remove it, or set kind="category"',
+            )
+        if not all(isinstance(value, str) for value in self.allowed):
+            raise ContractError(f"{where}allowed is {self.allowed!r}; allowed: strings", fix="Write each as a string")
+        checks.distinct(f"{where}allowed", self.allowed)
+        if self.kind in {"image", "vector", "mask", "action"} and not self.shape:
+            raise ContractError(f"{where}shape is empty for kind {self.kind!r}", fix="Give its shape, e.g. (28, 28, 1)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """The columns of a row: `features` are what a request holds, `target` is the truth that training learns."""
+
+    features: tuple[Column, ...]
+    target: Column | None = None
+
+    def __post_init__(self) -> None:
+        checks.not_empty("Schema.features", self.features)
+        checks.distinct("Schema", [column.name for column in self.columns])
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Features, then the target where there is one."""
+        return self.features if self.target is None else (*self.features, self.target)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(column.name for column in self.features)
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the data comes from: the mirror folder, then the public address, then the project's own seeded sample."""
+
+    url: str
+    mirror: str
+    """File name looked for in `PHASEFLOW_DATA_MIRROR`."""
+    sample: str
+    """`sample(seed: int) -> bytes` in the source's own format."""
+    read: str = ""
+    """`read(content: bytes) -> polars.DataFrame`; by default a strict CSV reader."""
+    sha256: str = ""
+    """Checksum of the file at `url`; an empty one is refused for a download."""
+    license: str = ""
+    minimum_rows: int = 20
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("https://", "http://", "file://")):
+            raise ContractError(
+                f"Source.url is {self.url!r}; allowed: https://, http:// or file://", fix="Give the file's full address"
+            )
+        checks.reference("Source.sample", self.sample)
+        if self.read:
+            checks.reference("Source.read", self.read)
+        if self.sha256 and (len(self.sha256) != 64 or not all(c in "0123456789abcdef" for c in self.sha256)):
+            raise ContractError(
+                f"Source.sha256 is {self.sha256!r}; allowed: 64 hexadecimal digits", fix="Take it from `sha256sum FILE`"
+            )
+        checks.within("Source.minimum_rows", self.minimum_rows, 1, 1e9, "rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One algorithm that the pipeline trains and compares."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checks.name("Candidate.name", self.name)
+        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A figure of quality. `bound` is absolute: a model beyond it (below for higher, above for lower) is not promoted."""
+
+    name: str
+    direction: str = ""
+    bound: float | None = None
+
+    def __post_init__(self) -> None:
+        checks.name("Metric.name", self.name)
+        known = METRICS.get(self.name)
+        if not self.direction:
+            if known is None:
+                checks.one_of("Metric.name (without a direction)", self.name, METRICS)
+            object.__setattr__(self, "direction", known)
+        checks.one_of(f"Metric {self.name!r}: direction", self.direction, DIRECTIONS)
+        if known is not None and self.direction != known:
+            raise ContractError(
+                f"Metric {self.name!r}: direction is {self.direction!r}, but {known} is better", fix="Remove direction"
+            )
+
+    def better(self, left: float, right: float) -> bool:
+        """Whether `left` is strictly better than `right`."""
+        return left > right if self.direction == "higher" else left < right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The first metric on each value of `column`; a value with fewer holdout rows than `minimum_rows` is not judged."""
+
+    column: str
+    bound: float
+    minimum_rows: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a candidate must reach to become champion, beside each metric's `bound`."""
+
+    minimum_gain: float = 0.0
+    """Gain of the first metric over the champion on the same holdout; ties go to the champion."""
+    slices: tuple[Slice, ...] = ()
+    latency_ms: float = 50.0
+    """99th percentile of one row through the served artifact."""
+    size_mb: float = 100.0
+
+    def __post_init__(self) -> None:
+        checks.within("Gate.minimum_gain", self.minimum_gain, 0, 1e12)
+        checks.within("Gate.latency_ms", self.latency_ms, 0.001, 600_000, "ms")
+        checks.within("Gate.size_mb", self.size_mb, 0.001, 100_000, "MB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """When live data counts as drifted, and what retraining is allowed."""
+
+    features: tuple[str, ...] = ()
+    """Features that are watched; empty means all."""
+    psi: float = 0.25
+    """Population stability index that fires the alert (0.1 some change, 0.25 major: Siddiqi, Credit Risk Scorecards)."""
+    window_seconds: int = 3600
+    minimum_rows: int = 200
+    """Fewer rows in the window give no verdict."""
+    cooldown_seconds: int = 3600
+    """Least time between two retrainings caused by alerts."""
+    daily_cap: int = 4
+    scenario: str = ""
+    """`drift(rows: polars.DataFrame, rng: numpy.random.Generator) -> polars.DataFrame`: a changed world to rehearse with."""
+
+    def __post_init__(self) -> None:
+        checks.within("Drift.psi", self.psi, 0.01, 10)
+        checks.within("Drift.window_seconds", self.window_seconds, 10, 30 * 86_400, "s")
+        checks.within("Drift.minimum_rows", self.minimum_rows, 1, 1e9, "rows")
+        checks.within("Drift.cooldown_seconds", self.cooldown_seconds, 0, 30 * 86_400, "s")
+        checks.within("Drift.daily_cap", self.daily_cap, 1, 1000, "retrainings")
+        if self.scenario:
+            checks.reference("Drift.scenario", self.scenario)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objectives:
+    """Service-level objectives over 30 days."""
+
+    availability: float = 0.999
+    latency_ms: float = 100.0
+    """`latency_share` of requests are answered within it."""
+    latency_share: float = 0.99
+
+    def __post_init__(self) -> None:
+        checks.within("Objectives.availability", self.availability, 0.5, 0.99999)
+        checks.within("Objectives.latency_ms", self.latency_ms, 0.1, 600_000, "ms")
+        checks.within("Objectives.latency_share", self.latency_share, 0.5, 0.99999)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a training step may use."""
+
+    cpu: float = 1.0
+    memory_mb: int = 1024
+    gpu: int = 0
+
+    def __post_init__(self) -> None:
+        checks.within("Resources.cpu", self.cpu, 0.1, 512, "cores")
+        checks.within("Resources.memory_mb", self.memory_mb, 64, 4_000_000, "MB")
+        checks.within("Resources.gpu", self.gpu, 0, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A machine-learning project, whole; see the module's docstring. Code that it names:
+
+    - `transform(raw: narwhals frame) -> narwhals frame`: the source's columns to the schema's, row by row.
+    - `train(rows: polars.DataFrame, candidate: str, params: Mapping, seed: int) -> phaseflow.toolkit.Trained`: the ONNX
+      model and the files it needs.
+    - `evaluate`, optional: `evaluate(model, rows, project) -> dict[str, float]`, where the task's own figures don't fit.
+    """
+
+    name: str
+    title: str
+    phase: int
+    task: str
+    source: Source
+    schema: Schema
+    transform: str
+    train: str
+    candidates: tuple[Candidate, ...]
+    metrics: tuple[Metric, ...]
+    """The first one decides."""
+    example: Mapping[str, Any]
+    """One row as a client would send it; the DAG's last task sends it to the service."""
+    evaluate: str = ""
+    gate: Gate = Gate()
+    drift: Drift = Drift()
+    objectives: Objectives = Objectives()
+    schedule: str | None = None
+    """Cron of the retraining DAG; None means only by hand or by alert."""
+    monitor_seconds: int = 300
+    """How often the monitor's DAG judges the latest window."""
+    quarantine_share: float = 0.05
+    """Share of bad rows above which validation fails the run."""
+    holdout_share: float = 0.25
+    family: str = "tabular"
+    resources: Resources = Resources()
+    seed: int = 7
+    owner: str = "phaseflow"
+    tags: tuple[str, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        checks.name("Project.name", self.name)
+        checks.not_empty("Project.title", self.title)
+        checks.within("Project.phase", self.phase, 1, 6)
+        checks.one_of("Project.task", self.task, TASKS)
+        checks.one_of("Project.family", self.family, FAMILIES)
+        checks.reference("Project.transform", self.transform)
+        checks.reference("Project.train", self.train)
+        if self.evaluate:
+            checks.reference("Project.evaluate", self.evaluate)
+        checks.not_empty("Project.candidates", self.candidates)
+        checks.distinct("Project.candidates", [candidate.name for candidate in self.candidates])
+        checks.not_empty("Project.metrics", self.metrics)
+        checks.distinct("Project.metrics", [metric.name for metric in self.metrics])
+        checks.within("Project.quarantine_share", self.quarantine_share, 0, 1)
+        checks.within("Project.holdout_share", self.holdout_share, 0.05, 0.5)
+        checks.within("Project.monitor_seconds", self.monitor_seconds, 10, 86_400, "s")
+        for name in self.drift.features:
+            checks.one_of("Drift.features", name, self.schema.feature_names)
+        for part in self.gate.slices:
+            checks.one_of("Slice.column", part.column, self.schema.feature_names)
+        for name in self.example:
+            checks.one_of("Project.example", name, self.schema.feature_names)
+        missing = [c.name for c in self.schema.features if c.name not in self.example and not c.nullable]
+        if missing:
+            raise ContractError(
+                f"Project.example lacks {', '.join(missing)}", fix="Add a value for each column that is not nullable"
+            )
+        object.__setattr__(self, "example", MappingProxyType(dict(self.example)))
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that decides."""
+        return self.metrics[0]
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Features whose drift is watched."""
+        return self.drift.features or self.schema.feature_names
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, for JSON."""
+        return {key: _plain(getattr(self, key)) for key in self.__slots__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__slots__"):
+        return {key: _plain(getattr(value, key)) for key in value.__slots__}
+    return value

@@ -1,0 +1,122 @@
+"""Settings: where the platform's parts are. The only module that reads `PHASEFLOW_*`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from phaseflow.errors import PlatformError
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+"""The checkout, or the folder of an image that holds the code."""
+
+PORTS: Final[Mapping[str, int]] = {
+    "airflow": 8080,
+    "airflow_logs": 8793,
+    "airflow_trigger_logs": 8794,
+    "mlflow": 5500,
+    "pipelines": 8888,
+    "serving": 3000,
+    "monitor": 8085,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "grafana": 3001,
+}
+"""Ports of the embedded tier; `PHASEFLOW_PORT_OFFSET` moves them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Addresses and folders, each from an environment variable, else the embedded tier's default."""
+
+    home: Path
+    store: str
+    data_mirror: Path | None
+    port_offset: int
+    airflow_url: str
+    mlflow_url: str
+    pipelines_url: str
+    serving_url: str
+    monitor_url: str
+    prometheus_url: str
+    alertmanager_url: str
+    grafana_url: str
+    venvs: Path
+    """Folder of the components' environments."""
+    drift_window_seconds: int | None
+    """Overrides every project's window (the demo's are minutes)."""
+    drift_minimum_rows: int | None
+    drift_cooldown_seconds: int | None
+
+    def python(self, group: str) -> Path:
+        """The interpreter of the environment `group` ('tabular', 'registry', ...)."""
+        return self.venvs / group / "bin" / "python"
+
+    def port(self, name: str) -> int:
+        """The embedded tier's port of `name`."""
+        return PORTS[name] + self.port_offset
+
+    @property
+    def secrets(self) -> Path:
+        """Folder of generated passwords and tokens, mode 0700; one file each, mode 0600."""
+        return self.home / "secrets"
+
+    def secret(self, name: str) -> str:
+        """The secret `name`: `PHASEFLOW_SECRET_<NAME>_FILE` where that is set, else `<home>/secrets/<name>`.
+
+        Raises PlatformError when the file is missing.
+        """
+        path = Path(os.environ.get(f"PHASEFLOW_SECRET_{name.upper()}_FILE", str(self.secrets / name)))
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError as error:
+            raise PlatformError(f"The secret {name!r} is not at {path}", fix="Make it with `phaseflow up`") from error
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings of this process.
+
+    Raises PlatformError when a number is not one.
+    """
+    env = os.environ if environment is None else environment
+
+    def number(name: str) -> int | None:
+        value = env.get(name, "")
+        if not value:
+            return None
+        try:
+            return int(value)
+        except ValueError as error:
+            raise PlatformError(
+                f"{name} is {value!r}; allowed: a whole number", fix=f"Correct or unset {name}"
+            ) from error
+
+    home = Path(env.get("PHASEFLOW_HOME") or ROOT / ".phaseflow").resolve()
+    offset = number("PHASEFLOW_PORT_OFFSET") or 0
+    mirror = env.get("PHASEFLOW_DATA_MIRROR")
+
+    def url(name: str) -> str:
+        default = f"http://127.0.0.1:{PORTS[name] + offset}"
+        return (env.get(f"PHASEFLOW_{name.upper()}_URL") or default).rstrip("/")
+
+    return Settings(
+        home=home,
+        store=env.get("PHASEFLOW_STORE") or str(home / "store"),
+        data_mirror=Path(mirror) if mirror else None,
+        port_offset=offset,
+        airflow_url=url("airflow"),
+        mlflow_url=url("mlflow"),
+        pipelines_url=url("pipelines"),
+        serving_url=url("serving"),
+        monitor_url=url("monitor"),
+        prometheus_url=url("prometheus"),
+        alertmanager_url=url("alertmanager"),
+        grafana_url=url("grafana"),
+        venvs=Path(env.get("PHASEFLOW_VENVS") or ROOT / ".venvs"),
+        drift_window_seconds=number("PHASEFLOW_DRIFT_WINDOW_SECONDS"),
+        drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
+        drift_cooldown_seconds=number("PHASEFLOW_DRIFT_COOLDOWN_SECONDS"),
+    )
