@@ -193,7 +193,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A figure of quality. `bound` is absolute: a model beyond it (below for higher, above for lower) is not promoted."""
+    """A figure of quality. A model beyond `bound` (below for higher, above for lower) is not promoted."""
 
     name: str
     direction: str = ""
@@ -250,7 +250,7 @@ class Drift:
     features: tuple[str, ...] = ()
     """Features that are watched; empty means all."""
     psi: float = 0.25
-    """Population stability index that fires the alert (0.1 some change, 0.25 major: Siddiqi, Credit Risk Scorecards)."""
+    """Population stability index that fires the alert: 0.1 is some change, 0.25 a major one (Siddiqi 2006)."""
     window_seconds: int = 3600
     minimum_rows: int = 200
     """Fewer rows in the window give no verdict."""
@@ -258,7 +258,7 @@ class Drift:
     """Least time between two retrainings caused by alerts."""
     daily_cap: int = 4
     scenario: str = ""
-    """`drift(rows: polars.DataFrame, rng: numpy.random.Generator) -> polars.DataFrame`: a changed world to rehearse with."""
+    """`drift(rows: polars.DataFrame, rng: numpy.random.Generator) -> polars.DataFrame`: a changed world, to rehearse."""
 
     def __post_init__(self) -> None:
         checks.within("Drift.psi", self.psi, 0.01, 10)
@@ -301,12 +301,15 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A machine-learning project, whole; see the module's docstring. Code that it names:
+    """A machine-learning project, whole.
+
+    The code that it names:
 
     - `transform(raw: narwhals frame) -> narwhals frame`: the source's columns to the schema's, row by row.
-    - `train(rows: polars.DataFrame, candidate: str, params: Mapping, seed: int) -> phaseflow.toolkit.Trained`: the ONNX
-      model and the files it needs.
-    - `evaluate`, optional: `evaluate(model, rows, project) -> dict[str, float]`, where the task's own figures don't fit.
+    - `train(rows: polars.DataFrame, project: Project, candidate: Candidate) -> phaseflow.toolkit.model.Trained`: the
+      ONNX model and the files it needs.
+    - `evaluate`, optional: `evaluate(model: bytes, rows: polars.DataFrame, project: Project) -> dict[str, float]`, where
+      the task's own figures don't fit.
     """
 
     name: str

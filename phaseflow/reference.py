@@ -1,8 +1,8 @@
 """The reference of a model version: how its training traffic was spread over bins, a feature at a time.
 
-The service counts live values in the same bins, and PSI compares the two. A numeric feature has `edges` e_0 < ... < e_k, which
-make k + 2 bins: below e_0, [e_i, e_{i+1}), e_k and above; a categorical one has a bin a known value and one for all others.
-Missing values have a bin of their own, the last.
+The service counts live values in the same bins, and PSI compares the two. A numeric feature has `edges` e_0 < ... < e_k,
+which make k + 2 bins: below e_0, [e_i, e_{i+1}), e_k and above; a categorical one has a bin a known value and one for all
+others. Missing values have a bin of their own, the last.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Bins:
 
 
 def psi(reference: Sequence[float], live: Sequence[float]) -> float:
-    """Population stability index of two spreads over the same bins: sum of (q - p) ln(q / p), shares floored at `FLOOR`.
+    """Population stability index of two spreads over the same bins: the sum of (q - p) ln(q / p).
 
-    0 for equal spreads; symmetric. Siddiqi, Credit Risk Scorecards (2006).
+    Shares are floored at `FLOOR`. 0 for equal spreads; symmetric. Siddiqi, Credit Risk Scorecards (2006).
     """
     total = 0.0
     for expected, actual in zip(reference, live, strict=True):

@@ -14,9 +14,8 @@ from phaseflow.errors import ContractError, PhaseflowError, suggestion
 
 def names() -> tuple[str, ...]:
     """Names of all projects, sorted; nothing of them is imported."""
-    import projects
-
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(projects.__path__) if module.ispkg))
+    package = importlib.import_module("projects")
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg))
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The store: immutable objects under one root, a folder or (by the same calls) an S3 prefix.
 
-Keys are relative POSIX paths such as `datasets/titanic/<hash>/train.parquet`. A write is atomic: a reader sees the whole
-object or none, also when the writer is killed.
+Keys are relative POSIX paths such as `datasets/titanic/<hash>/train.parquet`. A write is atomic: a reader sees the
+whole object or none, also when the writer is killed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise PlatformError(

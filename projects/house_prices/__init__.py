@@ -1,0 +1,1 @@
+"""What a house in Ames, Iowa, sells for."""
