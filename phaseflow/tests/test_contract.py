@@ -1,0 +1,189 @@
+"""A wrong declaration fails where it stands, and says how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phaseflow import Candidate, Column, ContractError, Drift, Metric, Project, Schema, Slice, Source
+from phaseflow.contract import METRICS
+
+SOURCE = Source(url="https://example.org/a.csv", mirror="a.csv", sample="toy.data:sample")
+
+
+def declare(**changes: Any) -> Project:
+    """A small right declaration, with changes."""
+    values: dict[str, Any] = {
+        "name": "toy",
+        "title": "A toy",
+        "phase": 2,
+        "task": "classification",
+        "source": SOURCE,
+        "schema": Schema(
+            features=(Column(name="age", kind="number", nullable=True), Column(name="sex", kind="category")),
+            target=Column(name="alive", kind="category", allowed=("0", "1")),
+        ),
+        "transform": "toy.data:transform",
+        "train": "toy.model:train",
+        "candidates": (Candidate(name="tree"),),
+        "metrics": (Metric(name="roc_auc", bound=0.7),),
+        "example": {"age": 3.0, "sex": "male"},
+    }
+    return Project(**(values | changes))
+
+
+def test_a_right_declaration_round_trips_to_json() -> None:
+    project = declare()
+    assert json.loads(json.dumps(project.to_dict()))["schema"]["features"][0]["name"] == "age"
+    assert project.primary.direction == "higher"
+    assert project.watched == ("age", "sex")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"task": "clasification"},
+            "Project.task is 'clasification'; allowed: classification, clustering, control, detection, generation, "
+            'image, ranking, regression, segmentation, text. Did you mean "classification"?',
+        ),
+        (
+            {"name": "House Prices"},
+            "Project.name is 'House Prices'; allowed: lower-case letters, digits and _, a letter first, at most 48. "
+            'Rename it, for example "house_prices".',
+        ),
+        ({"title": ""}, "Project.title is empty; allowed: at least one. Give Project.title a value."),
+        ({"phase": 7}, "Project.phase is 7; allowed: 1 to 6. Set Project.phase to a number in that range."),
+        ({"phase": True}, "Project.phase is True; allowed: 1 to 6. Set Project.phase to a number in that range."),
+        (
+            {"train": "train"},
+            "Project.train is 'train'; allowed: 'project.module:function'. Set Project.train to the path of a function, "
+            "for example 'titanic.model:train'.",
+        ),
+        (
+            {"candidates": (Candidate(name="a"), Candidate(name="a"))},
+            "Project.candidates holds 'a' more than once; allowed: each once. Remove the repetition.",
+        ),
+        ({"metrics": ()}, "Project.metrics is empty; allowed: at least one. Give Project.metrics a value."),
+        (
+            {"drift": Drift(features=("agee",))},
+            "Drift.features is 'agee'; allowed: age, sex. Did you mean \"age\"?",
+        ),
+        (
+            {"example": {"age": 1.0}},
+            "Project.example lacks sex. Add a value for each column that is not nullable.",
+        ),
+        (
+            {"example": {"sex": "male", "agge": 1.0}},
+            "Project.example is 'agge'; allowed: age, sex. Did you mean \"age\"?",
+        ),
+        ({"family": "torhc"}, "Project.family is 'torhc'; allowed: language, tabular, torch. Did you mean \"torch\"?"),
+        (
+            {"holdout_share": 0.9},
+            "Project.holdout_share is 0.9; allowed: 0.05 to 0.5. Set Project.holdout_share to a number in that range.",
+        ),
+    ],
+)
+def test_a_wrong_project_names_field_value_and_fix(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        declare(**changes)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: Column(name="age", kind="float"),
+            "Column 'age': kind is 'float'; allowed: action, boolean, boxes, category, date, id, image, integer, mask, "
+            "number, ranking, text, vector. Set Column 'age': kind to one of them.",
+        ),
+        (
+            lambda: Column(name="age", kind="number", minimum=3, maximum=1),
+            "Column 'age': minimum is 3, above maximum 1. Exchange the two.",
+        ),
+        (
+            lambda: Column(name="sex", kind="category", minimum=0),
+            "Column 'sex': a range is given for kind 'category'; allowed: number, integer. Remove the range.",
+        ),
+        (
+            lambda: Column(name="n", kind="integer", allowed=("1",)),
+            "Column 'n': allowed is given for kind 'integer'; allowed: category, boxes, mask. Remove it, or set "
+            'kind="category".',
+        ),
+        (
+            lambda: Column(name="photo", kind="image"),
+            "Column 'photo': shape is empty for kind 'image'. Give its shape, e.g. (28, 28, 1).",
+        ),
+        (
+            lambda: Metric(name="rocauc"),
+            "Metric.name (without a direction) is 'rocauc'; allowed: " + ", ".join(sorted(METRICS)) + ". "
+            'Did you mean "roc_auc"?',
+        ),
+        (
+            lambda: Metric(name="rmse", direction="higher"),
+            "Metric 'rmse': direction is 'higher', but lower is better. Remove direction.",
+        ),
+        (
+            lambda: Source(url="ftp://x", mirror="a", sample="a.b:c"),
+            "Source.url is 'ftp://x'; allowed: https://, http:// or file://. Give the file's full address.",
+        ),
+        (
+            lambda: Drift(psi=0),
+            "Drift.psi is 0; allowed: 0.01 to 10. Set Drift.psi to a number in that range.",
+        ),
+    ],
+)
+def test_a_wrong_part_names_field_value_and_fix(make: Any, text: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        make()
+    assert str(caught.value) == text
+
+
+def test_a_slice_names_a_feature() -> None:
+    gate = dataclasses.replace(declare().gate, slices=(Slice(column="alive", bound=0.1),))
+    with pytest.raises(ContractError, match=r"Slice\.column is 'alive'; allowed: age, sex"):
+        declare(gate=gate)
+
+
+def test_declarations_are_frozen() -> None:
+    project = declare()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        project.name = "other"  # type: ignore[misc]  # this is what the test is about
+    with pytest.raises(TypeError):
+        project.example["age"] = 1  # type: ignore[index]  # this is what the test is about
+
+
+@given(st.text(max_size=60))
+def test_any_name_is_either_right_or_comes_with_a_right_one(name: str) -> None:
+    try:
+        declare(name=name)
+    except ContractError as error:
+        better = str(error).rsplit('"', 2)[1]
+        declare(name=better)
+
+
+@given(st.floats(allow_nan=False), st.floats(allow_nan=False))
+def test_better_is_a_strict_order(left: float, right: float) -> None:
+    for name in ("rmse", "roc_auc"):
+        metric = Metric(name=name)
+        assert not (metric.better(left, right) and metric.better(right, left))
+        assert metric.better(left, right) or metric.better(right, left) or left == right
+
+
+def test_the_contract_imports_the_standard_library_alone() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import phaseflow, phaseflow.registry, phaseflow.settings, phaseflow.store,"
+        " phaseflow.events, phaseflow.reference; "
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}; "
+        "print(sorted(new - sys.stdlib_module_names - {'phaseflow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
