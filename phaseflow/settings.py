@@ -24,6 +24,7 @@ PORTS: Final[Mapping[str, int]] = {
     "prometheus": 9090,
     "alertmanager": 9093,
     "grafana": 3001,
+    "portal": 8090,
 }
 """Ports of the embedded tier; `PHASEFLOW_PORT_OFFSET` moves them all."""
 
@@ -44,6 +45,7 @@ class Settings:
     prometheus_url: str
     alertmanager_url: str
     grafana_url: str
+    portal_url: str
     venvs: Path
     """Folder of the components' environments."""
     drift_window_seconds: int | None
@@ -115,6 +117,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         prometheus_url=url("prometheus"),
         alertmanager_url=url("alertmanager"),
         grafana_url=url("grafana"),
+        portal_url=url("portal"),
         venvs=Path(env.get("PHASEFLOW_VENVS") or ROOT / ".venvs"),
         drift_window_seconds=number("PHASEFLOW_DRIFT_WINDOW_SECONDS"),
         drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
