@@ -258,7 +258,7 @@ class Drift:
     """Least time between two retrainings caused by alerts."""
     daily_cap: int = 4
     scenario: str = ""
-    """`drift(rows: polars.DataFrame, rng: numpy.random.Generator) -> polars.DataFrame`: a changed world, to rehearse."""
+    """`drift(rows: polars.DataFrame, rng: numpy.random.Generator) -> polars.DataFrame`: a changed world."""
 
     def __post_init__(self) -> None:
         checks.within("Drift.psi", self.psi, 0.01, 10)
@@ -308,8 +308,8 @@ class Project:
     - `transform(raw: narwhals frame) -> narwhals frame`: the source's columns to the schema's, row by row.
     - `train(rows: polars.DataFrame, project: Project, candidate: Candidate) -> phaseflow.toolkit.model.Trained`: the
       ONNX model and the files it needs.
-    - `evaluate`, optional: `evaluate(model: bytes, rows: polars.DataFrame, project: Project) -> dict[str, float]`, where
-      the task's own figures don't fit.
+    - `evaluate`, optional: `evaluate(model: bytes, rows: polars.DataFrame, project: Project) -> dict[str, float]`,
+      where the task's own figures don't fit.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The reference of a model version: how its training traffic was spread over bins, a feature at a time.
 
-The service counts live values in the same bins, and PSI compares the two. A numeric feature has `edges` e_0 < ... < e_k,
-which make k + 2 bins: below e_0, [e_i, e_{i+1}), e_k and above; a categorical one has a bin a known value and one for all
-others. Missing values have a bin of their own, the last.
+The service counts live values in the same bins, and PSI compares the two. A numeric feature has `edges`
+e_0 < ... < e_k, which make k + 2 bins: below e_0, [e_i, e_{i+1}), e_k and above; a categorical one has a bin a value
+and one for all others. Missing values have a bin of their own, the last.
 """
 
 from __future__ import annotations
