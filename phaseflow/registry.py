@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from phaseflow.contract import Project
@@ -15,7 +15,7 @@ from phaseflow.errors import ContractError, PhaseflowError, suggestion
 def names() -> tuple[str, ...]:
     """Names of all projects, sorted; nothing of them is imported."""
     package = importlib.import_module("projects")
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg))
+    return tuple(sorted({path.parent.name for root in package.__path__ for path in Path(root).glob("*/project.py")}))
 
 
 @functools.cache
