@@ -1,0 +1,208 @@
+"""Reading real-world delimited text: any separator and encoding, ragged lines, and cells as people type them.
+
+A project says how each column of its file reads, as `{"Price": number(decimal=",", unit="€"), ...}`; `read` then gives
+a typed frame. A cell that does not read so becomes missing, and a column with many such cells is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import narwhals as nw
+import polars as pl
+
+from phaseflow.errors import DataError, suggestion
+
+Parser = Callable[[pl.Expr], pl.Expr]
+
+MISSING: Final = (
+    *(
+        "",
+        "na",
+        "n/a",
+        "#n/a",
+        "n.a.",
+        "nan",
+        "null",
+        "(null)",
+        "none",
+        "nil",
+        "nat",
+        "<na>",
+        "\\n",
+        "#null!",
+        "#div/0!",
+    ),
+    *("?", "-", "--", "---", ".", "missing", "not available"),
+)
+"""What stands for a missing value, in lower case and without surrounding blanks."""
+TRUE: Final = ("true", "yes", "y", "t", "on")
+FALSE: Final = ("false", "no", "n", "f", "off")
+TOLERANCE: Final = 0.1
+"""Share of a column's cells that may fail to read, and count as missing, before the file is refused."""
+BLANKS: Final = " \t\r\n\u00a0\u202f\u2007\ufeff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a file is written."""
+
+    encoding: str = "utf-8"
+    separator: str = ","
+    quoted: bool = True
+    """Whether `"` surrounds fields that hold separators or line breaks."""
+    skip: int = 0
+    """Lines before the header."""
+
+
+def text() -> Parser:
+    """Cells as they are."""
+    return lambda cell: cell
+
+
+def number(decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Parser:
+    """Cells such as `1,234.50`, `1.234,50` (with decimal ","), `$12`, `(3)` for -3, `12%` as 12, Float64."""
+
+    def parse(cell: pl.Expr) -> pl.Expr:
+        return _digits(_without(cell, missing), decimal, unit).cast(pl.Float64, strict=False)
+
+    return parse
+
+
+def integer(decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Parser:
+    """Whole numbers, written as in `number`, Int64."""
+
+    def parse(cell: pl.Expr) -> pl.Expr:
+        digits = _digits(_without(cell, missing), decimal, unit).str.replace(r"\.0*$", "")
+        return digits.cast(pl.Int64, strict=False)
+
+    return parse
+
+
+def boolean() -> Parser:
+    """Cells of `TRUE` and `FALSE`, in any case."""
+    words = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
+    return lambda cell: cell.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+
+
+def date(pattern: str) -> Parser:
+    """Dates and times in strftime's notation, Datetime without a zone (an offset is taken into account)."""
+
+    def parse(cell: pl.Expr) -> pl.Expr:
+        if "%z" in pattern:
+            moment = cell.str.replace("Z$", "+00:00").str.to_datetime(pattern, strict=False, time_unit="us")
+            return moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        if "%H" in pattern or "%I" in pattern:
+            return cell.str.to_datetime(pattern, strict=False, time_unit="us")
+        return cell.str.to_date(pattern, strict=False).cast(pl.Datetime("us"))
+
+    return parse
+
+
+def clock(pattern: str) -> Parser:
+    """Times of day in strftime's notation, as hours: `13:30` is 13.5."""
+    return lambda cell: cell.str.to_time(pattern, strict=False).cast(pl.Int64) / 3_600_000_000_000
+
+
+def days(column: str) -> nw.Expr:
+    """Days of a date column since 1970-01-01, whole."""
+    return nw.col(column).dt.timestamp("ms") // 86_400_000
+
+
+def decompressed(content: bytes) -> bytes:
+    """`content` as it was before gzip, where it is gzip's."""
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def table(content: bytes, dialect: Dialect) -> pl.DataFrame:
+    """Every cell as text without surrounding blanks; missing ones (`MISSING`) are null; empty lines are left out.
+
+    A column without a name is `column_<place>`, and a name that stands twice gets its place. Short lines end in missing
+    cells; one more name or cell than the other lines is a row name or a separator at the end.
+    Raises DataError for an empty file, and for one that is not text in this encoding.
+    """
+    try:
+        lines = io.StringIO(decompressed(content).decode(dialect.encoding), newline="")
+    except (UnicodeDecodeError, OSError, EOFError) as error:
+        raise DataError(f"The file is not text in {dialect.encoding}: {error}", fix="Save it as UTF-8") from error
+    for _ in range(dialect.skip):
+        next(lines, "")
+    csv.field_size_limit(1 << 30)
+    reader = csv.reader(
+        lines, delimiter=dialect.separator, quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    )
+    rows = [row for row in reader if any(row)]
+    if not rows:
+        raise DataError("The file holds no line of text", fix="Give a CSV with a header and rows")
+    header, *cells = rows
+    width = max((len(row) for row in cells), default=len(header))
+    if width == len(header) + 1:
+        named_rows = any(len(row) == width and row[-1].strip() for row in cells)
+        header = ["", *header] if named_rows else [*header, ""]
+    if width > len(header):
+        row, found = next((place, len(row)) for place, row in enumerate(cells, start=1) if len(row) > len(header))
+        raise DataError(
+            f"Row {row} has {found} cells, and the header has {len(header)}",
+            fix="Quote the cells that hold the separator",
+        )
+    full = (row + [""] * (len(header) - len(row)) for row in cells)
+    columns = zip(*full, strict=True) if cells else [()] * len(header)
+    frame = pl.DataFrame(
+        [pl.Series(name, column, dtype=pl.String) for name, column in zip(_names(header), columns, strict=True)]
+    )
+    stripped = pl.all().str.strip_chars(BLANKS)
+    return frame.select(pl.when(~stripped.str.to_lowercase().is_in(MISSING)).then(stripped).name.keep())
+
+
+def read(content: bytes, columns: Mapping[str, Parser], dialect: Dialect = Dialect()) -> pl.DataFrame:
+    """The file's `columns`, typed; other columns are left out.
+
+    Raises DataError for a column that is not there or does not read as declared.
+    """
+    cells = table(content, dialect)
+    for name in columns:
+        if name not in cells.columns:
+            raise DataError(
+                f"The file has no column {name!r}; found: {', '.join(cells.columns)}",
+                fix=suggestion(name, cells.columns) or "Correct the file's header, or COLUMNS",
+            )
+    typed = cells.select(parse(pl.col(name)).alias(name) for name, parse in columns.items())
+    for name in columns:
+        wrong = cells.filter(cells[name].is_not_null() & typed[name].is_null())[name]
+        known = cells[name].count()
+        if len(wrong) > TOLERANCE * known:
+            raise DataError(
+                f"Column {name!r}: {len(wrong)} of {known} cells do not read as declared, the first is {wrong[0]!r}",
+                fix="Correct the file, or how COLUMNS reads that column",
+            )
+    return typed
+
+
+def _names(header: list[str]) -> list[str]:
+    names: list[str] = []
+    for place, cell in enumerate(header, start=1):
+        name = cell.strip(BLANKS) or f"column_{place}"
+        names.append(name if name not in names else f"{name}_{place}")
+    return names
+
+
+def _without(cell: pl.Expr, missing: tuple[str, ...]) -> pl.Expr:
+    return pl.when(~cell.is_in(missing)).then(cell) if missing else cell
+
+
+def _digits(cell: pl.Expr, decimal: str, unit: str) -> pl.Expr:
+    """Cells that are numbers, in Python's notation; others are null."""
+    group = "," if decimal == "." else "."
+    bare = cell.str.replace_all(r"[\s\u00a0\u202f'\u2019]", "").str.replace("\u2212", "-")
+    if unit:
+        bare = bare.str.replace(unit.replace(" ", ""), "", literal=True)
+    bare = bare.str.replace(r"^\((.+)\)$", "-${1}")
+    grouped = bare.str.contains(rf"^[+-]?\d{{1,3}}(\{group}\d{{2,3}})*\{group}\d{{3}}(\{decimal}\d*)?$")
+    plain = bare.str.contains(rf"^[+-]?(\d+\{decimal}?\d*|\{decimal}\d+)([eE][+-]?\d+)?$")
+    ungrouped = pl.when(grouped).then(bare.str.replace_all(group, "", literal=True)).when(plain).then(bare)
+    return ungrouped.str.replace(decimal, ".", literal=True)
