@@ -114,6 +114,21 @@ def days(column: str) -> nw.Expr:
     return nw.col(column).dt.timestamp("ms") // 86_400_000
 
 
+def month(column: str) -> nw.Expr:
+    """Month of a date column, 1 to 12."""
+    return nw.col(column).dt.month()
+
+
+def weekday(column: str) -> nw.Expr:
+    """Day of the week of a date column, 1 (Monday) to 7."""
+    return nw.col(column).dt.weekday()
+
+
+def hour(column: str) -> nw.Expr:
+    """Hour of a date column, 0 to 23."""
+    return nw.col(column).dt.hour()
+
+
 def decompressed(content: bytes) -> bytes:
     """`content` as it was before gzip, where it is gzip's."""
     return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content

@@ -1,0 +1,1 @@
+"""`phaseflow new`: a tabular project from a CSV file."""
