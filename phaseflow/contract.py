@@ -153,6 +153,7 @@ class Source:
     """Where the data comes from: the mirror folder, then the public address, then the project's own seeded sample."""
 
     url: str
+    """Public address; empty where only the mirror folder or the project's own folder holds the data."""
     mirror: str
     """File name looked for in `PHASEFLOW_DATA_MIRROR`."""
     sample: str
@@ -165,9 +166,9 @@ class Source:
     minimum_rows: int = 20
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("https://", "http://", "file://")):
+        if self.url and not self.url.startswith(("https://", "http://", "file://")):
             raise ContractError(
-                f"Source.url is {self.url!r}; allowed: https://, http:// or file://", fix="Give the file's full address"
+                f"Source.url is {self.url!r}; allowed: https://, http://, file:// or empty", fix="Give the file's full address"
             )
         checks.reference("Source.sample", self.sample)
         if self.read:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from phaseflow.toolkit import delimited
-from phaseflow.toolkit.delimited import Parser
+from phaseflow.toolkit.delimited import Reading
 
 RESERVED: Final = frozenset(
     # The prediction and feedback logs' columns, those of a quarantine, and the outputs of a model.
@@ -55,10 +55,9 @@ class Reader:
     function: str = "text"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def parser(self) -> Parser:
-        """What the call returns."""
-        return getattr(delimited, self.function)(**self.arguments)  # type: ignore[no-any-return]  # one of its parsers
+    def reading(self, source: str) -> Reading:
+        """What the call returns for the file's column `source`."""
+        return getattr(delimited, self.function)(source, **self.arguments)  # type: ignore[no-any-return]  # one of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +227,7 @@ def _category(found: Found, known: pl.Series) -> Found:
 
 def parse(cells: pl.Series, reader: Reader) -> pl.Series:
     """`cells` read; null where one does not read."""
-    parsed = cells.to_frame("cell").select(reader.parser(pl.col("cell"))).to_series()
+    parsed = cells.to_frame("cell").select(reader.reading("cell").parse(pl.col("cell"))).to_series()
     if reader.function == "date":  # `%Y` also takes the year 19.
         year = parsed.dt.year()
         return parsed.to_frame("cell").select(pl.when(year.is_between(1700, 2300)).then("cell")).to_series()

@@ -37,8 +37,8 @@ class Feature:
 
     @property
     def expression(self) -> nw.Expr:
-        """It, from the frame that `delimited.read` gives."""
-        column = self.source.source
+        """It, from the frame that the project's `read` gives."""
+        column = self.source.name
         return (getattr(delimited, self.part)(column) if self.part else nw.col(column)).alias(self.name)
 
 
@@ -88,14 +88,14 @@ def make(content: bytes, target: str, task: str = "") -> Plan:
 
     columns = tuple(infer.column(cells[name], names[name], mark) for name in cells.columns if name != target)
     used = [column for column in (*columns, label) if column.kind != "dropped"]
-    typed = cells.select(column.reader.parser(pl.col(column.source)).alias(column.source) for column in used)
-    typed = typed.filter(pl.col(target).is_in(classes) if classes else pl.col(target).is_not_null())
+    typed = delimited.read(content, {column.name: column.reader.reading(column.source) for column in used}, dialect)
+    typed = typed.filter(pl.col(label.name).is_in(classes) if classes else pl.col(label.name).is_not_null())
     if len(typed) < MINIMUM_ROWS:
         raise DataError(
             f"{len(typed)} rows can be learned from; allowed: {MINIMUM_ROWS} or more", fix="Collect more rows"
         )
-    features = [feature for column in used[:-1] for feature in _features(column)]
-    rows = nw.from_native(typed).select(*(feature.expression for feature in features), nw.col(target).alias(label.name))
+    features = [feature for column in used[:-1] for feature in _features(column, set(names.values()))]
+    rows = nw.from_native(typed).select(*(feature.expression for feature in features), label.name)
     kept, reasons, notes = _worth_keeping(features, rows.to_native(), label.name, task)
     if not kept:
         why = "; ".join(f"{column.source}: {reasons.get(column.source, column.note)}" for column in columns[:8])
@@ -188,10 +188,15 @@ def _target_notes(label: Found, truth: pl.Series, classes: tuple[str, ...]) -> I
         yield f"The target {label.source} looks like an identifier: is it what you want to predict?"
 
 
-def _features(column: Found) -> list[Feature]:
+def _features(column: Found, taken: set[str]) -> list[Feature]:
+    """The column itself, or the parts of a date under names that no column of the file has."""
     if column.kind != "date":
         return [Feature(name=column.name, kind=column.kind, source=column)]
-    return [Feature(name=f"{column.name}_{part}", kind="integer", source=column, part=part) for part in DATE_PARTS]
+    names = {part: f"{column.name.rstrip('_')}_{part}" for part in DATE_PARTS}
+    return [
+        Feature(name=f"{name}_" if name in taken else name, kind="integer", source=column, part=part)
+        for part, name in names.items()
+    ]
 
 
 def _worth_keeping(

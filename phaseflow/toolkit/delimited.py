@@ -1,7 +1,7 @@
 """Reading real-world delimited text: any separator and encoding, ragged lines, and cells as people type them.
 
-A project says how each column of its file reads, as `{"Price": number(decimal=",", unit="€"), ...}`; `read` then gives
-a typed frame. A cell that does not read so becomes missing, and a column with many such cells is refused.
+A project says which columns of its file it uses and how each reads, as `{"price": number("Price", unit="€")}`; `read`
+then gives a typed frame. A cell that does not read so becomes missing, and a column with many of them is refused.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import narwhals as nw
 import polars as pl
 
 from phaseflow.errors import DataError, suggestion
-
-Parser = Callable[[pl.Expr], pl.Expr]
 
 MISSING: Final = (
     *(
@@ -60,38 +58,44 @@ class Dialect:
     """Lines before the header."""
 
 
-def text() -> Parser:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A column of a file, and how its cells, text, read: null where one does not."""
+
+    source: str
+    parse: Callable[[pl.Expr], pl.Expr]
+
+
+def text(source: str) -> Reading:
     """Cells as they are."""
-    return lambda cell: cell
+    return Reading(source, lambda cell: cell)
 
 
-def number(decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Parser:
-    """Cells such as `1,234.50`, `1.234,50` (with decimal ","), `$12`, `(3)` for -3, `12%` as 12, Float64."""
-
-    def parse(cell: pl.Expr) -> pl.Expr:
-        return _digits(_without(cell, missing), decimal, unit).cast(pl.Float64, strict=False)
-
-    return parse
+def number(source: str, decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Reading:
+    """Cells such as `1,234.5`, `1.234,5` (decimal ","), `$12` and `12%` (with that unit), `(3)` for -3; Float64."""
+    return Reading(source, lambda cell: _digits(_without(cell, missing), decimal, unit).cast(pl.Float64, strict=False))
 
 
-def integer(decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Parser:
+def integer(source: str, decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Reading:
     """Whole numbers, written as in `number`, Int64."""
 
     def parse(cell: pl.Expr) -> pl.Expr:
         digits = _digits(_without(cell, missing), decimal, unit).str.replace(r"\.0*$", "")
         return digits.cast(pl.Int64, strict=False)
 
-    return parse
+    return Reading(source, parse)
 
 
-def boolean() -> Parser:
+def boolean(source: str) -> Reading:
     """Cells of `TRUE` and `FALSE`, in any case."""
     words = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
-    return lambda cell: cell.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+    return Reading(
+        source, lambda cell: cell.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+    )
 
 
-def date(pattern: str) -> Parser:
-    """Dates and times in strftime's notation, Datetime without a zone (an offset is taken into account)."""
+def date(source: str, pattern: str) -> Reading:
+    """Dates and times in chrono's notation (strftime's), Datetime without a zone: an offset is taken into account."""
 
     def parse(cell: pl.Expr) -> pl.Expr:
         if "%z" in pattern:
@@ -101,12 +105,12 @@ def date(pattern: str) -> Parser:
             return cell.str.to_datetime(pattern, strict=False, time_unit="us")
         return cell.str.to_date(pattern, strict=False).cast(pl.Datetime("us"))
 
-    return parse
+    return Reading(source, parse)
 
 
-def clock(pattern: str) -> Parser:
-    """Times of day in strftime's notation, as hours: `13:30` is 13.5."""
-    return lambda cell: cell.str.to_time(pattern, strict=False).cast(pl.Int64) / 3_600_000_000_000
+def clock(source: str, pattern: str) -> Reading:
+    """Times of day in the same notation, as hours: `13:30` is 13.5."""
+    return Reading(source, lambda cell: cell.str.to_time(pattern, strict=False).cast(pl.Int64) / 3_600_000_000_000)
 
 
 def days(column: str) -> nw.Expr:
@@ -174,28 +178,29 @@ def table(content: bytes, dialect: Dialect) -> pl.DataFrame:
     return frame.select(pl.when(~stripped.str.to_lowercase().is_in(MISSING)).then(stripped).name.keep())
 
 
-def read(content: bytes, columns: Mapping[str, Parser], dialect: Dialect = Dialect()) -> pl.DataFrame:
-    """The file's `columns`, typed; other columns are left out.
+def read(content: bytes, columns: Mapping[str, Reading], dialect: Dialect) -> pl.DataFrame:
+    """The file's columns that `columns` names, typed; others are left out.
 
     Raises DataError for a column that is not there or does not read as declared.
     """
     cells = table(content, dialect)
-    for name in columns:
-        if name not in cells.columns:
+    typed = []
+    for name, reading in columns.items():
+        if reading.source not in cells.columns:
             raise DataError(
-                f"The file has no column {name!r}; found: {', '.join(cells.columns)}",
-                fix=suggestion(name, cells.columns) or "Correct the file's header, or COLUMNS",
+                f"The file has no column {reading.source!r}; found: {', '.join(cells.columns)}",
+                fix=suggestion(reading.source, cells.columns) or "Correct the file's header",
             )
-    typed = cells.select(parse(pl.col(name)).alias(name) for name, parse in columns.items())
-    for name in columns:
-        wrong = cells.filter(cells[name].is_not_null() & typed[name].is_null())[name]
-        known = cells[name].count()
-        if len(wrong) > TOLERANCE * known:
+        found = cells[reading.source]
+        typed.append(cells.select(reading.parse(pl.col(reading.source)).alias(name)).to_series())
+        wrong = found.filter(found.is_not_null() & typed[-1].is_null())
+        if len(wrong) > TOLERANCE * found.count():
             raise DataError(
-                f"Column {name!r}: {len(wrong)} of {known} cells do not read as declared, the first is {wrong[0]!r}",
-                fix="Correct the file, or how COLUMNS reads that column",
+                f"Column {reading.source!r}: {len(wrong)} of {found.count()} cells do not read as declared, the first "
+                f"is {wrong[0]!r}",
+                fix="Correct the file, or how the project reads that column",
             )
-    return typed
+    return pl.DataFrame(typed)
 
 
 def _names(header: list[str]) -> list[str]:

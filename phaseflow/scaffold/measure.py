@@ -1,0 +1,131 @@
+"""What a quick model reaches on the file, over an answer that looks at no column: where the gate's bound belongs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from phaseflow.scaffold.plan import Plan
+
+ROWS: Final = 4000
+"""Rows that are looked at."""
+FOLDS: Final = 4
+"""A fold is then as large as the holdout, and as noisy."""
+SCORERS: Final[Mapping[str, str]] = {
+    "roc_auc": "roc_auc",
+    "balanced_accuracy": "balanced_accuracy",
+    "mae": "neg_mean_absolute_error",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The figures of the metric that decides, each over the folds."""
+
+    metric: str
+    baseline: float
+    """Of the answer that looks at no column: the most frequent class, the median."""
+    quick: float
+    """Of the better of a linear model and a small forest."""
+    bound: float
+    """What a model must reach: halfway between the two, less where the folds differ much."""
+    importance: Mapping[str, float]
+    """Of each feature in the forest, largest first."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether the quick model is worth more than the baseline."""
+        return (
+            abs(self.quick - self.baseline) > 0.05 * abs(self.baseline)
+            and self.sign * self.quick > self.sign * self.baseline
+        )
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, else -1."""
+        return -1 if self.metric == "mae" else 1
+
+
+def measure(plan: Plan, seed: int) -> Measured:
+    """Cross-validate on at most `ROWS` rows."""
+    rows = plan.rows.sample(min(ROWS, len(plan.rows)), shuffle=True, seed=seed)
+    numbers, text = _kinds(plan)
+    columns = rows.select(
+        *(pl.col(name).cast(pl.Float64) for name in numbers), *(pl.col(name).fill_null("") for name in text)
+    )
+    truth = rows[plan.target.name].to_numpy()
+    prepare = _prepare(plan)
+    trees: dict[str, Any] = {"n_estimators": 60, "max_depth": 12, "min_samples_leaf": 2, "random_state": seed}
+    if plan.task == "classification":
+        metric = "roc_auc" if len(plan.classes) == 2 else "balanced_accuracy"
+        dummy: Any = DummyClassifier(strategy="most_frequent")
+        models: list[Any] = [LogisticRegression(max_iter=300), RandomForestClassifier(**trees)]
+        folds: Any = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=2, random_state=seed)
+    else:
+        metric, dummy = "mae", DummyRegressor(strategy="median")
+        models = [Ridge(), RandomForestRegressor(**trees)]
+        folds = RepeatedKFold(n_splits=FOLDS, n_repeats=2, random_state=seed)
+
+    def scores(model: Any) -> Any:
+        return cross_validate(
+            make_pipeline(prepare, model), columns, truth, scoring=SCORERS[metric], cv=folds, error_score="raise"
+        )["test_score"]
+
+    baseline = float(np.mean(scores(dummy)))
+    quick = max((scores(model) for model in models), key=lambda found: float(np.mean(found)))
+    reached = float(np.mean(quick))
+    # The holdout is as small as a fold: where folds differ, the bound leaves room for an unlucky one.
+    margin = max((reached - baseline) / 2, 4 * float(np.std(quick)), 0.02 * abs(baseline))
+    sign = -1 if metric == "mae" else 1
+    bound = reached - margin
+    return Measured(
+        metric=metric,
+        baseline=_figures(sign * baseline),
+        quick=_figures(sign * reached),
+        bound=_figures(max(sign * bound, 0.0)),
+        importance=_importance(plan, make_pipeline(prepare, models[1]).fit(columns, truth)),
+    )
+
+
+def _kinds(plan: Plan) -> tuple[list[str], list[str]]:
+    """Names of the features that are numbers, and of those that are text."""
+    text = [feature.name for feature in plan.features if feature.kind == "category"]
+    return [feature.name for feature in plan.features if feature.name not in text], text
+
+
+def _prepare(plan: Plan) -> ColumnTransformer:
+    numbers, text = _kinds(plan)
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    words = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=30, feature_name_combiner=lambda feature, _: feature
+    )
+    return ColumnTransformer([("numbers", make_pipeline(fill, StandardScaler()), numbers), ("text", words, text)])
+
+
+def _importance(plan: Plan, pipeline: Any) -> dict[str, float]:
+    """The forest's weights, summed over the values of a category."""
+    numbers, text = _kinds(plan)
+    values = pipeline[0].named_transformers_["text"].get_feature_names_out() if text else []
+    owners = [*numbers, *(str(name) for name in values)]
+    total = dict.fromkeys(owners, 0.0)
+    for name, weight in zip(owners, pipeline[1].feature_importances_, strict=True):
+        total[name] += float(weight)
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def _figures(value: float, digits: int = 3) -> float:
+    """`value` to three significant figures."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else value
