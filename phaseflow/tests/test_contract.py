@@ -133,7 +133,7 @@ def test_a_wrong_project_names_field_value_and_fix(changes: dict[str, Any], text
         ),
         (
             lambda: Source(url="ftp://x", mirror="a", sample="a.b:c"),
-            "Source.url is 'ftp://x'; allowed: https://, http:// or file://. Give the file's full address.",
+            "Source.url is 'ftp://x'; allowed: https://, http://, file:// or empty. Give the file's full address.",
         ),
         (
             lambda: Drift(psi=0),
