@@ -36,6 +36,8 @@ class Settings:
     home: Path
     store: str
     data_mirror: Path | None
+    offline: bool
+    """No source is downloaded."""
     port_offset: int
     airflow_url: str
     mlflow_url: str
@@ -108,6 +110,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         home=home,
         store=env.get("PHASEFLOW_STORE") or str(home / "store"),
         data_mirror=Path(mirror) if mirror else None,
+        offline=env.get("PHASEFLOW_OFFLINE", "") not in {"", "0"},
         port_offset=offset,
         airflow_url=url("airflow"),
         mlflow_url=url("mlflow"),

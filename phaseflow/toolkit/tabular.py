@@ -1,0 +1,174 @@
+"""Tables: from a frame to scikit-learn's input, and from an estimator to one ONNX file with its preprocessing inside.
+
+The ONNX graph has one input a feature, [N, 1]: float32 for numbers, integers and booleans (missing is NaN), text for the
+rest (missing is ""). It answers `label` [N] and `probabilities` [N, classes], or `value` [N].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import polars as pl
+from onnx import TensorProto, helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from phaseflow.contract import Schema
+from phaseflow.errors import PhaseflowError
+from phaseflow.toolkit.model import Trained
+
+NUMERIC: Final = frozenset({"number", "integer", "boolean"})
+PROBABILITY_GAP: Final = 1e-5
+VALUE_GAP: Final = 1e-4
+"""Largest difference between scikit-learn (double precision) and ONNX (single) that conversion accepts: of a probability,
+or relative to a value, where a forest sums a hundred trees in single precision."""
+
+Array = npt.NDArray[Any]
+
+
+def numbers(schema: Schema) -> list[str]:
+    """Names of the features that are numbers to a model."""
+    return [column.name for column in schema.features if column.kind in NUMERIC]
+
+
+def categories(schema: Schema) -> list[str]:
+    """Names of the features that are words to a model."""
+    return [column.name for column in schema.features if column.kind not in NUMERIC]
+
+
+def inputs(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """The features as every estimator gets them, and as the ONNX graph does: Float32 with NaN, String with ''.
+
+    Training on single precision puts a tree's thresholds between values that the service can send.
+    """
+    return rows.select(
+        [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in numbers(schema)]
+        + [pl.col(name).cast(pl.String).fill_null("") for name in categories(schema)]
+    )
+
+
+def preprocessing(schema: Schema, *, scale: bool) -> ColumnTransformer:
+    """Numbers: the median for missing ones, scaled for linear models. Words: one column each, none for an unknown one."""
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    parts: list[tuple[str, Any, list[str]]] = []
+    if numbers(schema):
+        parts.append(("numbers", make_pipeline(fill, StandardScaler()) if scale else fill, numbers(schema)))
+    if categories(schema):
+        words = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+        parts.append(("words", words, categories(schema)))
+    return ColumnTransformer(parts)
+
+
+def fit_classifier(rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale: bool = False) -> Trained:
+    """Fit on rows [N] with the schema's target, convert, and compare both on the same rows.
+
+    Raises PhaseflowError when the converted model differs by more than `PROBABILITY_GAP`.
+    """
+    assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
+    model = Pipeline([("preprocessing", preprocessing(schema, scale=scale)), ("estimator", estimator)])
+    truth = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
+    features = inputs(rows, schema)
+    model.fit(features, truth)
+    content = to_onnx(model, schema)
+    ours = run(content, feed(rows, schema))["probabilities"]
+    gap = float(np.abs(model.predict_proba(features) - ours).max())
+    _refuse(gap, PROBABILITY_GAP, "probability")
+    return Trained(
+        onnx=content,
+        classes=tuple(map(str, model.classes_)),
+        notes={"largest difference to scikit-learn": f"{gap:.1e}"},
+    )
+
+
+def fit_regressor(
+    rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale: bool = False, log: bool = False
+) -> Trained:
+    """Fit on rows [N] with the schema's target (on its logarithm if `log`), convert, and compare both on the same rows.
+
+    Raises PhaseflowError when the converted model differs by more than `VALUE_GAP` of the value.
+    """
+    assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
+    model = Pipeline([("preprocessing", preprocessing(schema, scale=scale)), ("estimator", estimator)])
+    truth = rows[schema.target.name].cast(pl.Float64).to_numpy()
+    features = inputs(rows, schema)
+    model.fit(features, np.log(truth) if log else truth)
+    content = to_onnx(model, schema, log=log)
+    ours = run(content, feed(rows, schema))["value"]
+    theirs = model.predict(features).reshape(-1)
+    theirs = np.exp(theirs) if log else theirs
+    gap = float((np.abs(theirs - ours) / np.maximum(np.abs(theirs), np.abs(truth).mean() + 1e-12)).max())
+    _refuse(gap, VALUE_GAP, "value")
+    return Trained(onnx=content, notes={"largest relative difference to scikit-learn": f"{gap:.1e}"})
+
+
+def _refuse(gap: float, allowed: float, what: str) -> None:
+    if not gap <= allowed:
+        raise PhaseflowError(
+            f"The ONNX model's {what} differs from scikit-learn's by {gap:.1e}; allowed: {allowed:.0e}",
+            fix="Scale the numbers, or use an estimator that works in single precision",
+        )
+
+
+def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
+    """The fitted pipeline as an ONNX file; `log` says that it answers with the logarithm of the value."""
+    types = [(name, FloatTensorType([None, 1])) for name in numbers(schema)]
+    types += [(name, StringTensorType([None, 1])) for name in categories(schema)]
+    if is_classifier(model):
+        graph = convert_sklearn(
+            model,
+            initial_types=types,
+            target_opset=17,
+            options={id(model): {"zipmap": False}},
+            final_types=[
+                ("label", StringTensorType([None])),
+                ("probabilities", FloatTensorType([None, len(model.classes_)])),
+            ],
+        )
+        return bytes(graph.SerializeToString())
+    graph = convert_sklearn(model, initial_types=types, target_opset=17)
+    last = graph.graph.output[0].name
+    if log:
+        graph.graph.node.append(helper.make_node("Exp", [last], ["exponential"]))
+        last = "exponential"
+    graph.graph.initializer.append(helper.make_tensor("flat", TensorProto.INT64, [1], [-1]))
+    graph.graph.node.append(helper.make_node("Reshape", [last, "flat"], ["value"]))
+    del graph.graph.output[:]
+    graph.graph.output.append(helper.make_tensor_value_info("value", TensorProto.FLOAT, [None]))
+    onnx.checker.check_model(graph)
+    return bytes(graph.SerializeToString())
+
+
+def feed(rows: pl.DataFrame, schema: Schema) -> dict[str, Array]:
+    """The graph's inputs: an array [N, 1] a feature."""
+    frame = inputs(rows, schema)
+    feeds: dict[str, Array] = {name: frame[name].to_numpy().reshape(-1, 1) for name in numbers(schema)}
+    feeds |= {name: np.array(frame[name].to_list(), dtype=object).reshape(-1, 1) for name in categories(schema)}
+    return feeds
+
+
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    """The model, ready to run on one thread as in the service; nothing is sent to anyone."""
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run(model: bytes | onnxruntime.InferenceSession, feeds: dict[str, Array]) -> dict[str, Array]:
+    """The graph's outputs by name."""
+    ready = session(model) if isinstance(model, bytes) else model
+    names: Sequence[str] = [output.name for output in ready.get_outputs()]
+    wanted = {node.name for node in ready.get_inputs()}  # a feature that no tree asks for has no input
+    return dict(zip(names, ready.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))

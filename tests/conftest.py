@@ -1,0 +1,88 @@
+"""One platform for all tests of this folder: real processes in a home of their own, where possible without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from phaseflow.settings import ROOT, Settings, from_environment
+from tests.names import Resolver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """The platform under test, and how the demo went on it."""
+
+    environment: dict[str, str]
+    settings: Settings
+    story: dict[str, Any]
+
+    def command(self, *arguments: str, check: bool = True, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+        """`phaseflow ARGUMENTS`."""
+        done = subprocess.run(
+            [ROOT / "bin" / "phaseflow", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"phaseflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def json(self, *arguments: str, timeout: float = 280) -> Any:
+        """What `phaseflow ARGUMENTS --json` prints."""
+        return json.loads(self.command(*arguments, "--json", timeout=timeout).stdout)
+
+    def get(self, url: str) -> Any:
+        """JSON of a page."""
+        answer = httpx.get(url, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+@pytest.fixture(scope="session")
+def names() -> list[str]:
+    """Names that anything has looked up since the tests began; empty where the tests are not alone on their machine."""
+    return Resolver().asked if os.environ.get("PHASEFLOW_ISOLATED") else []
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Iterator[Platform]:
+    """The platform after one demo, whose every step happened or the session fails here."""
+    home = tmp_path_factory.mktemp("home")
+    environment = os.environ | {
+        "PHASEFLOW_HOME": str(home),
+        "PHASEFLOW_PORT_OFFSET": os.environ.get("PHASEFLOW_TEST_PORT_OFFSET", "20000"),
+        "PHASEFLOW_PROJECTS": str(tmp_path_factory.mktemp("projects")),
+        "PHASEFLOW_OFFLINE": "1",
+    }
+    command = [str(ROOT / "bin" / "phaseflow")]
+    try:
+        demo = subprocess.run([*command, "demo"], env=environment, text=True, check=False, timeout=900)
+        story = home / "demo.json"
+        if demo.returncode != 0 or not story.exists():
+            pytest.fail(f"the demo ended with {demo.returncode}; its logs are above")
+        yield Platform(
+            environment=environment, settings=from_environment(environment), story=json.loads(story.read_text())
+        )
+    finally:
+        subprocess.run([*command, "down"], env=environment, check=False, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder of real data files."""
+    folder = os.environ.get("PHASEFLOW_DATA_MIRROR")
+    if not folder:
+        pytest.skip("PHASEFLOW_DATA_MIRROR names no folder of real data files")
+    return Path(folder)
