@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import narwhals as nw
 import numpy as np
 import polars as pl
@@ -9,7 +11,7 @@ import polars as pl
 from projects.house_prices.columns import NUMBERS, WORDS
 
 
-def transform(raw: nw.DataFrame) -> nw.DataFrame:
+def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
     """The file's names, with their blanks, to ours; "WD " and its like lose their blanks."""
     return raw.select(
         *(nw.col(theirs).alias(ours) for theirs, (ours, _) in NUMBERS.items()),

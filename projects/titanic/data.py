@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import narwhals as nw
 import numpy as np
@@ -25,7 +26,7 @@ HEADER = [
 TITLES = {"Mlle": "Miss", "Ms": "Miss", "Mme": "Mrs", "Mr": "Mr", "Mrs": "Mrs", "Miss": "Miss", "Master": "Master"}
 
 
-def transform(raw: nw.DataFrame) -> nw.DataFrame:
+def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
     """Kaggle's columns to the schema's, row by row: the title stands in the name, the deck is the cabin's first letter."""
     title = nw.col("Name").str.replace_all(r"^[^,]*,\s*(the )?([A-Za-z]+)\..*$", "$2")
     return raw.select(

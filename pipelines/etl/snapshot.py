@@ -1,0 +1,118 @@
+"""From `valid.parquet` and the truths that came back to `datasets/<project>/<hash>/`: immutable, named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from phaseflow import events
+from phaseflow.contract import Project, Schema
+from phaseflow.errors import DataError
+from phaseflow.store import Store
+from phaseflow.toolkit import source
+from pipelines.etl.extract import parquet
+
+TIME = pl.Datetime("us", "UTC")
+
+
+def keys(rows: pl.DataFrame, schema: Schema) -> pl.Series:
+    """SHA-256 of each row's features: equal rows have equal keys, now and in every later snapshot."""
+    cells = [pl.col(name).cast(pl.String).fill_null("\x00") for name in schema.feature_names]
+    lines = rows.select(pl.concat_str(cells, separator="\x1f")).to_series()
+    return pl.Series("_key", [hashlib.sha256(line.encode()).hexdigest() for line in lines], dtype=pl.String)
+
+
+def in_holdout(key: str, share: float) -> bool:
+    """Whether a row belongs to the holdout: its key decides, so that no row ever changes sides."""
+    return int(key[:8], 16) < share * 2**32
+
+
+def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
+    """All rows of `predictions` or `feedback`, one an id, the latest; files that can't be read are named and left out."""
+    frames = []
+    for key in store.keys(f"{kind}/{project}"):
+        try:
+            frames.append(pl.read_parquet(store.path(key)))
+        except (pl.exceptions.ComputeError, OSError) as error:
+            print(f"warning: {key} is left out: {error}", file=sys.stderr)
+    if not frames:
+        return pl.DataFrame()
+    return pl.concat(frames, how="diagonal_relaxed").sort("time").unique("id", keep="last", maintain_order=True)
+
+
+def answered(project: Project, store: Store) -> pl.DataFrame:
+    """Logged rows whose truth came back, by time: the schema's columns and `_time`."""
+    predictions, truths = read_log(store, "predictions", project.name), read_log(store, "feedback", project.name)
+    target = project.schema.target
+    if predictions.is_empty() or truths.is_empty() or target is None:
+        return pl.DataFrame()
+    known = truths.filter(pl.col("id").is_in(predictions["id"].to_list()))
+    if known.height < truths.height:
+        print(f"{truths.height - known.height} truths have no logged prediction yet and wait", file=sys.stderr)
+    joined = predictions.join(known.select("id", pl.col("truth").alias(target.name)), on="id").sort("time", "id")
+    rows = source.conform(joined, project.schema)
+    return rows.with_columns(joined["time"].cast(TIME).alias("_time")).filter(pl.col(target.name).is_not_null())
+
+
+def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the data set if its content is new; `extracted` is what the step extract found.
+
+    Raises DataError when a split would be empty.
+    """
+    base = pl.read_parquet(store.path(f"staging/{project.name}/{run}/valid.parquet"))
+    base = base.with_columns(pl.lit(None, TIME).alias("_time"), pl.lit("base").alias("_origin"))
+    back = answered(project, store)
+    rows = (
+        base
+        if back.is_empty()
+        else pl.concat([base, back.with_columns(pl.lit("feedback").alias("_origin"))], how="diagonal")
+    )
+    rows = rows.with_columns(keys(rows, project.schema))
+    order = [*(column.name for column in project.schema.columns), "_key", "_origin", "_time"]
+    rows = rows.select(order)
+    held = pl.Series([in_holdout(key, project.holdout_share) for key in rows["_key"]], dtype=pl.Boolean)
+    splits = {"train": rows.filter(~held), "holdout": rows.filter(held)}
+    for name, split in splits.items():
+        if split.is_empty():
+            raise DataError(f"The {name} split of {project.name} is empty", fix="Give more rows")
+    content = rows.select(pl.concat_str(pl.all().cast(pl.String).fill_null("\x00"), separator="\x1f")).to_series()
+    named = "\x1f".join([*order, str(project.holdout_share)])
+    name = hashlib.sha256("\x1e".join([named, *content]).encode()).hexdigest()[:16]
+    folder = f"datasets/{project.name}/{name}"
+    new = not store.exists(f"{folder}/manifest.json")
+    result = {
+        "snapshot": name,
+        "train_rows": splits["train"].height,
+        "holdout_rows": splits["holdout"].height,
+        "feedback_rows": back.height,
+        "new": new,
+    }
+    if new:
+        parent = latest(store, project.name)
+        for side, frame in splits.items():
+            store.write(f"{folder}/{side}.parquet", parquet(frame))
+        manifest = result | {
+            "project": project.name,
+            "source": extracted.get("source"),
+            "sha256": extracted.get("sha256"),
+            "rows": rows.height,
+            "schema": [{"name": column.name, "kind": column.kind} for column in project.schema.columns],
+            "created": datetime.now(UTC).isoformat(),
+            "parent": parent,
+            "run": run,
+        }
+        store.write(f"{folder}/manifest.json", json.dumps(manifest, indent=1).encode())  # last: it makes the rest count
+        events.record(store, project, "snapshot", result | {"source": extracted.get("source")}, source="etl")
+    return result
+
+
+def latest(store: Store, project: str) -> str | None:
+    """The newest snapshot's hash."""
+    found = [json.loads(store.read(key)) for key in store.keys(f"datasets/{project}") if key.endswith("manifest.json")]
+    return max(found, key=lambda manifest: manifest["created"])["snapshot"] if found else None
