@@ -33,6 +33,9 @@ VALUE_GAP: Final = 1e-4
 """Largest difference between scikit-learn (double precision) and ONNX (single) that conversion accepts: of a probability,
 or relative to a value, where a forest sums a hundred trees in single precision."""
 
+MOST_WORDS: Final = 50
+"""Values of a word column that a model knows; the others are unknown to it."""
+
 Array = npt.NDArray[Any]
 
 
@@ -57,14 +60,28 @@ def inputs(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     )
 
 
-def preprocessing(schema: Schema, *, scale: bool) -> ColumnTransformer:
-    """Numbers: the median for missing ones, scaled for linear models. Words: one column each, none for an unknown one."""
+def frequent(values: pl.Series) -> list[str]:
+    """The `MOST_WORDS` most frequent values, sorted: a column for each rare one would cost more than it tells."""
+    counts = values.value_counts().sort("count", values.name, descending=[True, False])
+    return sorted(counts[values.name].head(MOST_WORDS).to_list())
+
+
+def preprocessing(schema: Schema, features: pl.DataFrame, *, scale: bool) -> ColumnTransformer:
+    """Numbers: the median for missing ones, scaled for linear models. Words: one column each, none for an unknown one.
+
+    `features` are the `inputs` that it will be fitted on, which say what words are frequent.
+    """
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     parts: list[tuple[str, Any, list[str]]] = []
     if numbers(schema):
         parts.append(("numbers", make_pipeline(fill, StandardScaler()) if scale else fill, numbers(schema)))
     if categories(schema):
-        words = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+        words = OneHotEncoder(
+            categories=[frequent(features[name]) for name in categories(schema)],
+            handle_unknown="ignore",
+            sparse_output=False,
+            dtype=np.float32,
+        )
         parts.append(("words", words, categories(schema)))
     return ColumnTransformer(parts)
 
@@ -75,9 +92,9 @@ def fit_classifier(rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale:
     Raises PhaseflowError when the converted model differs by more than `PROBABILITY_GAP`.
     """
     assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
-    model = Pipeline([("preprocessing", preprocessing(schema, scale=scale)), ("estimator", estimator)])
     truth = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
     features = inputs(rows, schema)
+    model = Pipeline([("preprocessing", preprocessing(schema, features, scale=scale)), ("estimator", estimator)])
     model.fit(features, truth)
     content = to_onnx(model, schema)
     ours = run(content, feed(rows, schema))["probabilities"]
@@ -98,9 +115,9 @@ def fit_regressor(
     Raises PhaseflowError when the converted model differs by more than `VALUE_GAP` of the value.
     """
     assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
-    model = Pipeline([("preprocessing", preprocessing(schema, scale=scale)), ("estimator", estimator)])
     truth = rows[schema.target.name].cast(pl.Float64).to_numpy()
     features = inputs(rows, schema)
+    model = Pipeline([("preprocessing", preprocessing(schema, features, scale=scale)), ("estimator", estimator)])
     model.fit(features, np.log(truth) if log else truth)
     content = to_onnx(model, schema, log=log)
     ours = run(content, feed(rows, schema))["value"]
