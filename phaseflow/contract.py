@@ -168,7 +168,8 @@ class Source:
     def __post_init__(self) -> None:
         if self.url and not self.url.startswith(("https://", "http://", "file://")):
             raise ContractError(
-                f"Source.url is {self.url!r}; allowed: https://, http://, file:// or empty", fix="Give the file's full address"
+                f"Source.url is {self.url!r}; allowed: https://, http://, file:// or empty",
+                fix="Give the file's full address",
             )
         checks.reference("Source.sample", self.sample)
         if self.read:

@@ -45,6 +45,7 @@ IDENTIFIER: Final = re.compile(
     r"(^|_)(id_?|ids|idx|index|key|uuid|guid|code|instant|serial|number|num|no|nr|row_?|order|pid|sku|hash)$"
     r"|^unnamed(_\d+)?$|^column_1$"
 )
+ROW_NUMBER: Final = "a row number"
 KEY: Final = re.compile(r"(^|_)(id_?|ids|uuid|guid)$")
 
 
@@ -160,7 +161,7 @@ def _identifier(name: str, values: pl.Series, missing: int) -> str:
     if distinct == len(values) >= MINIMUM_ROWS and missing == 0:
         span = int(values.max()) - int(values.min()) + 1  # type: ignore[arg-type]  # numbers
         if span == len(values) and not re.search(r"year|yr|time|day|date|month|week", name):
-            return "a row number"
+            return ROW_NUMBER
         if IDENTIFIER.search(name):
             return "an identifier: differs in every row"
     return f"an identifier of {distinct} things" if KEY.search(name) and distinct > 2 * FEW else ""

@@ -86,7 +86,9 @@ def make(content: bytes, target: str, task: str = "") -> Plan:
         reader=reader,
     )
 
-    columns = tuple(infer.column(cells[name], names[name], mark) for name in cells.columns if name != target)
+    columns = [infer.column(cells[name], names[name], mark) for name in cells.columns if name != target]
+    if all(column.kind == "dropped" for column in columns):  # x = 1, 2, 3, … is then what there is to learn from.
+        columns = [replace(column, kind="integer") if column.note == infer.ROW_NUMBER else column for column in columns]
     used = [column for column in (*columns, label) if column.kind != "dropped"]
     typed = delimited.read(content, {column.name: column.reader.reading(column.source) for column in used}, dialect)
     typed = typed.filter(pl.col(label.name).is_in(classes) if classes else pl.col(label.name).is_not_null())
