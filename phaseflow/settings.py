@@ -50,6 +50,8 @@ class Settings:
     portal_url: str
     venvs: Path
     """Folder of the components' environments."""
+    dashboards: Path
+    """Folder of the generated Grafana dashboards, which the portal draws too."""
     drift_window_seconds: int | None
     """Overrides every project's window (the demo's are minutes)."""
     drift_minimum_rows: int | None
@@ -122,6 +124,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         grafana_url=url("grafana"),
         portal_url=url("portal"),
         venvs=Path(env.get("PHASEFLOW_VENVS") or ROOT / ".venvs"),
+        dashboards=Path(env.get("PHASEFLOW_DASHBOARDS") or ROOT / "monitoring" / "generated" / "dashboards"),
         drift_window_seconds=number("PHASEFLOW_DRIFT_WINDOW_SECONDS"),
         drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
         drift_cooldown_seconds=number("PHASEFLOW_DRIFT_COOLDOWN_SECONDS"),
