@@ -1,0 +1,56 @@
+"""A version's reference: the bins that the service counts in, and the share of its newest training traffic in each."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from phaseflow.contract import Project
+from phaseflow.reference import PREDICTION, Bins
+
+MOST_BINS: Final = 10
+MOST_VALUES: Final = 20
+NUMERIC: Final = frozenset({"number", "integer"})
+
+
+def numeric(feature: str, values: pl.Series) -> Bins:
+    """Bins at the deciles of rows [N]; a value that fills several deciles keeps one edge."""
+    known = values.drop_nulls().drop_nans() if values.dtype.is_float() else values.drop_nulls()
+    if known.is_empty():
+        edges: tuple[float, ...] = (0.0,)
+    else:
+        cuts = np.quantile(known.cast(pl.Float64).to_numpy(), np.linspace(0, 1, MOST_BINS + 1)[1:-1])
+        edges = tuple(dict.fromkeys(float(cut) for cut in cuts))
+    empty = Bins(feature=feature, edges=edges, shares=(0.0,) * (len(edges) + 2))
+    return _counted(empty, values.cast(pl.Float64).to_list())
+
+
+def categorical(feature: str, values: pl.Series) -> Bins:
+    """A bin for each of the most frequent values of rows [N]."""
+    known = values.drop_nulls().cast(pl.String)
+    counts = known.value_counts(sort=True).head(MOST_VALUES)
+    words = tuple(sorted(word for word in counts[feature].to_list() if word))
+    empty = Bins(feature=feature, values=words, shares=(0.0,) * (len(words) + 2))
+    return _counted(empty, values.cast(pl.String).to_list())
+
+
+def _counted(bins: Bins, values: list[Any]) -> Bins:
+    counts = np.zeros(len(bins.shares))
+    for value in values:
+        counts[bins.index(value)] += 1
+    shares = counts / max(counts.sum(), 1)
+    return Bins(feature=bins.feature, edges=bins.edges, values=bins.values, shares=tuple(float(s) for s in shares))
+
+
+def reference(project: Project, rows: pl.DataFrame, predictions: pl.Series) -> list[Bins]:
+    """Bins of every watched feature and of the predictions, over rows [N]."""
+    found = []
+    for name in project.watched:
+        column = project.schema[name]
+        values = rows[name].cast(pl.String) if column.kind == "boolean" else rows[name]
+        found.append(numeric(name, values) if column.kind in NUMERIC else categorical(name, values))
+    answers = predictions.alias(PREDICTION)
+    found.append(numeric(PREDICTION, answers) if answers.dtype.is_numeric() else categorical(PREDICTION, answers))
+    return found

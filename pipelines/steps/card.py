@@ -1,0 +1,76 @@
+"""The model card: data, figures by slice, the verdict with every number, limits, how it was made.
+
+After Mitchell et al., Model Cards for Model Reporting (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from phaseflow.contract import Project
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def card(
+    project: Project,
+    evaluation: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    source: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> str:
+    """The card of the winner, in Markdown."""
+    winner = evaluation["candidates"][verdict["candidate"]]
+    champion = evaluation.get("champion")
+    lines = [
+        f"# {project.title}: {verdict['candidate']}",
+        "",
+        project.description,
+        "",
+        "## Data",
+        "",
+        f"Snapshot `{evaluation['snapshot']}` from the {source['source']} ({source['rows']:,} rows, of them "
+        f"{source['feedback_rows']:,} that the service answered and whose truth came back); trained on {winner['rows']:,}, "
+        f"judged on {evaluation['rows']:,} that no training saw.",
+        "",
+        "## Figures on the holdout",
+        "",
+        "| metric | value | 95 % interval | champion |",
+        "| --- | --- | --- | --- |",
+    ]
+    for metric in project.metrics:
+        span = winner["intervals"].get(metric.name)
+        theirs = number(champion["metrics"][metric.name]) if champion else "-"
+        text = f"{number(span[0])} to {number(span[1])}" if span else "-"
+        lines.append(
+            f"| {metric.name} ({metric.direction} is better) | {number(winner['metrics'][metric.name])} | {text} | {theirs} |"
+        )
+    for column, values in winner["slices"].items():
+        lines += ["", f"{project.primary.name} by {column}:", "", "| value | rows | figure |", "| --- | --- | --- |"]
+        lines += [f"| {value} | {found['rows']} | {number(found['value'])} |" for value, found in values.items()]
+    said = "passed" if verdict["passed"] else "did not pass"
+    lines += ["", "## Gate", "", f"It {said}.", "", "| check | found | allowed | |", "| --- | --- | --- | --- |"]
+    for check in verdict["checks"]:
+        mark = "yes" if check["passed"] else "**no**"
+        lines.append(f"| {check['check']} | {number(check['found'])} | {check['allowed']} | {mark} |")
+    others = ", ".join(
+        f"{name} {number(found['metrics'][project.primary.name])}" for name, found in evaluation["candidates"].items()
+    )
+    lines += [
+        "",
+        "## How it was made",
+        "",
+        f"Candidates by {project.primary.name}: {others}. Parameters: `{winner['params']}`, seed {project.seed}. "
+        f"Code `{tags['phaseflow.code']}`, run `{tags['phaseflow.run']}`.",
+        *(f"{key[0].upper()}{key[1:]}: {value}." for key, value in winner["notes"].items()),
+        "",
+        "## Limits",
+        "",
+        "It answers for rows like those of the snapshot; what the watched features look like outside it, live drift tells. "
+        "Slices with few rows were not judged. Its figures are of one holdout.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,46 @@
+"""Reading a snapshot."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+
+from phaseflow.contract import Project
+from phaseflow.errors import DataError
+from phaseflow.settings import from_environment
+from phaseflow.store import Store
+
+
+def store() -> Store:
+    """The store of this process."""
+    return Store(from_environment().store)
+
+
+def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
+    """The rows of `train` or `holdout`, in the order they were written; raises DataError when there is no such snapshot."""
+    path = store().path(f"datasets/{project.name}/{snapshot}/{side}.parquet")
+    if not path.exists():
+        raise DataError(
+            f"There is no snapshot {snapshot!r} of {project.name} in the store {store().root}",
+            fix="Make one by `python -m pipelines.etl snapshot`, or trigger the DAG",
+        )
+    return pl.read_parquet(path)
+
+
+def manifest(project: Project, snapshot: str) -> dict[str, Any]:
+    """Where the snapshot comes from."""
+    found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{snapshot}/manifest.json"))
+    return found
+
+
+def newest_traffic(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows that stand for what a model trained on `rows` meets: the newest that came back, else the base ones.
+
+    Why not all of them: docs/adr/0002-reference-is-newest-traffic.md.
+    """
+    back = rows.filter(pl.col("_origin") == "feedback").sort("_time", maintain_order=True)
+    if back.height >= project.drift.minimum_rows:
+        return back.tail(max(500, project.drift.minimum_rows))
+    return rows.filter(pl.col("_origin") == "base")

@@ -1,0 +1,99 @@
+"""Pictures of the winner on the holdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from phaseflow.contract import Project
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
+from matplotlib.figure import Figure
+
+BLUE, GREY = "#3b6ea8", "#9aa3ad"
+
+
+def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
+    """Comparison of the candidates, and by task: ROC, calibration and confusion, or residuals."""
+    found = {"candidates": _candidates(project, evaluation)}
+    curves = evaluation["curves"]
+    if "roc" in curves:
+        found["roc"] = _roc(curves["roc"])
+        found["calibration"] = _calibration(curves["scores"])
+    if "confusion" in curves:
+        found["confusion"] = _confusion(curves)
+    if "predicted" in curves:
+        found["residuals"] = _residuals(project, curves)
+    plt.close("all")
+    return found
+
+
+def _axes(title: str, x: str, y: str, size: tuple[float, float] = (5.2, 4.2)) -> tuple[Figure, Any]:
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _candidates(project: Project, evaluation: Mapping[str, Any]) -> Figure:
+    figure, axes = _axes("Candidates on the holdout, 95 % intervals", project.primary.name, "", (6.4, 3))
+    for place, (name, found) in enumerate(evaluation["candidates"].items()):
+        value, span = found["metrics"][project.primary.name], found["intervals"][project.primary.name]
+        color = BLUE if name == evaluation["winner"] else GREY
+        if span:
+            axes.plot(span, [place, place], color=color, linewidth=3, solid_capstyle="round")
+        if value is not None:
+            axes.plot([value], [place], "o", color=color)
+    champion = evaluation.get("champion")
+    if champion and champion["metrics"][project.primary.name] is not None:
+        axes.axvline(champion["metrics"][project.primary.name], color="#c0392b", linestyle="--", label="champion")
+        axes.legend(frameon=False)
+    axes.set_yticks(range(len(evaluation["candidates"])), list(evaluation["candidates"]))
+    return figure
+
+
+def _roc(curve: Mapping[str, Any]) -> Figure:
+    figure, axes = _axes("ROC", "false positive rate", "true positive rate")
+    axes.plot(curve["fpr"], curve["tpr"], color=BLUE)
+    axes.plot([0, 1], [0, 1], ":", color=GREY)
+    return figure
+
+
+def _calibration(scores: Mapping[str, Any]) -> Figure:
+    truth, score = np.array(scores["truth"], float), np.array(scores["score"])
+    figure, axes = _axes("Calibration", "probability said", "share that was true")
+    axes.plot([0, 1], [0, 1], ":", color=GREY)
+    groups = np.array_split(np.argsort(score), 8)
+    axes.plot(
+        [score[g].mean() for g in groups if len(g)], [truth[g].mean() for g in groups if len(g)], "o-", color=BLUE
+    )
+    return figure
+
+
+def _confusion(curves: Mapping[str, Any]) -> Figure:
+    counts, classes = np.array(curves["confusion"]), curves["classes"]
+    figure, axes = _axes("Confusion", "said", "true", (4.4, 4))
+    axes.imshow(counts, cmap="Blues")
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes)
+    axes.set_yticks(ticks, classes)
+    for row in ticks:
+        for column in ticks:
+            dark = counts[row, column] > counts.max() / 2
+            axes.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+    return figure
+
+
+def _residuals(project: Project, curves: Mapping[str, Any]) -> Figure:
+    target = project.schema.target
+    unit = f" ({target.unit})" if target and target.unit else ""
+    truth, said = np.array(curves["truth"]), np.array(curves["predicted"])
+    figure, axes = _axes("Said against true", f"true{unit}", f"said{unit}")
+    axes.plot(truth, said, ".", color=BLUE, alpha=0.4)
+    ends = [min(truth.min(), said.min()), max(truth.max(), said.max())]
+    axes.plot(ends, ends, ":", color=GREY)
+    return figure

@@ -1,0 +1,128 @@
+"""A picture of the data: distributions, missing values, correlations, principal components; one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+
+from phaseflow import registry
+from phaseflow.contract import Project
+from pipelines.steps import data
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
+
+MOST_PANELS: Final = 24
+BLUE: Final = "#3b6ea8"
+STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #22303c }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } img { max-width: 100% }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #e3e8ec }
+td:first-child, th:first-child { text-align: left }
+"""
+
+
+def _picture(figure: Any) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
+    plt.close(figure)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">'
+
+
+def profile(project_name: str, snapshot: str) -> str:
+    """The page of a snapshot's train rows."""
+    project = registry.get(project_name)
+    rows = data.split(project, snapshot, "train")
+    about = data.manifest(project, snapshot)
+    names = [column.name for column in project.schema.columns]
+    numeric = [name for name in names if rows[name].dtype.is_numeric()]
+    parts = [
+        f"<!doctype html><meta charset='utf-8'><title>{html.escape(project.title)}</title><style>{STYLE}</style>",
+        f"<h1>{html.escape(project.title)}: snapshot {html.escape(snapshot)}</h1>",
+        f"<p>{rows.height:,} rows for training, {about['holdout_rows']:,} held out, {about['feedback_rows']:,} in all came back from "
+        f"the service. Source: {html.escape(str(about['source']))}.</p>",
+        "<h2>Distributions</h2>",
+        _picture(_distributions(rows, names[:MOST_PANELS])),
+        "<h2>Missing values</h2>",
+        _missing(rows, names),
+    ]
+    if len(numeric) > 1:
+        parts += ["<h2>Correlations of the numbers</h2>", _picture(_correlations(rows, numeric))]
+        parts += ["<h2>First two principal components</h2>", _picture(_components(project, rows, numeric))]
+    return "\n".join(parts)
+
+
+def _distributions(rows: pl.DataFrame, names: list[str]) -> Any:
+    across = 4
+    down = -(-len(names) // across)
+    figure, grid = plt.subplots(down, across, figsize=(13, 2.3 * down), layout="constrained", squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.axis("off")
+    for axes, name in zip(grid.flat, names, strict=False):
+        values = rows[name].drop_nulls()
+        axes.set_title(name, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if values.dtype.is_numeric():
+            axes.hist(values.to_numpy(), bins=24, color=BLUE)
+        else:
+            counts = values.cast(pl.String).value_counts(sort=True).head(8)
+            axes.barh([str(word)[:14] for word in counts[name]][::-1], counts["count"].to_list()[::-1], color=BLUE)
+        axes.tick_params(labelsize=8)
+    return figure
+
+
+def _missing(rows: pl.DataFrame, names: list[str]) -> str:
+    counts = {name: rows[name].null_count() for name in names if rows[name].null_count()}
+    if not counts:
+        return "<p>None.</p>"
+    lines = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{count:,}</td><td>{count / rows.height:.1%}</td></tr>"
+        for name, count in sorted(counts.items(), key=lambda item: -item[1])
+    )
+    return f"<table><tr><th>column</th><th>rows</th><th>share</th></tr>{lines}</table>"
+
+
+def _standard(rows: pl.DataFrame, names: list[str]) -> Any:
+    values = rows.select([pl.col(name).cast(pl.Float64).fill_null(pl.col(name).median()) for name in names]).to_numpy()
+    values = np.nan_to_num(values)
+    return (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-12)
+
+
+def _correlations(rows: pl.DataFrame, names: list[str]) -> Any:
+    values = np.nan_to_num(np.corrcoef(_standard(rows, names), rowvar=False))
+    size = min(12, 2.5 + 0.3 * len(names))
+    figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+    shown = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(shown, shrink=0.7)
+    return figure
+
+
+def _components(project: Project, rows: pl.DataFrame, names: list[str]) -> Any:
+    target = project.schema.target.name if project.schema.target else ""
+    used = [name for name in names if name != target]
+    values = _standard(rows, used)
+    _, strengths, axes_of = np.linalg.svd(values, full_matrices=False)
+    points = values @ axes_of[:2].T if len(used) > 1 else np.column_stack([values[:, 0], np.zeros(len(values))])
+    shares = strengths**2 / max((strengths**2).sum(), 1e-12)
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    if target and rows[target].dtype.is_numeric():
+        shown = axes.scatter(points[:, 0], points[:, 1], c=rows[target].to_numpy(), s=8, cmap="viridis")
+        figure.colorbar(shown, label=target)
+    elif target:
+        for word in sorted(set(rows[target].cast(pl.String).to_list())):
+            chosen = (rows[target].cast(pl.String) == word).to_numpy()
+            axes.plot(points[chosen, 0], points[chosen, 1], ".", label=f"{target} {word}", alpha=0.6)
+        axes.legend(frameon=False)
+    else:
+        axes.plot(points[:, 0], points[:, 1], ".")
+    second = shares[1] if len(shares) > 1 else 0.0
+    axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({second:.0%})")
+    return figure

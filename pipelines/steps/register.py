@@ -1,0 +1,226 @@
+"""Every candidate becomes an MLflow run, the winner a registered version with all that serving and people need."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import onnx
+import pandas as pd
+import polars as pl
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+
+from phaseflow import events, reference, registry
+from phaseflow.contract import Project
+from phaseflow.settings import ROOT, from_environment
+from phaseflow.toolkit import tabular
+from pipelines.steps import bins, card, data, plots, tracking
+
+
+def code_version() -> str:
+    """The image's version, else the checkout's commit."""
+    told = os.environ.get("PHASEFLOW_CODE_VERSION")
+    if told:
+        return told
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"],  # noqa: S607  # git is where the user has it
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def manifest(
+    project: Project, about: Mapping[str, Any], content: bytes, verdict: Mapping[str, Any], snapshot: str, run: str
+) -> dict[str, Any]:
+    """`model.json`: what serving needs of a version."""
+    rows = data.newest_traffic(project, data.split(project, snapshot, "train"))
+    said = tabular.run(content, tabular.feed(rows, project.schema))
+    predictions = pl.Series("prediction", said["label" if about["classes"] else "value"].tolist())
+    return {
+        "format": 1,
+        "project": project.name,
+        "task": project.task,
+        "candidate": about["candidate"],
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "inputs": [{"name": column.name, "kind": column.kind} for column in project.schema.features],
+        "classes": about["classes"] or None,
+        "snapshot": snapshot,
+        "run": run,
+        "created": datetime.now(UTC).isoformat(),
+        "metrics": about["metrics"],
+        "verdict": verdict["passed"],
+        "reference": reference.to_json(bins.reference(project, rows, predictions)),
+    }
+
+
+def registered(client: mlflow.MlflowClient, project: Project, run: str) -> Any | None:
+    """The version that an earlier try of this run made."""
+    try:
+        found = client.search_model_versions(f"name = '{project.name}'", max_results=200)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return next((version for version in found if version.tags.get("phaseflow.run") == run), None)
+
+
+def register(
+    project_name: str,
+    snapshot: str,
+    run: str,
+    evaluation: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    folders: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Log and register; a second try of the same run finds what the first one made.
+
+    Raises PlatformError when MLflow can't be reached.
+    """
+    warnings.filterwarnings("ignore", module="mlflow")
+    project = registry.get(project_name)
+    client = tracking.client()
+    done = tracking.reach(lambda: registered(client, project, run))
+    if done is None:
+        tracking.reach(lambda: mlflow.set_experiment(project.name))
+        done = tracking.reach(lambda: _log(client, project, snapshot, run, evaluation, verdict, folders))
+    version = str(done.version)
+    tracking.reach(lambda: client.set_registered_model_alias(project.name, "challenger", version))
+    champion = evaluation.get("champion")
+    result = {
+        "project": project.name,
+        "run": run,
+        "snapshot": snapshot,
+        "passed": verdict["passed"],
+        "candidate": verdict["candidate"],
+        "version": version,
+        "champion": champion["version"] if champion else None,
+        "metrics": evaluation["candidates"][verdict["candidate"]]["metrics"],
+        "champion_metrics": champion["metrics"] if champion else None,
+        "checks": list(verdict["checks"]),
+        "created": datetime.now(UTC).isoformat(),
+    }
+    store = data.store()
+    store.write(f"runs/{project.name}/{run}/verdict.json", json.dumps(result, indent=1).encode())
+    events.record(store, project, "verdict", result, source="pipelines")
+    return result
+
+
+def _log(
+    client: mlflow.MlflowClient,
+    project: Project,
+    snapshot: str,
+    run: str,
+    evaluation: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    folders: Mapping[str, Path],
+) -> Any:
+    source = data.manifest(project, snapshot)
+    train = data.split(project, snapshot, "train")
+    settings = from_environment()
+    columns = [column.name for column in project.schema.columns]
+    dataset = from_pandas(
+        pd.DataFrame(train.select(columns).to_dict(as_series=False)),
+        source=data.store().uri(f"datasets/{project.name}/{snapshot}/train.parquet"),
+        name=f"{project.name}-{snapshot}",
+        digest=snapshot,
+    )
+    tags = {
+        "phaseflow.project": project.name,
+        "phaseflow.run": run,
+        "phaseflow.snapshot": snapshot,
+        "phaseflow.source": str(source["source"]),
+        "phaseflow.code": code_version(),
+        "phaseflow.pipeline": settings.pipelines_url,
+    }
+    winner = verdict["candidate"]
+    version: Any = None
+    for name, about in evaluation["candidates"].items():
+        with mlflow.start_run(run_name=f"{name} {run}", tags=tags | {"phaseflow.candidate": name}) as active:
+            mlflow.log_params({"candidate": name, **about["params"], "train_rows": about["rows"], "seed": project.seed})
+            values = {key: value for key, value in about["metrics"].items() if value is not None}
+            for metric, span in about["intervals"].items():
+                if span:
+                    values |= {f"{metric}_low": span[0], f"{metric}_high": span[1]}
+            values |= {
+                "train_seconds": about["seconds"],
+                "latency_ms": about["latency_ms"],
+                "size_mb": about["size_mb"],
+            }
+            mlflow.log_metrics(values)
+            mlflow.log_input(dataset, context="training")
+            if name != winner:
+                continue
+            for file, picture in plots.plots(project, evaluation).items():
+                mlflow.log_figure(picture, f"plots/{file}.png")
+            content = (folders[name] / "model.onnx").read_bytes()
+            about_model = manifest(project, about, content, verdict, snapshot, run)
+            text = card.card(project, evaluation, verdict, source, tags)
+            mlflow.log_text(text, "model_card.md")
+            version = _version(client, project, train, content, about_model, text, active.info.run_id, tags, verdict)
+    return version
+
+
+def _version(
+    client: mlflow.MlflowClient,
+    project: Project,
+    train: pl.DataFrame,
+    content: bytes,
+    about: Mapping[str, Any],
+    text: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    verdict: Mapping[str, Any],
+) -> Any:
+    example = pd.DataFrame(tabular.inputs(train.head(2), project.schema).to_dict(as_series=False))
+    said = tabular.run(content, tabular.feed(train.head(2), project.schema))
+    manifest_bytes = json.dumps(about, separators=(",", ":")).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        path.write_bytes(manifest_bytes)
+        logged = mlflow.onnx.log_model(
+            onnx.load(io.BytesIO(content)),
+            name="model",
+            signature=infer_signature(example, dict(said)),
+            input_example=example,
+            extra_files=[str(path)],
+            pip_requirements=["onnxruntime"],
+            metadata={"phaseflow.snapshot": about["snapshot"]},
+        )
+        # MLflow writes the graph anew; the digest is of the file that will be served.
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri, dst_path=folder))
+        served = hashlib.sha256(next(local.rglob("model.onnx")).read_bytes()).hexdigest()
+    if served != about["sha256"]:
+        raise MlflowException(f"MLflow changed the model: {about['sha256']} became {served}")
+    try:
+        client.create_registered_model(project.name, description=f"{project.title}. {project.description}")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(
+        project.name,
+        logged.model_uri,
+        run_id=run_id,
+        description=text,
+        tags=dict(tags)
+        | {
+            "phaseflow.sha256": about["sha256"],
+            "phaseflow.manifest_sha256": hashlib.sha256(manifest_bytes).hexdigest(),
+            "phaseflow.verdict": "passed" if verdict["passed"] else "failed",
+            "phaseflow.candidate": about["candidate"],
+        },
+        model_id=logged.model_id,
+    )

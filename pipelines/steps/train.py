@@ -1,0 +1,36 @@
+"""One candidate: fit on the snapshot's train rows, hand on ONNX."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from phaseflow import registry
+from phaseflow.toolkit.model import Trained
+from pipelines.steps import data
+
+
+def train(project_name: str, snapshot: str, candidate: str, folder: Path) -> dict[str, float]:
+    """Write `model.onnx`, `trained.json` and further files to `folder`; answer with seconds and size in MB."""
+    project = registry.get(project_name)
+    chosen = next(one for one in project.candidates if one.name == candidate)
+    rows = data.split(project, snapshot, "train")
+    begin = time.perf_counter()
+    trained: Trained = registry.load(project.train)(rows, project, chosen)
+    seconds = time.perf_counter() - begin
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(trained.onnx)
+    for name, content in trained.files.items():
+        (folder / name).write_bytes(content)
+    about = {
+        "candidate": candidate,
+        "params": dict(chosen.params),
+        "classes": list(trained.classes),
+        "notes": dict(trained.notes),
+        "seconds": seconds,
+        "rows": rows.height,
+    }
+    (folder / "trained.json").write_text(json.dumps(about))
+    print(f"{candidate}: {rows.height} rows, {seconds:.2f} s, {len(trained.onnx) / 1e6:.2f} MB")
+    return {"seconds": seconds, "size_mb": len(trained.onnx) / 1e6}
