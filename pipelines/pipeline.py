@@ -127,7 +127,9 @@ def pipeline(project: Project) -> Any:
 
     steps = {function.__name__: component(function) for function in (profile, train, evaluate, gate, register)}
 
-    @dsl.pipeline(name=project.name.replace("_", "-"), display_name=project.title, description=project.description)
+    @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp ships no types
+        name=project.name.replace("_", "-"), display_name=project.title, description=project.description
+    )
     def built(snapshot: str, run: str) -> None:
         steps["profile"](project=project.name, snapshot=snapshot)
         with dsl.ParallelFor([candidate.name for candidate in project.candidates], parallelism=2) as candidate:

@@ -1,0 +1,37 @@
+"""The MLflow server of one machine: SQLite and a folder, one worker, loopback only, nothing sent to anyone."""
+
+from __future__ import annotations
+
+from phaseflow.settings import Settings
+
+
+def command(settings: Settings) -> list[str]:
+    """Its argument vector."""
+    home = settings.home / "mlflow"
+    return [
+        str(settings.venvs / "registry" / "bin" / "mlflow"),
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(settings.port("mlflow")),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{home / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(home / "artifacts"),
+        "--serve-artifacts",
+        "--allowed-hosts",
+        "localhost:*,127.0.0.1:*,localhost,127.0.0.1",
+    ]
+
+
+def environment() -> dict[str, str]:
+    """What it reads: no job runner (8 of its 10 processes), no telemetry."""
+    return {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
