@@ -1,0 +1,1 @@
+"""Which version is served: promotion and rollback by MLflow's aliases, one at a time."""
