@@ -56,6 +56,10 @@ class Settings:
     """Overrides every project's window (the demo's are minutes)."""
     drift_minimum_rows: int | None
     drift_cooldown_seconds: int | None
+    bin: Path | None = None
+    """Folder of Prometheus, promtool and Alertmanager, looked into before the PATH."""
+    grafana_home: Path | None = None
+    """Folder of an unpacked Grafana."""
 
     def python(self, group: str) -> Path:
         """The interpreter of the environment `group` ('tabular', 'registry', ...)."""
@@ -102,7 +106,10 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
 
     home = Path(env.get("PHASEFLOW_HOME") or ROOT / ".phaseflow").resolve()
     offset = number("PHASEFLOW_PORT_OFFSET") or 0
-    mirror = env.get("PHASEFLOW_DATA_MIRROR")
+
+    def folder(name: str) -> Path | None:
+        value = env.get(name)
+        return Path(value) if value else None
 
     def url(name: str) -> str:
         default = f"http://127.0.0.1:{PORTS[name] + offset}"
@@ -111,7 +118,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         store=env.get("PHASEFLOW_STORE") or str(home / "store"),
-        data_mirror=Path(mirror) if mirror else None,
+        data_mirror=folder("PHASEFLOW_DATA_MIRROR"),
         offline=env.get("PHASEFLOW_OFFLINE", "") not in {"", "0"},
         port_offset=offset,
         airflow_url=url("airflow"),
@@ -128,4 +135,6 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         drift_window_seconds=number("PHASEFLOW_DRIFT_WINDOW_SECONDS"),
         drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
         drift_cooldown_seconds=number("PHASEFLOW_DRIFT_COOLDOWN_SECONDS"),
+        bin=folder("PHASEFLOW_BIN"),
+        grafana_home=folder("PHASEFLOW_GRAFANA_HOME"),
     )
