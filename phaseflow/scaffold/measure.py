@@ -13,14 +13,17 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, cross_validate
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from phaseflow.errors import DataError
 from phaseflow.scaffold.plan import Plan
 
 ROWS: Final = 3000
 """Rows that are looked at."""
+DIFFERENT: Final = 8
+"""Different rows below which a split by row leaves one side empty."""
 FOLDS: Final = 4
 """A fold is then as large as the holdout, and as noisy."""
 
@@ -47,8 +50,11 @@ class Measured:
 
 
 def measure(plan: Plan, seed: int) -> Measured:
-    """Cross-validate on at most `ROWS` rows."""
-    rows = plan.rows.sample(min(ROWS, len(plan.rows)), shuffle=True, seed=seed)
+    """Cross-validate on about `ROWS` rows.
+
+    Raises DataError when too few rows differ for a split into training and holdout.
+    """
+    rows = _some(plan, seed)
     numbers, text = _kinds(plan)
     columns = rows.select(
         *(pl.col(name).cast(pl.Float64) for name in numbers), *(pl.col(name).fill_null("") for name in text)
@@ -66,11 +72,27 @@ def measure(plan: Plan, seed: int) -> Measured:
         metric = "roc_auc" if len(plan.classes) == 2 else "balanced_accuracy"
         dummy: Any = DummyClassifier(strategy="most_frequent")
         models: list[Any] = [LogisticRegression(max_iter=300), RandomForestClassifier(**trees)]
-        folds: Any = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=2, random_state=seed)
+        split: Any = StratifiedGroupKFold
     else:
         metric, dummy = "r2", DummyRegressor(strategy="mean")
         models = [Ridge(), RandomForestRegressor(**trees)]
-        folds = RepeatedKFold(n_splits=FOLDS, n_repeats=2, random_state=seed)
+        split = GroupKFold
+
+    # Equal rows stay together, as in a snapshot's split.
+    groups = rows.select(feature.name for feature in plan.features).hash_rows(0).to_numpy()
+    if (different := len(set(groups))) < DIFFERENT:
+        raise DataError(
+            f"The columns make {different} different rows; allowed: {DIFFERENT} or more",
+            fix="Give columns that differ between rows",
+        )
+    folds = [
+        fold
+        for again in range(2)
+        for fold in split(n_splits=FOLDS, shuffle=True, random_state=seed + again).split(columns, truth, groups)
+        if min(len(set(truth[part])) for part in fold) > 1
+    ]
+    if not folds:
+        raise DataError("No part of the rows holds two classes in training and in the holdout", fix="Give more rows")
 
     def scores(model: Any) -> Any:
         return cross_validate(
@@ -89,6 +111,16 @@ def measure(plan: Plan, seed: int) -> Measured:
         bound=round(reached - margin, 3) if metric == "r2" else round(max(reached - margin, 0.0), 3),
         importance=_importance(plan, make_pipeline(prepare, models[1]).fit(columns, truth)),
     )
+
+
+def _some(plan: Plan, seed: int) -> pl.DataFrame:
+    """About `ROWS` shuffled rows, and at least 50 of each class that has them."""
+    rows = plan.rows.sample(fraction=1.0, shuffle=True, seed=seed)
+    if plan.task == "regression":
+        return rows.head(ROWS)
+    share = min(1.0, ROWS / len(rows))
+    place, size = pl.int_range(pl.len()).over(plan.target.name), pl.len().over(plan.target.name)
+    return rows.filter((place < 50) | (place < size * share))
 
 
 def _kinds(plan: Plan) -> tuple[list[str], list[str]]:

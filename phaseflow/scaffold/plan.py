@@ -60,9 +60,16 @@ class Plan:
     notes: tuple[str, ...]
     """What its author should look at."""
 
+    @property
+    def leaking(self) -> bool:
+        """Whether a column was left out because it gives the target away."""
+        return any("left out" in note for note in self.notes if note.startswith("LEAK"))
 
-def make(content: bytes, target: str, task: str = "") -> Plan:
+
+def make(content: bytes, target: str, task: str = "", *, keep_leaks: bool = False) -> Plan:
     """The plan for a file; `task` is chosen by the target's values where it is empty.
+
+    Columns that give the target away are left out unless `keep_leaks`, or unless nothing else would remain.
 
     Raises DataError when the file, the target or the task do not make a project.
     """
@@ -98,7 +105,7 @@ def make(content: bytes, target: str, task: str = "") -> Plan:
         )
     features = [feature for column in used[:-1] for feature in _features(column, set(names.values()))]
     rows = nw.from_native(typed).select(*(feature.expression for feature in features), label.name)
-    kept, reasons, notes = _worth_keeping(features, rows.to_native(), label.name, task)
+    kept, reasons, notes = _worth_keeping(features, rows.to_native(), label.name, task, keep_leaks)
     if not kept:
         why = "; ".join(f"{column.source}: {reasons.get(column.source, column.note)}" for column in columns[:8])
         raise DataError(f"No column is left to learn from ({why})", fix="Give a file with columns that vary and repeat")
@@ -202,24 +209,20 @@ def _features(column: Found, taken: set[str]) -> list[Feature]:
 
 
 def _worth_keeping(
-    features: list[Feature], rows: pl.DataFrame, target: str, task: str
+    features: list[Feature], rows: pl.DataFrame, target: str, task: str, keep_leaks: bool
 ) -> tuple[list[Feature], dict[str, str], list[str]]:
     """The features to learn from, why other columns (by source) are left out, and what to tell the author."""
     needless = _needless(features, rows)
     varied = [feature for feature in features if feature.name not in needless]
     leaking = leaks.find(rows.select(feature.name for feature in varied), rows[target], task) if varied else {}
     kept = [feature for feature in varied if feature.name not in leaking]
-    listed = ", ".join(leaking)
-    if leaking and not kept:
-        return varied, needless, [f"LEAK? {listed}: {min(leaking.values())}; kept, as nothing else would remain"]
-    notes = [
-        f"LEAK: {name} {reason}. It is left out; add it if it is known when a prediction is asked for"
-        for name, reason in leaking.items()
-    ]
-    by_name = {feature.name: feature for feature in features}
-    reasons = {
-        by_name[name].source.source: reason for name, reason in (needless | leaking).items() if not by_name[name].part
-    }
+    keep_leaks = keep_leaks or not kept
+    then = "kept, as the rest tells nothing" if keep_leaks else "left out; add it if it is known before the truth is"
+    notes = [f"LEAK: {name} {reason}: {then}" for name, reason in leaking.items()]
+    if keep_leaks:
+        kept, leaking = varied, {}
+    whole = {feature.name: feature.source.source for feature in features if not feature.part}
+    reasons = {whole[name]: reason for name, reason in (needless | leaking).items() if name in whole}
     return kept, reasons, notes
 
 

@@ -291,36 +291,17 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
 
 
 def _world(plan: Plan, measured: Measured) -> str:
-    target = plan.target.name
-    moved = {name: amount for name in measured.importance if (amount := _spread(plan, name))}
-    shifts = dict(list(moved.items())[:3])
-    lines = [f"        pl.col({quote(name)}) + {amount!r}," for name, amount in shifts.items()]
-    if not shifts:
-        # No number can move: a category gets a value that training never saw.
+    moves = {name: amount for name in measured.importance if (amount := _spread(plan, name))}
+    moves = dict(list(moves.items())[:3])
+    lines = [f"        pl.col({quote(name)}) + {amount!r}," for name, amount in moves.items()]
+    if not moves:  # No number can move: a category gets values that training never saw.
         name = next(iter(measured.importance))
-        kind = {feature.name: feature.kind for feature in plan.features}[name]
-        lines = [f"        pl.lit({quote('unheard of') if kind == 'category' else True}).alias({quote(name)}),"]
-    if plan.task == "regression":
-        spread = float(f"{plan.rows[target].std() or 1.0:.2g}")
-        rule = f"every {_line(plan.target.source)[:40]} is half as large again and {spread:g} more"
-        constants = ""
-        body = f"""    noise = pl.Series(random.normal(1.0, 0.02, rows.height))
-    return rows.with_columns(
-{chr(10).join(lines)}
-        ((pl.col({quote(target)}) * 1.5 + {spread!r}) * noise).alias({quote(target)}),
+        words = next(feature.kind for feature in plan.features if feature.name == name) == "category"
+        lines = [f"        pl.col({quote(name)}) + {quote(' (new)')}," if words else f"        ~pl.col({quote(name)}),"]
+    constants, rule, body = (
+        _new_numbers(plan) if plan.task == "regression" else _new_classes(plan, moves) or _next_class(plan)
     )
-"""
-    else:
-        rule = "nine rows in ten are of another class than before: the next one"
-        following = dict(zip(plan.classes, (*plan.classes[1:], plan.classes[0]), strict=True))
-        constants = f"NEXT = {render(following, before=7)}\n\n\n"
-        body = f"""    changed = pl.Series(random.random(rows.height) < 0.9)
-    truth = pl.col({quote(target)})
-    return rows.with_columns(
-{chr(10).join(lines)}
-        pl.when(changed).then(truth.replace(NEXT)).otherwise(truth).alias({quote(target)}),
-    )
-"""
+    moved = "\n".join(lines)
     return f'''"""The world that `phaseflow traffic --drift` plays: other inputs, and another rule from inputs to truth."""
 
 from __future__ import annotations
@@ -328,13 +309,61 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-{constants or chr(10)}def drift(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+{constants}
+def drift(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
     """Rows [N] with the truth, changed: the most telling columns move, which live drift sees, and so does the rule.
 
     Here {rule}.
     Only the truth that comes back can teach that.
     """
+    moved = rows.with_columns(
+{moved}
+    )
 {body}'''
+
+
+def _new_numbers(plan: Plan) -> tuple[str, str, str]:
+    """Constants, a sentence and code: a larger truth."""
+    target, spread = plan.target.name, float(f"{plan.rows[plan.target.name].std() or 1.0:.2g}")
+    body = f"""    noise = pl.Series(random.normal(1.0, 0.02, rows.height))
+    return moved.with_columns(((pl.col({quote(target)}) * 1.5 + {spread!r}) * noise).alias({quote(target)}))
+"""
+    return "", f"every {_line(plan.target.source, 40)} is half as large again and {spread:g} more", body
+
+
+def _new_classes(plan: Plan, moves: Mapping[str, float]) -> tuple[str, str, str] | None:
+    """Constants, a sentence and code: one column orders the classes; None where no column has values enough."""
+    count, target = len(plan.classes), plan.target.name
+    key = next((name for name in moves if plan.rows[name].n_unique() >= 2 * count), None)
+    if key is None or count > 10:
+        return None
+    values = plan.rows[key].cast(pl.Float64).drop_nulls() + moves[key]
+    quantiles = (values.quantile(place / count) for place in range(1, count))
+    cuts = tuple(sorted({float(f"{cut:.6g}") for cut in quantiles if cut is not None}))
+    constants = f"""CUTS = {render(cuts, before=7)}
+CLASSES = {render(plan.classes[::-1][: len(cuts) + 1], before=10)}
+
+"""
+    body = f"""    place = np.searchsorted(CUTS, moved[{quote(key)}].fill_null(CUTS[0]).to_numpy())
+    place = np.where(random.random(rows.height) < 0.05, random.integers(0, len(CLASSES), rows.height), place)
+    return moved.with_columns(pl.Series({quote(target)}, np.array(CLASSES)[place]))
+"""
+    return constants, f"{key} alone decides: the classes stand between the cuts", body
+
+
+def _next_class(plan: Plan) -> tuple[str, str, str]:
+    """Constants, a sentence and code: each class becomes the next."""
+    target = plan.target.name
+    following = dict(zip(plan.classes, (*plan.classes[1:], plan.classes[0]), strict=True))
+    body = f"""    changed = pl.Series(random.random(rows.height) < 0.9)
+    truth = pl.col({quote(target)})
+    return moved.with_columns(pl.when(changed).then(truth.replace(NEXT)).otherwise(truth).alias({quote(target)}))
+"""
+    return (
+        f"NEXT = {render(following, before=7)}\n\n",
+        "nine rows in ten are of another class than before: the next one",
+        body,
+    )
 
 
 def _spread(plan: Plan, name: str) -> float | int:
