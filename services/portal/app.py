@@ -1,0 +1,213 @@
+"""The portal's pages. Read-only, no session, nothing from elsewhere: a page is one HTML, one CSS and one script of this server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import jinja2
+from markupsafe import Markup, escape
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from phaseflow import Project, registry
+from phaseflow.errors import PhaseflowError
+from phaseflow.settings import ROOT, Settings
+from services.portal import dashboards, detail, source, status, text
+from services.portal.prometheus import Prometheus
+
+HERE: Final = Path(__file__).parent
+FRESH_SECONDS: Final = 2.0
+"""Viewers within it share one round of questions."""
+HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+)
+
+
+class Portal:
+    """The pages of one platform; one round of questions serves every viewer for FRESH_SECONDS."""
+
+    def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
+        self.settings = settings
+        self.http = http
+        self.prometheus = Prometheus(http, settings.prometheus_url)
+        self._asking = asyncio.Lock()
+        self._status: status.Status | None = None
+        self._until = 0.0
+
+    async def status(self) -> status.Status:
+        """What is going on, at most FRESH_SECONDS old."""
+        async with self._asking:
+            if self._status is None or time.monotonic() > self._until:
+                self._status = await status.gather(self.http, self.settings)
+                self._until = time.monotonic() + FRESH_SECONDS
+            return self._status
+
+
+def create(settings: Settings) -> Starlette:
+    """The ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with source.client() as http:
+            app.state.portal = Portal(settings, http)
+            yield
+
+    app = Starlette(
+        routes=[
+            Route("/", _home),
+            Route("/projects/{name}", _project),
+            Route("/projects/{name}/readme", _readme),
+            Route("/dashboards", _dashboards),
+            Route("/dashboards/{name}", _dashboard),
+            Route("/api/status", _api_status),
+            Route("/healthz", _healthz),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+        ],
+        exception_handlers={HTTPException: _error, PhaseflowError: _error},
+        lifespan=lifespan,
+    )
+    app.add_middleware(_Headers)
+    return app
+
+
+class _Headers:
+    """Adds HEADERS to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+async def _home(request: Request) -> Response:
+    return _page(request, "home.html", status=await _portal(request).status())
+
+
+async def _project(request: Request) -> Response:
+    portal, name = _portal(request), request.path_params["name"]
+    project = _declared(name)
+    now = await portal.status()
+    its = next(p for p in now.projects if p.name == name)
+    found = await detail.gather(portal.prometheus, portal.settings, project, its.psi_threshold or project.drift.psi)
+    return _page(request, "project.html", status=now, project=project, its=its, detail=found)
+
+
+async def _readme(request: Request) -> Response:
+    path = ROOT / "projects" / _declared(request.path_params["name"]).name / "README.md"
+    try:
+        return PlainTextResponse(await asyncio.to_thread(path.read_text, "utf-8"))
+    except OSError as error:
+        raise HTTPException(404, f"{path.parent.name} has no README.md") from error
+
+
+async def _dashboards(request: Request) -> Response:
+    return _page(request, "dashboards.html")
+
+
+async def _dashboard(request: Request) -> Response:
+    portal, name = _portal(request), request.path_params["name"]
+    content = dashboards.load(portal.settings.dashboards, name)
+    chosen = {key.removeprefix("var-"): value for key, value in request.query_params.items() if key.startswith("var-")}
+    found = await dashboards.render(portal.prometheus, name, content, chosen)
+    return _page(request, "dashboard.html", dashboard=found)
+
+
+async def _api_status(request: Request) -> Response:
+    return JSONResponse(dataclasses.asdict(await _portal(request).status(), dict_factory=_without_charts))
+
+
+async def _healthz(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    """A page that says what is wrong: 404 for what is not there."""
+    code, said = (error.status_code, error.detail) if isinstance(error, HTTPException) else (404, str(error))
+    return _page(request, "error.html", code, code=code, said=said)
+
+
+def _portal(request: Request) -> Portal:
+    portal: Portal = request.app.state.portal
+    return portal
+
+
+def _declared(name: str) -> Project:
+    """The project; raises PhaseflowError for an unknown one or a wrong declaration."""
+    return registry.get(name)
+
+
+def _without_charts(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if key not in {"traffic", "drift"}}
+
+
+def _page(request: Request, template: str, code: int = 200, **context: Any) -> HTMLResponse:
+    portal = _portal(request)
+    context |= {
+        "path": request.url.path,
+        "links": dashboards.listed(portal.settings.dashboards),
+        "names": registry.names(),
+        "settings": portal.settings,
+        "now": time.time(),
+    }
+    return HTMLResponse(PAGES.get_template(template).render(context), code)
+
+
+def _safe(url: str) -> str:
+    """An address that may be a link; others ('javascript:', …) become none."""
+    return url if url.startswith(("http://", "https://")) else ""
+
+
+def _code(words: str) -> Markup:
+    """What stands between backticks as code."""
+    parts = words.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))  # noqa: S704  # a constant; format escapes
+
+
+def _pages() -> jinja2.Environment:
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    filters: Mapping[str, Any] = {
+        "figure": text.figure,
+        "plain": text.plain,
+        "span": text.span,
+        "ago": text.ago,
+        "clock": text.clock,
+        "moment": text.moment,
+        "safe_url": _safe,
+        "code": _code,
+    }
+    pages.filters.update(filters)
+    return pages
+
+
+PAGES: Final = _pages()

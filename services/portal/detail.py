@@ -1,0 +1,219 @@
+"""One project in depth: its verdicts, versions, drift, traffic and predictions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from phaseflow import Metric, Project
+from phaseflow.errors import PhaseflowError
+from phaseflow.settings import Settings
+from phaseflow.store import Store
+from services.portal import charts, history, text
+from services.portal.prometheus import Prometheus, Series
+from services.portal.status import ANSWERS
+
+SPAN_SECONDS: Final = 3600.0
+STEP: Final = 15.0
+VERDICTS: Final = 6
+EVENTS: Final = 20
+PREDICTIONS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """A chart with its title; `query` is said where it is empty."""
+
+    title: str
+    query: str
+    chart: charts.Chart | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One metric of the last challenger and of the champion on the same holdout; `better` is challenger, champion or empty."""
+
+    metric: str
+    direction: str
+    challenger: float | None
+    champion: float | None
+    better: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A registered version that a verdict tells of; `aliases` are those that the service loaded."""
+
+    version: str
+    candidate: str
+    passed: bool
+    metric: float | None
+    created: float
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What the page of a project shows beside its status."""
+
+    verdicts: tuple[history.Verdict, ...]
+    comparison: tuple[Comparison, ...]
+    versions: tuple[Version, ...]
+    plots: tuple[Plot, ...]
+    drift: tuple[charts.Bar, ...]
+    predictions: tuple[charts.Bar, ...]
+    events: tuple[history.Event, ...]
+    call: str
+
+
+async def gather(prometheus: Prometheus, settings: Settings, project: Project, threshold: float) -> Detail:
+    """Read the store and ask Prometheus; what is away is empty."""
+    (verdicts, events), (plots, psi, mix, reference, info) = await asyncio.gather(
+        asyncio.to_thread(_past, Store(settings.store), project.name),
+        _measure(prometheus, project.name, threshold),
+    )
+    aliases: dict[str, list[str]] = {}
+    for series in info:
+        aliases.setdefault(series.labels.get("version", ""), []).append(series.labels.get("alias", ""))
+    worst = sorted(((s.labels.get("feature", ""), s.value) for s in psi), key=lambda item: -item[1])
+    marks = [(event.time, event.summary) for event in events if event.type in {"promotion", "rollback", "retraining"}]
+    return Detail(
+        verdicts=tuple(verdicts),
+        comparison=_compare(project.metrics, verdicts[0]) if verdicts else (),
+        versions=_versions(project, verdicts, aliases),
+        plots=tuple(_plot(*plot, marks) for plot in plots),
+        drift=tuple(charts.bars([(name, value, f"{value:.3f}") for name, value in worst], rule=threshold)),
+        predictions=_mix(mix, reference),
+        events=tuple(events),
+        call=call(settings, project),
+    )
+
+
+def call(settings: Settings, project: Project) -> str:
+    """The shell command that asks the service for the example's prediction."""
+    body = json.dumps(dict(project.example), ensure_ascii=False, default=str)
+    return f"curl -s {settings.serving_url}/{project.name}/predict \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"
+
+
+def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.Event]]:
+    return history.verdicts(store, name, VERDICTS), history.events(store, name, EVENTS)
+
+
+_Asked = tuple[str, str, str, Sequence[Series], tuple[float, ...], bool]
+
+
+async def _measure(
+    prometheus: Prometheus, name: str, threshold: float
+) -> tuple[list[tuple[_Asked, float]], list[Series], list[Series], list[Series], list[Series]]:
+    own = f'project="{name}"'
+    predicted = f'{own},feature="prediction"'
+    requests = f"phaseflow_requests_total{{{own},{ANSWERS}}}"
+    seconds = f"sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{own},{ANSWERS}}}[2m]))"
+    over_time: list[tuple[str, str, str, tuple[float, ...], bool]] = [
+        ("Drift: PSI a feature", f"max by (feature) (phaseflow:feature_psi{{{own}}})", "", (threshold,), False),
+        ("Requests by answer", f"sum by (code) (rate({requests}[2m]))", "reqps", (), True),
+        ("Latency, 99th percentile", f"histogram_quantile(0.99, {seconds})", "s", (), False),
+        (
+            "Live loss, where the truth came back",
+            f'sum by (loss) (rate(phaseflow_live_loss_sum{{{own},slice="all"}}[5m]))'
+            f' / sum by (loss) (rate(phaseflow_live_loss_count{{{own},slice="all"}}[5m]))',
+            "",
+            (),
+            False,
+        ),
+    ]
+    now = [
+        f"phaseflow:feature_psi{{{own}}}",
+        f"sum by (bin) (increase(phaseflow_feature_bin_total{{{predicted}}}[15m]))",
+        f"max by (bin) (phaseflow_feature_bin_reference{{{predicted}}})",
+        f"phaseflow_model_info{{{own}}}",
+    ]
+    end = time.time() // STEP * STEP
+    try:
+        await prometheus.ready()
+    except PhaseflowError:
+        return [((*plot[:3], (), *plot[3:]), end) for plot in over_time], [], [], [], []
+    answers = await asyncio.gather(
+        *(prometheus.query_range(query, end - SPAN_SECONDS, end, STEP) for _, query, *_ in over_time),
+        *(prometheus.query(query) for query in now),
+        return_exceptions=True,
+    )
+    found = [[] if isinstance(answer, BaseException) else answer for answer in answers]
+    plots = [((*plot[:3], answer, *plot[3:]), end) for plot, answer in zip(over_time, found, strict=False)]
+    psi, mix, reference, info = found[len(over_time) :]
+    return plots, psi, mix, reference, info
+
+
+def _plot(asked: _Asked, end: float, marks: Sequence[tuple[float, str]]) -> Plot:
+    title, query, unit, series, thresholds, stacked = asked
+    named = [(", ".join(s.labels.values()) or "p99", s) for s in series]
+    if not named:
+        return Plot(title=title, query=query, chart=None)
+    chart = charts.time_series(
+        named,
+        end - SPAN_SECONDS,
+        end,
+        step=STEP,
+        unit=unit,
+        floor=0,
+        thresholds=thresholds,
+        marks=marks,
+        stacked=stacked,
+    )
+    return Plot(title=title, query=query, chart=chart)
+
+
+def _compare(metrics: Sequence[Metric], verdict: history.Verdict) -> tuple[Comparison, ...]:
+    rows = []
+    for metric in metrics:
+        new, old = verdict.metrics.get(metric.name), verdict.champion_metrics.get(metric.name)
+        better = ""
+        if new is not None and old is not None and new != old:
+            better = "challenger" if metric.better(new, old) else "champion"
+        rows.append(
+            Comparison(metric=metric.name, direction=metric.direction, challenger=new, champion=old, better=better)
+        )
+    return tuple(rows)
+
+
+def _versions(
+    project: Project, verdicts: Sequence[history.Verdict], aliases: Mapping[str, Sequence[str]]
+) -> tuple[Version, ...]:
+    seen: dict[str, Version] = {}
+    for verdict in verdicts:
+        if verdict.version and verdict.version not in seen:
+            seen[verdict.version] = Version(
+                version=verdict.version,
+                candidate=verdict.candidate,
+                passed=verdict.passed,
+                metric=verdict.metrics.get(project.primary.name),
+                created=verdict.created,
+                aliases=tuple(sorted(aliases.get(verdict.version, ()))),
+            )
+    return tuple(seen.values())
+
+
+def _mix(live: Sequence[Series], reference: Sequence[Series]) -> tuple[charts.Bar, ...]:
+    """Shares of the predictions' bins in the last quarter of an hour, each beside the training's."""
+    expected = {s.labels.get("bin", ""): s.value for s in reference}
+    counts = {s.labels.get("bin", ""): s.value for s in live}
+    total = sum(counts.values())
+    if not total:
+        return ()
+    names = [n for n in dict.fromkeys((*expected, *counts)) if counts.get(n, 0) > 0 or expected.get(n, 0) > 0]
+    shares = {name: counts.get(name, 0.0) / total for name in names}
+    top = max([*shares.values(), *(expected.get(n, 0.0) for n in names)])
+    return tuple(
+        charts.Bar(
+            name=name,
+            share=shares[name] / top,
+            text=text.figure(shares[name], "percentunit"),
+            other=expected[name] / top if name in expected else None,
+        )
+        for name in names[:PREDICTIONS]
+    )

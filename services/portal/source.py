@@ -1,0 +1,47 @@
+"""JSON over HTTP from a part of the platform that may be away, slow or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from phaseflow.errors import PlatformError
+
+TIMEOUT: Final = httpx.Timeout(0.8, pool=0.8)
+"""Seconds. A page asks every part at once and shows what answered: a part that hangs may cost no more than this."""
+
+
+class Away(PlatformError):
+    """A part of the platform does not answer."""
+
+
+def client() -> httpx.AsyncClient:
+    """The one HTTP client of the process; proxies of the environment are not for parts of the platform."""
+    return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=httpx.Limits(max_connections=64))
+
+
+async def get(http: httpx.AsyncClient, part: str, url: str, **options: Any) -> httpx.Response:
+    """The answer to GET `url`; raises Away when `part` refuses the connection, hangs or breaks off."""
+    try:
+        return await http.get(url, **options)
+    except httpx.TimeoutException as error:
+        raise Away(f"{part} at {url} gave no answer in time", fix="See `bin/phaseflow status`") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Away(f"{part} at {url} is away", fix="Start it with `bin/phaseflow up`") from error
+
+
+async def get_json(
+    http: httpx.AsyncClient, part: str, url: str, params: Mapping[str, str] | None = None, **options: Any
+) -> Any:
+    """The JSON of a GET; raises Away when there is none, also for a status of 500 and above."""
+    response = await get(http, part, url, params=params, **options)
+    try:
+        return response.json() if response.status_code < 500 else _refuse(part, response)
+    except ValueError as error:
+        raise Away(f"{part} at {url} answered no JSON", fix="See `bin/phaseflow logs`") from error
+
+
+def _refuse(part: str, response: httpx.Response) -> Any:
+    raise Away(f"{part} at {response.url.path} answered {response.status_code}", fix="See `bin/phaseflow logs`")
