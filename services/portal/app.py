@@ -165,7 +165,7 @@ def _without_charts(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in items if key not in {"traffic", "drift"}}
 
 
-def _page(request: Request, template: str, code: int = 200, **context: Any) -> HTMLResponse:
+def _page(request: Request, template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
     portal = _portal(request)
     context |= {
         "path": request.url.path,
@@ -174,7 +174,7 @@ def _page(request: Request, template: str, code: int = 200, **context: Any) -> H
         "settings": portal.settings,
         "now": time.time(),
     }
-    return HTMLResponse(PAGES.get_template(template).render(context), code)
+    return HTMLResponse(PAGES.get_template(template).render(context), status_code)
 
 
 def _safe(url: str) -> str:
@@ -183,9 +183,9 @@ def _safe(url: str) -> str:
 
 
 def _code(words: str) -> Markup:
-    """What stands between backticks as code."""
-    parts = words.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))  # noqa: S704  # a constant; format escapes
+    """Words escaped, what stands between backticks as code."""
+    parts = [escape(part) for part in words.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
 
 
 def _pages() -> jinja2.Environment:

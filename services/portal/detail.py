@@ -104,7 +104,7 @@ def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.
     return history.verdicts(store, name, VERDICTS), history.events(store, name, EVENTS)
 
 
-_Asked = tuple[str, str, str, Sequence[Series], tuple[float, ...], bool]
+_Asked = tuple[str, str, str, list[Series], tuple[float, ...], bool]
 
 
 async def _measure(

@@ -82,30 +82,33 @@ def last_report(store: Store, project: str) -> tuple[str, float] | None:
 
 def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
     """An event in a sentence, and its tone."""
-    version, reason = data.get("version"), _reason(data)
+    version = data.get("version")
     match kind:
         case "promotion":
             before = f", was version {data['previous']}" if data.get("previous") else ""
-            return f"version {version} is champion{before}{reason}", "ok"
+            said, tone = f"version {version} is champion{before}", "ok"
         case "rollback":
-            return f"back to version {version}{reason}", "warn"
+            said, tone = f"back to version {version}", "warn"
         case "verdict":
-            said = "passed the gate" if data.get("passed") else "did not pass the gate"
-            return f"{data.get('candidate') or 'candidate'} (version {version}) {said}{reason}", (
-                "ok" if data.get("passed") else "warn"
-            )
+            decided, tone = ("passed the gate", "ok") if data.get("passed") else ("did not pass the gate", "warn")
+            said = f"{data.get('candidate') or 'candidate'} (version {version}) {decided}"
         case "retraining":
-            return f"retraining {data.get('outcome') or 'requested'}{reason}", "active"
+            outcome = str(data.get("outcome") or "requested")
+            said, tone = outcome, "bad" if outcome == "failed" else "active"
         case "swap":
-            return f"the service answers with version {version}{reason}", "ok"
+            said, tone = f"the service answers with version {version}", "ok"
         case "snapshot":
-            rows = f"{data['train_rows']} rows to train on" if data.get("train_rows") else "new data"
-            learned = f", {data['feedback_rows']} of them from feedback" if data.get("feedback_rows") else ""
-            return f"snapshot {str(data.get('snapshot', '')).rstrip('/').rsplit('/', 1)[-1]}: {rows}{learned}", ""
+            counts = (("train_rows", "to train on"), ("holdout_rows", "held out"), ("feedback_rows", "from feedback"))
+            rows = ", ".join(f"{data[key]} {words}" for key, words in counts if data.get(key))
+            said, tone = f"{str(data.get('snapshot', '')).rstrip('/').rsplit('/', 1)[-1]}: {rows or 'new data'}", ""
         case "alert":
-            return f"{data.get('alert') or data.get('alertname') or 'alert'} {data.get('status') or ''}{reason}", "bad"
-    plain = ", ".join(f"{key} {value}" for key, value in data.items() if isinstance(value, str | int | float))
-    return plain or kind, "bad" if data.get("state") in {"failed", "FAILED"} else ""
+            state = str(data.get("status") or "")
+            said = f"{data.get('alert') or data.get('alertname') or 'alert'} {state}".rstrip()
+            tone = "ok" if state == "resolved" else "bad"
+        case _:
+            plain = (f"{key} {value}" for key, value in data.items() if isinstance(value, str | int | float))
+            said, tone = ", ".join(plain) or kind, "bad" if str(data.get("state")).lower() == "failed" else ""
+    return f"{said}{_reason(data)}", tone
 
 
 def _reason(data: Mapping[str, Any]) -> str:
@@ -157,6 +160,7 @@ def _numbers(value: Any) -> dict[str, float]:
 
 
 def unix(value: Any) -> float:
+    """Unix seconds of an ISO 8601 time or a number; 0 for anything else."""
     if isinstance(value, int | float):
         return float(value)
     try:

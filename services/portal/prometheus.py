@@ -32,16 +32,16 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A Prometheus server at `url`. Each call raises source.Away, or PlatformError with what Prometheus refused."""
+    """A Prometheus server at `url`. Each call raises source.AwayError, or PlatformError with what Prometheus refused."""
 
     http: httpx.AsyncClient
     url: str
 
     async def ready(self) -> None:
-        """Return when it answers; raises source.Away otherwise."""
+        """Return when it answers; raises source.AwayError otherwise."""
         response = await source.get(self.http, PART, f"{self.url}/-/ready")
         if response.status_code != 200:
-            raise source.Away(f"{PART} is starting (it answered {response.status_code})", fix="Wait a moment")
+            raise source.AwayError(f"{PART} is starting (it answered {response.status_code})", fix="Wait a moment")
 
     async def query(self, expression: str, time: float | None = None) -> list[Series]:
         """The value of `expression` now, or at `time` (unix seconds)."""

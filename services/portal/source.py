@@ -13,7 +13,7 @@ TIMEOUT: Final = httpx.Timeout(0.8, pool=0.8)
 """Seconds. A page asks every part at once and shows what answered: a part that hangs may cost no more than this."""
 
 
-class Away(PlatformError):
+class AwayError(PlatformError):
     """A part of the platform does not answer."""
 
 
@@ -23,25 +23,25 @@ def client() -> httpx.AsyncClient:
 
 
 async def get(http: httpx.AsyncClient, part: str, url: str, **options: Any) -> httpx.Response:
-    """The answer to GET `url`; raises Away when `part` refuses the connection, hangs or breaks off."""
+    """The answer to GET `url`; raises AwayError when `part` refuses the connection, hangs or breaks off."""
     try:
         return await http.get(url, **options)
     except httpx.TimeoutException as error:
-        raise Away(f"{part} at {url} gave no answer in time", fix="See `bin/phaseflow status`") from error
+        raise AwayError(f"{part} at {url} gave no answer in time", fix="See `bin/phaseflow status`") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Away(f"{part} at {url} is away", fix="Start it with `bin/phaseflow up`") from error
+        raise AwayError(f"{part} at {url} is away", fix="Start it with `bin/phaseflow up`") from error
 
 
 async def get_json(
     http: httpx.AsyncClient, part: str, url: str, params: Mapping[str, str] | None = None, **options: Any
 ) -> Any:
-    """The JSON of a GET; raises Away when there is none, also for a status of 500 and above."""
+    """The JSON of a GET; raises AwayError when there is none, also for a status of 500 and above."""
     response = await get(http, part, url, params=params, **options)
     try:
         return response.json() if response.status_code < 500 else _refuse(part, response)
     except ValueError as error:
-        raise Away(f"{part} at {url} answered no JSON", fix="See `bin/phaseflow logs`") from error
+        raise AwayError(f"{part} at {url} answered no JSON", fix="See `bin/phaseflow logs`") from error
 
 
 def _refuse(part: str, response: httpx.Response) -> Any:
-    raise Away(f"{part} at {response.url.path} answered {response.status_code}", fix="See `bin/phaseflow logs`")
+    raise AwayError(f"{part} at {response.url.path} answered {response.status_code}", fix="See `bin/phaseflow logs`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -228,8 +229,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         asyncio.to_thread(_past, store, names),
     )
     projects = tuple(
-        _project(p, settings, measured, alerts, models.get(p.name), verdicts[p.name], reports[p.name], away)
-        for p in declared
+        _project(p, settings, measured, alerts, models.get(p.name), verdicts[p.name], reports[p.name]) for p in declared
     )
     projects += tuple(
         ProjectStatus(name=name, title=name, task="", phase=0, description="", problem=problem)
@@ -255,7 +255,7 @@ def declarations() -> tuple[list[Project], dict[str, str]]:
     for name in registry.names():
         try:
             declared.append(registry.get(name))
-        except Exception as error:  # noqa: BLE001  # project.py is anyone's code, and its fault must not hide the others
+        except Exception as error:  # project.py is anyone's code, and its fault must not hide the others
             problems[name] = f"{type(error).__name__}: {error}"
     return declared, problems
 
@@ -345,7 +345,7 @@ async def _probe(
             state, detail = "degraded", f"answered {response.status_code}"
         elif name == "airflow":
             state, detail = _airflow(response)
-    except source.Away as error:
+    except source.AwayError as error:
         slow = isinstance(error.__cause__, httpx.TimeoutException)
         state, detail = ("slow", f"no answer in {source.TIMEOUT.read:g} s") if slow else ("away", "not running")
     return Part(
@@ -389,7 +389,6 @@ def _project(
     model: Mapping[str, Any] | None,
     verdicts: Sequence[history.Verdict],
     report: tuple[str, float] | None,
-    away: Mapping[str, str],
 ) -> ProjectStatus:
     name = project.name
     champion = _champion(project, measured, model) if model else None
@@ -467,22 +466,24 @@ def _headline(projects: Sequence[ProjectStatus], alerts: Sequence[Alert], parts:
     running = [p for p in projects if p.dag and p.dag.state == "running"]
     drifted = [p for p in projects if p.drifted]
     firing = [alert for alert in alerts if alert.state == "firing"]
-    if len(missing) == len(parts) - len(OPTIONAL):
-        return "The platform is down: start it with `bin/phaseflow up`", "bad"
-    if missing:
-        return f"{_join(missing)} {'is' if len(missing) == 1 else 'are'} away", "bad"
-    if drifted:
-        told = _join([f"{p.title} has drifted ({p.psi[0].feature})" for p in drifted])
-        busy = [p.name for p in drifted if p in running]
-        return f"{told}{'; retraining runs' if busy else ''}", "active" if busy else "warn"
-    if firing:
-        return f"{len(firing)} alert{'s' if len(firing) > 1 else ''} firing", "bad"
-    if running:
-        return f"{_join([p.title for p in running])}: the DAG runs", "active"
     served = [p for p in projects if p.champion]
-    if not served:
-        return "Everything is up and no model is served yet: run `make demo`", ""
-    return f"All quiet: {len(served)} model{'s' if len(served) > 1 else ''} served, no alert firing", "ok"
+    if len(missing) == len(parts) - len(OPTIONAL):
+        said, tone = "The platform is down: start it with `bin/phaseflow up`", "bad"
+    elif missing:
+        said, tone = f"{_join(missing)} {'is' if len(missing) == 1 else 'are'} away", "bad"
+    elif drifted:
+        busy = any(p in running for p in drifted)
+        told = _join([f"{p.title} has drifted ({p.psi[0].feature})" for p in drifted])
+        said, tone = f"{told}{'; retraining runs' if busy else ''}", "active" if busy else "warn"
+    elif firing:
+        said, tone = f"{len(firing)} alert{'s' if len(firing) > 1 else ''} firing", "bad"
+    elif running:
+        said, tone = f"{_join([p.title for p in running])}: the DAG runs", "active"
+    elif served:
+        said, tone = f"All quiet: {len(served)} model{'s' if len(served) > 1 else ''} served, no alert firing", "ok"
+    else:
+        said, tone = "Everything is up and no model is served yet: run `make demo`", ""
+    return said, tone
 
 
 def _join(words: Sequence[str]) -> str:
@@ -518,7 +519,7 @@ def _stages(
         return Stage(name=name, note=note, tone=tone, url=its.url)
 
     snapshot = last.get("snapshot")
-    recent = retrained is not None and time.time() - retrained.time < 120
+    since = time.time() - retrained.time if retrained else math.inf
     return (
         Stage(
             name="Source",
@@ -555,6 +556,6 @@ def _stages(
             "Retrain",
             "monitor",
             f"asked {text.ago(retrained.time)}" if retrained else "never needed yet",
-            active=recent,
+            active=since < (900 if running else 60),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -75,7 +76,7 @@ def figure(value: float, unit: str = "", decimals: int | None = None) -> str:
 
 def ago(at: float, now: float | None = None) -> str:
     """How long before now, in words."""
-    passed = (datetime.now().timestamp() if now is None else now) - at
+    passed = (time.time() if now is None else now) - at
     if passed < 0:
         return f"in {span(float(round(-passed)))}"
     return "just now" if passed < 1.5 else f"{span(float(round(passed)))} ago"
