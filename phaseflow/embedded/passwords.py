@@ -1,0 +1,38 @@
+"""Passwords and tokens: made once, kept in files that only their owner reads."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import Final
+
+from phaseflow.settings import Settings
+from phaseflow.store import write_atomic
+
+NAMES: Final = (
+    "airflow_admin_password",
+    "airflow_jwt",
+    "airflow_fernet",
+    "hook_token",
+    "grafana_admin_password",
+    "mlflow_flask_key",
+)
+
+
+def ensure(settings: Settings) -> None:
+    """Make those that are not there yet: the folder of mode 0700, each file of mode 0600.
+
+    Raises PlatformError when they can't be written.
+    """
+    settings.secrets.mkdir(parents=True, exist_ok=True)
+    settings.secrets.chmod(0o700)
+    for name in NAMES:
+        path = settings.secrets / name
+        if not path.exists():
+            write_atomic(path, _new(name).encode(), mode=0o600)
+
+
+def _new(name: str) -> str:
+    if name == "airflow_fernet":  # https://cryptography.io/en/latest/fernet/: 32 bytes, URL-safe base64 with its padding
+        return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    return secrets.token_urlsafe(16 if name.endswith("password") else 32)

@@ -1,0 +1,201 @@
+"""The supervisor with small real programs: start, crash, restart, change, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from phaseflow.embedded import lifecycle, machine, supervisor
+from phaseflow.embedded.program import Health, Plan, Program, Step
+from phaseflow.errors import PlatformError
+from phaseflow.settings import Settings, from_environment
+
+SERVER = """
+import http.server, json, os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        self.wfile.write(json.dumps({"inner": {"status": "fine"}, "child": child.pid, **os.environ}).encode())
+print("here I am", flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    monkeypatch.setenv("PHASEFLOW_HOME", str(tmp_path / "a home"))
+    monkeypatch.setenv("PHASEFLOW_PORT_OFFSET", str(free_port() - 3000))  # serving's port is a free one
+    made = from_environment()
+    yield made
+    lifecycle.down(made)
+    assert supervisor.members(made) == []
+
+
+def server(settings: Settings, **changes: object) -> Program:
+    port = settings.port("serving")
+    code = settings.home.parent / "server.py"
+    code.write_text(SERVER)
+    values: dict[str, object] = {
+        "name": "server",
+        "what": "answers",
+        "argv": (sys.executable, str(code), str(port)),
+        "health": Health(url=f"http://127.0.0.1:{port}/", path=("inner", "status"), value="fine"),
+        "environment": {"GREETING": 'a "quoted, 5%" word; and more'},
+        "ports": ("serving",),
+        "stop_seconds": 3,
+    }
+    return Program(**{**values, **changes})  # type: ignore[arg-type]  # a test's shorthand
+
+
+def pid(settings: Settings) -> int:
+    return int(supervisor.states(settings)["server"]["pid"])
+
+
+def test_it_starts_comes_back_after_a_crash_and_leaves_nothing(settings: Settings) -> None:
+    heard: list[tuple[str, str]] = []
+    plan = Plan(
+        steps=(Step(name="before", argv=(sys.executable, "-c", f"open({str(settings.home / 'made')!r}, 'w')")),),
+        programs=(server(settings, after=("before",)),),
+    )
+    lifecycle.up(settings, plan, lambda name, state, _: heard.append((name, state)))
+    assert (settings.home / "made").exists()
+    assert heard == [("before", "starting"), ("before", "done"), ("server", "starting"), ("server", "up")]
+    answer = httpx.get(f"http://127.0.0.1:{settings.port('serving')}/").json()
+    assert answer["GREETING"] == 'a "quoted, 5%" word; and more'
+    assert answer["PHASEFLOW_HOME"] == str(settings.home)
+    assert "here I am" in supervisor.tail(supervisor.log(settings, "server"))
+
+    first = pid(settings)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: supervisor.states(settings)["server"].get("pid") not in {0, first})
+    lifecycle.up(settings, plan)  # waits for it; nothing else to do
+
+    child = httpx.get(f"http://127.0.0.1:{settings.port('serving')}/").json()["child"]
+    assert lifecycle.down(settings) <= 1  # at most the orphan of the killed one
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert lifecycle.down(settings) == 0
+
+
+def test_a_second_up_changes_nothing_and_a_changed_setting_restarts(settings: Settings) -> None:
+    plan = Plan(steps=(), programs=(server(settings),))
+    lifecycle.up(settings, plan)
+    before = pid(settings)
+    lifecycle.up(settings, plan)
+    assert pid(settings) == before
+    lifecycle.up(settings, Plan(steps=(), programs=(server(settings, environment={"GREETING": "new"}),)))
+    assert pid(settings) != before
+    assert httpx.get(f"http://127.0.0.1:{settings.port('serving')}/").json()["GREETING"] == "new"
+
+
+def test_what_a_killed_supervisor_left_is_ended_by_the_next_up(settings: Settings) -> None:
+    plan = Plan(steps=(), programs=(server(settings),))
+    lifecycle.up(settings, plan)
+    orphan = pid(settings)
+    os.kill(supervisor.call(settings, "supervisor.getPID"), signal.SIGKILL)
+    until(lambda: not supervisor.running(settings))
+    lifecycle.up(settings, plan)
+    assert pid(settings) != orphan
+    assert not psutil.pid_exists(orphan)
+
+
+def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
+    lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
+    kept = {path.name: path.read_text() for path in settings.secrets.iterdir()}
+    assert len(set(kept.values())) == len(kept) == 6
+    for path in (settings.home, settings.secrets):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    for path in (*settings.secrets.iterdir(), supervisor.socket_path(settings)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    processes = supervisor.members(settings)
+    assert processes
+    for process in processes:
+        visible = " ".join(process.cmdline()) + " ".join(process.environ().values())
+        assert not any(secret in visible for secret in kept.values())
+    lifecycle.down(settings)
+    lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
+    assert {path.name: path.read_text() for path in settings.secrets.iterdir()} == kept
+
+
+def test_a_program_that_ends_at_once_is_named_with_its_log(settings: Settings) -> None:
+    bad = server(settings, argv=(sys.executable, "-c", "raise SystemExit('the disk is upside down')"))
+    with pytest.raises(PlatformError, match="server can't start") as caught:
+        lifecycle.up(settings, Plan(steps=(), programs=(bad,)))
+    assert "the disk is upside down" in str(caught.value)
+    assert caught.value.fix.endswith("when it is mended, `phaseflow up` goes on")
+
+
+def test_a_step_that_fails_is_named_with_its_log(settings: Settings) -> None:
+    step = Step(name="migrate", argv=(sys.executable, "-c", "raise SystemExit('no such table')"))
+    with pytest.raises(PlatformError, match=r"migrate ended with 1\. The end of its log:\nno such table"):
+        lifecycle.up(settings, Plan(steps=(step,), programs=(server(settings, after=("migrate",)),)))
+
+
+def test_one_that_never_answers_is_named(settings: Settings) -> None:
+    deaf = server(settings, argv=(sys.executable, "-c", "import time; time.sleep(100)"))
+    with pytest.raises(PlatformError, match="server does not answer after 2 s"):
+        lifecycle.up(settings, Plan(steps=(), programs=(deaf,)), seconds=2)
+
+
+def test_a_taken_port_is_said_with_its_holder_before_anything_starts(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", settings.port("serving")))
+        taken.listen()
+        with pytest.raises(PlatformError) as caught:
+            lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
+    me = psutil.Process()
+    port = settings.port("serving")
+    assert str(caught.value) == (
+        f"ports: port {port} (serving) is taken by {me.name()} (process {me.pid}). "
+        f"Stop it, or move all ports: `export PHASEFLOW_PORT_OFFSET={settings.port_offset + 1000}`"
+    )
+    assert not supervisor.running(settings)
+
+
+def test_too_little_disk_and_memory_are_said_with_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match=r"disk: .* GiB free at .*, 1048576\.0 needed") as caught:
+        machine.require(machine.disk(tmp_path / "not" / "yet", needed=1 << 50))
+    assert str(caught.value).endswith("Free disk space, or set PHASEFLOW_HOME to a folder on another disk.")
+    with pytest.raises(PlatformError, match=r"memory: .* needed\. Close programs that use much memory\."):
+        machine.require(machine.memory(needed=1 << 50))
+
+
+def test_missing_environments_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PHASEFLOW_VENVS", str(tmp_path))
+    with pytest.raises(PlatformError, match=r"missing in .*: command, dags.* Run `make setup`"):
+        machine.require(machine.environments(from_environment()))
+
+
+def test_a_long_home_still_has_a_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PHASEFLOW_HOME", str(tmp_path / ("long" * 30)))
+    path = supervisor.socket_path(from_environment())
+    assert len(os.fsencode(path)) < 100
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_value_that_supervisord_cannot_hold_is_refused(settings: Settings) -> None:
+    with pytest.raises(PlatformError, match="GREETING holds both kinds of quotes"):
+        supervisor.configuration(settings, (server(settings, environment={"GREETING": "\"'"}),))
