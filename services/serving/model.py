@@ -1,0 +1,147 @@
+"""A version ready to answer: session, bins, and counts of what it saw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+
+from phaseflow import registry
+from phaseflow.contract import Project
+from phaseflow.reference import PREDICTION, Bins, from_json
+
+NUMERIC: Final = frozenset({"number", "integer", "boolean"})
+Row = tuple[Any, ...]
+
+
+class CorruptError(Exception):
+    """A model whose bytes are not those that were registered."""
+
+
+@dataclass(slots=True)
+class Counter:
+    """Live counts of one feature's bins."""
+
+    bins: Bins
+    place: int
+    """The feature's place in a row; -1 for the prediction."""
+    index: Callable[[Any], int]
+    counts: list[int]
+
+
+@dataclass(slots=True)
+class Model:
+    """One version; nothing of it changes but its counts."""
+
+    project: Project
+    version: str
+    manifest: dict[str, Any]
+    session: onnxruntime.InferenceSession
+    feeds: list[tuple[str, int, bool]]
+    """Of each input of the graph: its name, the feature's place in a row, whether it is a number."""
+    counters: list[Counter]
+    loaded_at: float = field(default_factory=time.time)
+    rows: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier."""
+        return tuple(self.manifest["classes"] or ())
+
+
+def _indexer(bins: Bins) -> Callable[[Any], int]:
+    """`bins.index` with its lookups made beforehand."""
+    missing = len(bins.shares) - 1
+    if bins.edges:
+        edges = list(bins.edges)
+        return lambda value: missing if value is None or value != value else bisect_right(edges, value)  # noqa: PLR0124
+    places, other = {value: place for place, value in enumerate(bins.values)}, len(bins.values)
+
+    def index(value: Any) -> int:
+        if value is None or value == "":
+            return missing
+        return places.get(value if isinstance(value, str) else str(value).lower(), other)
+
+    return index
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sha256: str) -> Model:
+    """A version from its folder, warmed up.
+
+    Raises CorruptError when a file is not what was registered.
+    """
+    for name, wanted in (("model.onnx", sha256), ("model.json", manifest_sha256)):
+        found = digest(folder / name)
+        if found != wanted:
+            raise CorruptError(f"{name} of {project_name} {version} has SHA-256 {found}; registered: {wanted}")
+    project = registry.get(project_name)
+    manifest = json.loads((folder / "model.json").read_bytes())
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    places = {name: place for place, name in enumerate(project.schema.feature_names)}
+    feeds = [(i.name, places[i.name], project.schema[i.name].kind in NUMERIC) for i in session.get_inputs()]
+    counters = [
+        Counter(bins, places.get(bins.feature, -1), _indexer(bins), [0] * len(bins.shares))
+        for bins in from_json(manifest["reference"])
+        if bins.feature == PREDICTION or bins.feature in places
+    ]
+    model = Model(project, version, manifest, session, feeds, counters)
+    example = tuple(project.example.get(name) for name in project.schema.feature_names)
+    answer(model, [example])
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said of rows [N]."""
+
+    predictions: list[Any]
+    """[N]: class names or numbers."""
+    scores: list[float | None]
+    """[N]: probability of the second of two classes, else the highest; None for numbers."""
+    probabilities: list[list[float]] | None
+
+
+def answer(model: Model, rows: Sequence[Row]) -> Answer:
+    """Ask the model of rows [N], each in the order of the schema's features; pure, so that it may run in any thread."""
+    columns = list(zip(*rows, strict=True))
+    feeds: dict[str, Any] = {}
+    for name, place, numeric in model.feeds:
+        values = columns[place]
+        if numeric:
+            column = np.array([np.nan if value is None else value for value in values], np.float32)
+        else:
+            column = np.array(["" if value is None else value for value in values], object)
+        feeds[name] = column.reshape(-1, 1)
+    if not model.classes:
+        (values,) = model.session.run(["value"], feeds)
+        return Answer(values.tolist(), [None] * len(rows), None)
+    labels, probabilities = model.session.run(["label", "probabilities"], feeds)
+    shares = probabilities.tolist()
+    scores = [row[1] for row in shares] if len(model.classes) == 2 else [max(row) for row in shares]
+    return Answer(labels.tolist(), scores, shares)
+
+
+def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> None:
+    """Add rows [N] to the bins; on the event loop only."""
+    model.rows += len(rows)
+    for counter in model.counters:
+        index, counts, place = counter.index, counter.counts, counter.place
+        for value in predictions if place < 0 else [row[place] for row in rows]:
+            counts[index(value)] += 1

@@ -1,0 +1,97 @@
+"""What the service's routes take and give, for machines (OpenAPI 3.1) and for people."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+import msgspec
+
+from phaseflow import __version__, registry
+from phaseflow.contract import Project
+from services.serving import requests
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #22303c }
+pre { background: #f2f5f7; padding: .8rem; overflow-x: auto; border-radius: 6px } h2 { margin-top: 2.5rem }
+table { border-collapse: collapse } td, th { text-align: left; padding: .2rem 1rem .2rem 0; border-bottom: 1px solid #e3e8ec }
+@media (prefers-color-scheme: dark) { body { background: #12181e; color: #dde5ec } pre { background: #1c252e }
+td, th { border-color: #2a3641 } a { color: #7ab7ff } }
+"""
+
+
+def document() -> dict[str, Any]:
+    """OpenAPI of every project's routes."""
+    paths: dict[str, Any] = {}
+    schemas: dict[str, Any] = {}
+    for project in registry.all_projects():
+        (row,), parts = msgspec.json.schema_components(
+            [requests.reader(project.name).row.type], ref_template="#/components/schemas/{name}"
+        )
+        name = f"{project.name}_row"
+        schemas[name] = parts.get("Row", row) | {"examples": [dict(project.example)]}
+        reference = {"$ref": f"#/components/schemas/{name}"}
+        batch = {"type": "object", "properties": {"rows": {"type": "array", "items": reference}}, "required": ["rows"]}
+        paths[f"/{project.name}/predict"] = {
+            "post": _operation(project, "predict", {"oneOf": [reference, batch]}, "Predictions, one a row")
+        }
+        truth = {"type": "object", "properties": {"id": {"type": "string"}, "truth": {}}, "required": ["id", "truth"]}
+        feedback = {
+            "type": "object",
+            "properties": {"truths": {"type": "array", "items": truth}},
+            "required": ["truths"],
+        }
+        paths[f"/{project.name}/feedback"] = {
+            "post": _operation(project, "feedback", feedback, "How many were accepted")
+        }
+        paths[f"/{project.name}/model"] = {
+            "get": {
+                "operationId": f"{project.name}_model",
+                "tags": [project.name],
+                "responses": {"200": {"description": "The served version"}},
+            }
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "phaseflow serving", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _operation(project: Project, route: str, body: dict[str, Any], said: str) -> dict[str, Any]:
+    return {
+        "operationId": f"{project.name}_{route}",
+        "tags": [project.name],
+        "summary": project.title,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": said},
+            "413": {"description": "The body is too large"},
+            "422": {"description": "A field is wrong: the answer names it, with the fix"},
+            "503": {"description": "There is no champion yet"},
+        },
+    }
+
+
+def page() -> str:
+    """Every project with its columns and a call to copy."""
+    parts = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>phaseflow serving</title><style>{STYLE}</style>",
+        "<h1>phaseflow serving</h1><p>For machines: <a href='/openapi.json'>openapi.json</a>, the Open Inference Protocol under "
+        "<a href='/v2'>/v2</a>, and <a href='/'>BentoML's own page</a>.</p>",
+    ]
+    for project in registry.all_projects():
+        example = html.escape(json.dumps(dict(project.example)))
+        rows = "".join(
+            f"<tr><td>{c.name}</td><td>{html.escape(requests.described(project, c.name))}</td>"
+            f"<td>{html.escape(' '.join(filter(None, (c.description, f'({c.unit})' if c.unit else ''))))}</td></tr>"
+            for c in project.schema.features
+        )
+        parts.append(
+            f"<h2>{html.escape(project.title)}</h2><p>{html.escape(project.description)}</p>"
+            f"<pre>curl -s -X POST $URL/{project.name}/predict -d '{example}'</pre>"
+            f"<table><tr><th>field</th><th>takes</th><th></th></tr>{rows}</table>"
+        )
+    return "\n".join(parts)
