@@ -55,7 +55,7 @@ async def reply(send: Send, status: int, body: bytes, *headers: tuple[bytes, byt
     await send({"type": "http.response.body", "body": body})
 
 
-def application(service: Service, bento: Application) -> Application:  # a list of routes over one state
+def application(service: Service, bento: Application) -> Application:  # noqa: PLR0915  # a list of routes over one state
     """The hot routes before `bento`."""
 
     async def hot(scope: Any, receive: Receive, send: Send, name: str, route: str) -> None:
