@@ -33,6 +33,8 @@ def ensure(settings: Settings) -> None:
 
 
 def _new(name: str) -> str:
-    if name == "airflow_fernet":  # https://cryptography.io/en/latest/fernet/: 32 bytes, URL-safe base64 with its padding
+    if (
+        name == "airflow_fernet"
+    ):  # https://cryptography.io/en/latest/fernet/: 32 bytes, URL-safe base64 with its padding
         return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_urlsafe(16 if name.endswith("password") else 32)

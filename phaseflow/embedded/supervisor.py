@@ -88,7 +88,6 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def configuration(settings: Settings, programs: tuple[Program, ...]) -> str:
     """The text of supervisord.conf."""
-    shared = environment(settings)
     blocks = [
         _section("unix_http_server", {"file": socket_path(settings), "chmod": "0600"}),
         _section(
@@ -110,30 +109,29 @@ def configuration(settings: Settings, programs: tuple[Program, ...]) -> str:
             },
         ),
     ]
-    for program in programs:
-        blocks.append(
-            _section(
-                f"program:{program.name}",
-                {
-                    "command": shlex.join(program.argv),
-                    "directory": ROOT,
-                    "environment": _pairs(shared | {**program.environment, MARK: program.name}),
-                    "autostart": "false",  # `up` starts each when what it needs is ready
-                    "autorestart": "true",
-                    "startsecs": "5",
-                    "startretries": "1000",  # the pause between tries grows by a second each
-                    "stopsignal": program.stop_signal,
-                    "stopwaitsecs": str(program.stop_seconds),
-                    "stopasgroup": "true",
-                    "killasgroup": "true",
-                    "redirect_stderr": "true",
-                    "stdout_logfile": log(settings, program.name),
-                    "stdout_logfile_maxbytes": LOG_BYTES,
-                    "stdout_logfile_backups": "2",
-                },
-            )
-        )
+    blocks += [_program(settings, program) for program in programs]
     return "\n".join(blocks)
+
+
+def _program(settings: Settings, program: Program) -> str:
+    values = {
+        "command": shlex.join(program.argv),
+        "directory": ROOT,
+        "environment": _pairs(environment(settings) | {**program.environment, MARK: program.name}),
+        "autostart": "false",  # `up` starts each when what it needs is ready
+        "autorestart": "true",
+        "startsecs": "5",
+        "startretries": "1000",  # the pause between tries grows by a second each
+        "stopsignal": program.stop_signal,
+        "stopwaitsecs": program.stop_seconds,
+        "stopasgroup": "true",
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": log(settings, program.name),
+        "stdout_logfile_maxbytes": LOG_BYTES,
+        "stdout_logfile_backups": "2",
+    }
+    return _section(f"program:{program.name}", values)
 
 
 def _section(name: str, values: Mapping[str, object]) -> str:
@@ -142,7 +140,7 @@ def _section(name: str, values: Mapping[str, object]) -> str:
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    """supervisord's `KEY="value",…`, which knows no escapes."""
+    """The form `KEY="value",…`, which knows no escapes."""
     pairs = []
     for key, value in sorted(values.items()):
         quote = "'" if '"' in value else '"'
