@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from phaseflow import Project, registry
+from phaseflow import registry
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import ROOT, Settings
 from services.portal import dashboards, detail, source, status, text
@@ -110,15 +110,14 @@ async def _home(request: Request) -> Response:
 
 async def _project(request: Request) -> Response:
     portal, name = _portal(request), request.path_params["name"]
-    project = _declared(name)
-    now = await portal.status()
+    project = status.declared(name)
+    now, found = await asyncio.gather(portal.status(), detail.gather(portal.prometheus, portal.settings, project))
     its = next(p for p in now.projects if p.name == name)
-    found = await detail.gather(portal.prometheus, portal.settings, project, its.psi_threshold or project.drift.psi)
     return _page(request, "project.html", status=now, project=project, its=its, detail=found)
 
 
 async def _readme(request: Request) -> Response:
-    path = ROOT / "projects" / _declared(request.path_params["name"]).name / "README.md"
+    path = ROOT / "projects" / status.declared(request.path_params["name"]).name / "README.md"
     try:
         return PlainTextResponse(await asyncio.to_thread(path.read_text, "utf-8"))
     except OSError as error:
@@ -154,11 +153,6 @@ async def _error(request: Request, error: Exception) -> Response:
 def _portal(request: Request) -> Portal:
     portal: Portal = request.app.state.portal
     return portal
-
-
-def _declared(name: str) -> Project:
-    """The project; raises PhaseflowError for an unknown one or a wrong declaration."""
-    return registry.get(name)
 
 
 def _without_charts(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -142,8 +142,8 @@ def scale(low: float, high: float) -> tuple[float, float]:
     """The nearest range around `low` to `high` whose quarters are round numbers."""
     if not math.isfinite(low) or not math.isfinite(high):
         return 0.0, 1.0
-    if high - low < max(abs(high), abs(low)) * 1e-9 or high == low:
-        low, high = (low - abs(low) * 0.5 or -0.0, high + abs(high) * 0.5) if high else (0.0, 1.0)
+    if high - low <= max(abs(high), abs(low)) * 1e-9 or high - low < 1e-200:
+        low, high = (low - abs(low) * 0.5 or -0.0, high + abs(high) * 0.5) if abs(high) > 1e-200 else (0.0, 1.0)
     low = 0.0 if 0 < low < 0.5 * high else low
     magnitude = 10.0 ** math.floor(math.log10((high - low) / TICKS))
     for factor in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 15, 20):

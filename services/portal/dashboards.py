@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -170,7 +170,7 @@ def _span(range_: Mapping[str, Any]) -> tuple[Span, str]:
     seconds = int(match[1]) * UNITS[match[2]] if match else 3600
     step = max(5.0, float(round(seconds / POINTS)))
     end = time.time() // step * step
-    return Span(end - seconds, end, step), f"last {match[1] + ' ' + match[2] if match else '1 h'}"
+    return Span(end - seconds, end, step), f"last {text.span(float(seconds))}"
 
 
 def _macros(span: Span) -> dict[str, str]:
@@ -194,7 +194,7 @@ async def _variables(prometheus: Prometheus, content: Mapping[str, Any], chosen:
         name, kind = str(variable.get("name") or ""), variable.get("type")
         current = (variable.get("current") or {}).get("value")
         if isinstance(current, list):
-            current = "$__all" if "$__all" in current or not current else "|".join(map(re.escape, map(str, current)))
+            current = "$__all" if "$__all" in current or not current else _any(map(str, current))
         if kind == "datasource" or not name:
             continue
         if name in chosen:
@@ -204,9 +204,7 @@ async def _variables(prometheus: Prometheus, content: Mapping[str, Any], chosen:
         elif kind == "query":
             found = await _options(prometheus, variable, values)
             everything = current == "$__all" or variable.get("includeAll") or variable.get("multi")
-            values[name] = (
-                (variable.get("allValue") or "|".join(map(re.escape, found))) if everything else next(iter(found), "")
-            )
+            values[name] = (variable.get("allValue") or _any(found)) if everything else next(iter(found), "")
         elif kind == "custom" and current == "$__all":
             values[name] = variable.get("allValue") or str(variable.get("query") or "").replace(",", "|").replace(
                 " ", ""
@@ -214,6 +212,11 @@ async def _variables(prometheus: Prometheus, content: Mapping[str, Any], chosen:
         else:
             values[name] = str(variable.get("query") or "").split(",")[0].strip()
     return values
+
+
+def _any(values: Iterable[str]) -> str:
+    """A regular expression of PromQL for one of `values`, to stand between quotes: there, a backslash is two."""
+    return "|".join(re.escape(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
 
 
 async def _options(prometheus: Prometheus, variable: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:
@@ -271,9 +274,7 @@ async def _fill(
     defaults = (panel.get("fieldConfig") or {}).get("defaults") or {}
     over_time = shell.kind not in {"stat", "gauge", "bargauge", "piechart", "barchart", "table"}
     asked = [
-        prometheus.query_range(query, span.start, span.end, span.step)
-        if over_time
-        else prometheus.query(query, span.end)
+        prometheus.query_range(query, span.start, span.end, span.step) if over_time else prometheus.query(query)
         for query in shell.queries
     ]
     answers = await asyncio.gather(*asked)

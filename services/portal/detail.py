@@ -71,11 +71,11 @@ class Detail:
     call: str
 
 
-async def gather(prometheus: Prometheus, settings: Settings, project: Project, threshold: float) -> Detail:
+async def gather(prometheus: Prometheus, settings: Settings, project: Project) -> Detail:
     """Read the store and ask Prometheus; what is away is empty."""
     (verdicts, events), (plots, psi, mix, reference, info) = await asyncio.gather(
         asyncio.to_thread(_past, Store(settings.store), project.name),
-        _measure(prometheus, project.name, threshold),
+        _measure(prometheus, project.name, project.drift.psi),
     )
     aliases: dict[str, list[str]] = {}
     for series in info:
@@ -87,7 +87,7 @@ async def gather(prometheus: Prometheus, settings: Settings, project: Project, t
         comparison=_compare(project.metrics, verdicts[0]) if verdicts else (),
         versions=_versions(project, verdicts, aliases),
         plots=tuple(_plot(*plot, marks) for plot in plots),
-        drift=tuple(charts.bars([(name, value, f"{value:.3f}") for name, value in worst], rule=threshold)),
+        drift=tuple(charts.bars([(name, value, f"{value:.3f}") for name, value in worst], rule=project.drift.psi)),
         predictions=_mix(mix, reference),
         events=tuple(events),
         call=call(settings, project),
@@ -113,10 +113,10 @@ async def _measure(
     own = f'project="{name}"'
     predicted = f'{own},feature="prediction"'
     requests = f"phaseflow_requests_total{{{own},{ANSWERS}}}"
-    seconds = f"sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{own},{ANSWERS}}}[2m]))"
+    seconds = f"sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{own},{ANSWERS}}}[1m]))"
     over_time: list[tuple[str, str, str, tuple[float, ...], bool]] = [
         ("Drift: PSI a feature", f"max by (feature) (phaseflow:feature_psi{{{own}}})", "", (threshold,), False),
-        ("Requests by answer", f"sum by (code) (rate({requests}[2m]))", "reqps", (), True),
+        ("Requests by answer", f"sum by (code) (rate({requests}[1m]))", "reqps", (), True),
         ("Latency, 99th percentile", f"histogram_quantile(0.99, {seconds})", "s", (), False),
         (
             "Live loss, where the truth came back",
@@ -137,7 +137,7 @@ async def _measure(
     try:
         await prometheus.ready()
     except PhaseflowError:
-        return [((*plot[:3], (), *plot[3:]), end) for plot in over_time], [], [], [], []
+        return [((*plot[:3], [], *plot[3:]), end) for plot in over_time], [], [], [], []
     answers = await asyncio.gather(
         *(prometheus.query_range(query, end - SPAN_SECONDS, end, STEP) for _, query, *_ in over_time),
         *(prometheus.query(query) for query in now),

@@ -43,10 +43,9 @@ class Prometheus:
         if response.status_code != 200:
             raise source.AwayError(f"{PART} is starting (it answered {response.status_code})", fix="Wait a moment")
 
-    async def query(self, expression: str, time: float | None = None) -> list[Series]:
-        """The value of `expression` now, or at `time` (unix seconds)."""
-        at = {} if time is None else {"time": f"{time:.3f}"}
-        return _series(await self._data("query", {"query": expression, **at}))
+    async def query(self, expression: str) -> list[Series]:
+        """The value of `expression` now."""
+        return _series(await self._data("query", {"query": expression}))
 
     async def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
         """The values of `expression` from `start` to `end` (unix seconds), every `step` seconds."""

@@ -18,14 +18,14 @@ from phaseflow.store import Store
 from services.portal import charts, history, source, text
 from services.portal.prometheus import Prometheus, Series
 
-ANSWERS: Final = 'route=~".*(predict|infer).*"'
+ANSWERS: Final = 'route=~"predict|infer"'
 """Requests for predictions, not those of probes."""
-_ALL: Final = f"sum by (project) (rate(phaseflow_requests_total{{{ANSWERS}}}[2m]))"
-_ERRORS: Final = f'sum by (project) (rate(phaseflow_requests_total{{{ANSWERS},code=~"5.."}}[2m]))'
+_ALL: Final = f"sum by (project) (rate(phaseflow_requests_total{{{ANSWERS}}}[1m]))"
+_ERRORS: Final = f'sum by (project) (rate(phaseflow_requests_total{{{ANSWERS},code=~"5.."}}[1m]))'
 QUERIES: Final[Mapping[str, str]] = {
     "requests": _ALL,
     "errors": f"({_ERRORS} or 0 * {_ALL}) / ({_ALL} > 0)",
-    "p99": f"histogram_quantile(0.99, sum by (project, le) (rate(phaseflow_request_duration_seconds_bucket{{{ANSWERS}}}[2m])))",
+    "p99": f"histogram_quantile(0.99, sum by (project, le) (rate(phaseflow_request_duration_seconds_bucket{{{ANSWERS}}}[1m])))",
     "psi": "phaseflow:feature_psi",
     "window_rows": "phaseflow:window_rows",
     "threshold": "phaseflow_drift_threshold",
@@ -217,8 +217,8 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
     """Ask every part at once; nothing of them raises."""
     now = time.time()
     store = Store(settings.store)
-    declared, problems = declarations()
-    names = [project.name for project in declared]
+    readable, problems = declarations()
+    names = [project.name for project in readable]
     away: dict[str, str] = {}
     prometheus = Prometheus(http, settings.prometheus_url)
     measured, alerts, models, parts, (events, verdicts, reports) = await asyncio.gather(
@@ -229,7 +229,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         asyncio.to_thread(_past, store, names),
     )
     projects = tuple(
-        _project(p, settings, measured, alerts, models.get(p.name), verdicts[p.name], reports[p.name]) for p in declared
+        _project(p, settings, measured, alerts, models.get(p.name), verdicts[p.name], reports[p.name]) for p in readable
     )
     projects += tuple(
         ProjectStatus(name=name, title=name, task="", phase=0, description="", problem=problem)
@@ -249,15 +249,27 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
     )
 
 
+def declared(name: str) -> Project:
+    """The project `name`; raises PhaseflowError when there is none or its declaration can't be read."""
+    try:
+        return registry.get(name)
+    except PhaseflowError:
+        raise
+    except Exception as error:  # project.py is anyone's code
+        raise PhaseflowError(
+            f"projects/{name}/project.py can't be read: {type(error).__name__}: {error}", fix="Correct it"
+        ) from error
+
+
 def declarations() -> tuple[list[Project], dict[str, str]]:
     """Every project whose declaration can be read, and the others' problem by name."""
-    declared, problems = [], {}
+    readable, problems = [], {}
     for name in registry.names():
         try:
-            declared.append(registry.get(name))
-        except Exception as error:  # project.py is anyone's code, and its fault must not hide the others
-            problems[name] = f"{type(error).__name__}: {error}"
-    return declared, problems
+            readable.append(declared(name))
+        except PhaseflowError as error:
+            problems[name] = str(error)
+    return readable, problems
 
 
 async def _measure(prometheus: Prometheus, now: float, away: dict[str, str]) -> Measured:
@@ -287,16 +299,15 @@ async def _alerts(
     http: httpx.AsyncClient, prometheus: Prometheus, settings: Settings, away: dict[str, str]
 ) -> tuple[Alert, ...] | None:
     """Pending and firing alerts by Prometheus, else the firing ones by Alertmanager; None when both are away."""
-    try:
-        found = await prometheus.alerts()
-    except PhaseflowError:
-        try:
-            found = await source.get_json(
-                http, "Alertmanager", f"{settings.alertmanager_url}/api/v2/alerts", {"silenced": "false"}
-            )
-        except PhaseflowError as error:
-            away["alerts"] = f"Nobody can tell what fires: {error}"
-            return None
+    answers = await asyncio.gather(
+        prometheus.alerts(),
+        source.get_json(http, "Alertmanager", f"{settings.alertmanager_url}/api/v2/alerts", {"silenced": "false"}),
+        return_exceptions=True,
+    )
+    found = next((answer for answer in answers if isinstance(answer, list)), None)
+    if found is None:
+        away["alerts"] = f"Nobody can tell what fires: {answers[0]}"
+        return None
     alerts = [_alert(item) for item in found if isinstance(item, dict)]
     return tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", alert.project, alert.name)))
 

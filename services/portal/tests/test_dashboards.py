@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from phaseflow.errors import PlatformError
+from phaseflow.settings import Settings
+from services.portal import dashboards
+from services.portal.tests.conftest import HERE, HOSTILE, eventually, settings_for
+
+Browse = Callable[[Settings], TestClient]
+
+
+def panel(page: str, title: str) -> str:
+    """The HTML of the panel called `title`."""
+    parts = [part for part in page.split("<article")[1:] if f">{title}</h3>" in part]
+    assert len(parts) == 1, title
+    return parts[0].split("</article>")[0]
+
+
+def test_every_kind_of_panel_is_drawn_from_prometheus(measured: Settings, browse: Browse) -> None:
+    client = browse(measured)
+    eventually(lambda: client.get("/dashboards/titanic").text.count('class="line"') >= 6)  # two points of each rate
+    page = client.get("/dashboards/titanic").text
+    assert "Titanic survival" in page
+    assert "project titanic" in page
+    assert "req/s" in panel(page, "Requests")
+    assert 't-bad"><b>0.5</b>' in panel(page, "Worst PSI")
+    assert "<b>up</b>" in panel(page, "Registry")
+    assert "p99" in panel(page, "Latency")
+    assert '<path class="line" d="M' in panel(page, "Latency")
+    assert 'class="rule"' in panel(page, "PSI")
+    assert "75 %" in panel(page, "Prediction mix")
+    assert panel(page, "PSI now").count('class="bar"') == 2
+    assert "<td>champion</td>" in panel(page, "Versions")
+    assert "<th>is</th>" in panel(page, "Versions")
+    assert "same" in panel(page, "About")
+
+
+def test_an_empty_panel_says_so_with_its_query(measured: Settings, browse: Browse) -> None:
+    said = panel(browse(measured).get("/dashboards/titanic").text, "Nothing")
+    assert "No data" in said
+    assert html.escape('absent_metric{x="1"}', quote=True).replace("&quot;", "&#34;") in said
+
+
+def test_hostile_labels_are_text(measured: Settings, browse: Browse) -> None:
+    page = browse(measured).get("/dashboards/titanic").text
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_a_variable_is_chosen_by_grafanas_own_parameter(measured: Settings, browse: Browse) -> None:
+    page = browse(measured).get("/dashboards/titanic", params={"var-project": "house_prices"}).text
+    assert "project house_prices" in page
+    assert "No data" in panel(page, "Worst PSI")
+
+
+def test_a_query_that_prometheus_refuses_spoils_its_panel_alone(measured: Settings, browse: Browse) -> None:
+    page = browse(measured).get("/dashboards/titanic", params={"var-project": 'x"'}).text
+    assert "Prometheus refused" in panel(page, "Worst PSI")
+    assert "<b>up</b>" in panel(page, "Registry")
+
+
+def test_without_prometheus_the_panels_say_so(away: Settings, browse: Browse) -> None:
+    page = browse(away).get("/dashboards/titanic").text
+    assert "Start it with <code>bin/phaseflow up</code>" in page
+    assert "Prometheus is away" in panel(page, "Latency")
+
+
+@pytest.mark.parametrize("name", ["titanik", "../conftest", "..%2f..%2fpyproject", "%00"])
+def test_an_unknown_dashboard_is_not_found(away: Settings, browse: Browse, name: str) -> None:
+    assert browse(away).get(f"/dashboards/{name}").status_code == 404
+
+
+def test_an_unknown_dashboard_names_the_known() -> None:
+    with pytest.raises(PlatformError) as caught:
+        dashboards.load(HERE / "dashboards", "titanik")
+    assert str(caught.value) == """There is no dashboard 'titanik'; found: titanic. Did you mean "titanic"?"""
+
+
+def test_a_broken_file_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "good.json").write_text(json.dumps({"title": "Good"}))
+    assert dashboards.listed(tmp_path) == [dashboards.Link(name="good", title="Good")]
+    with pytest.raises(PlatformError, match=r"list\.json holds no dashboard\. Generate it again with `make generate`"):
+        dashboards.load(tmp_path, "list")
+
+
+def test_a_list_variable_takes_all_its_values(prometheus: str, tmp_path: Path, browse: Browse) -> None:
+    content = {
+        "title": "All",
+        "templating": {
+            "list": [
+                {
+                    "name": "feature",
+                    "type": "query",
+                    "query": "label_values(phaseflow:feature_psi, feature)",
+                    "includeAll": True,
+                }
+            ]
+        },
+        "panels": [
+            {
+                "type": "bargauge",
+                "title": "All of them",
+                "targets": [{"expr": 'phaseflow:feature_psi{feature=~"$feature"}', "legendFormat": "{{feature}}"}],
+            }
+        ],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    settings = settings_for(tmp_path, prometheus=prometheus)
+    client = browse(
+        settings.__class__(**{f: getattr(settings, f) for f in settings.__slots__} | {"dashboards": tmp_path})
+    )
+    assert panel(client.get("/dashboards/all").text, "All of them").count('class="bar"') == 2

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phaseflow import events
+from phaseflow.store import Store
+from services.portal import history
+
+CHECKS = [
+    {"check": "roc_auc", "found": 0.8714123, "allowed": ">= 0.74", "passed": True},
+    {"check": "gain", "found": -0.0041, "allowed": ">= 0.002", "passed": False},
+]
+VERDICT = {
+    "project": "titanic",
+    "run": "manual__1",
+    "passed": False,
+    "candidate": "random_forest",
+    "version": "4",
+    "champion": "3",
+    "metrics": {"roc_auc": 0.86},
+    "champion_metrics": {"roc_auc": 0.87},
+    "checks": CHECKS,
+    "created": "2026-11-24T10:00:00+00:00",
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+def test_latest_events_come_first_and_only_as_many_as_asked(store: Store) -> None:
+    for number in range(5):
+        events.record(store, "titanic", "promotion", {"version": str(number)}, source="test")
+    found = history.events(store, "titanic", 2)
+    assert [event.summary for event in found] == ["version 4 is champion", "version 3 is champion"]
+    assert found[0].time >= found[1].time > 1e9
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "said", "tone"),
+    [
+        ("promotion", {"version": "3", "previous": "2"}, "version 3 is champion, was version 2", "ok"),
+        ("rollback", {"version": "2", "reason": "it errs"}, "back to version 2: it errs", "warn"),
+        (
+            "verdict",
+            VERDICT,
+            "random_forest (version 4) did not pass the gate: gain is -0.0041, allowed >= 0.002",
+            "warn",
+        ),
+        ("retraining", {"outcome": "triggered", "reason": "PSI 0.5"}, "triggered: PSI 0.5", "active"),
+        ("snapshot", {"snapshot": "datasets/titanic/8c31", "train_rows": 668}, "8c31: 668 to train on", ""),
+        ("alert", {"alert": "FeatureDrift", "status": "resolved"}, "FeatureDrift resolved", "ok"),
+        ("run", {"state": "failed", "nested": {}}, "state failed", "bad"),
+    ],
+)
+def test_an_event_is_a_sentence(kind: str, data: dict[str, Any], said: str, tone: str) -> None:
+    assert history.describe(kind, data) == (said, tone)
+
+
+def test_verdicts_are_read_whole_and_the_newest_first(store: Store) -> None:
+    store.write("runs/titanic/manual__1/verdict.json", json.dumps(VERDICT).encode())
+    newer = VERDICT | {"run": "manual__2", "created": "2026-11-24T11:00:00+00:00", "champion_metrics": None}
+    store.write("runs/titanic/manual__2/verdict.json", json.dumps(newer).encode())
+    second, first = history.verdicts(store, "titanic", 5)
+    assert (second.run, first.run) == ("manual__2", "manual__1")
+    assert second.champion_metrics == {}
+    assert first.checks[0] == history.Check(check="roc_auc", found="0.8714", allowed=">= 0.74", passed=True)
+
+
+def test_what_cannot_be_read_is_left_out(store: Store) -> None:
+    for content in (b"", b"[]", b'{"run": 1}', b"\xff", json.dumps(VERDICT | {"checks": [1]}).encode()):
+        store.write(f"runs/titanic/r{len(content)}/verdict.json", content)
+        store.write(f"events/titanic/2026-{len(content)}-x.json", content)
+    assert history.verdicts(store, "titanic", 9) == []
+    assert history.events(store, "titanic", 9) == []
+    assert history.events(Store("s3://bucket"), "titanic", 9) == []
+
+
+def test_the_last_report(store: Store) -> None:
+    assert history.last_report(store, "titanic") is None
+    for window in ("20261124T100000Z", "20261123T100000Z"):
+        store.write(f"reports/titanic/{window}/report.html", b"x")
+    assert history.last_report(store, "titanic") == ("20261124T100000Z", 1795514400.0)
