@@ -56,6 +56,8 @@ class Settings:
     """Overrides every project's window (the demo's are minutes)."""
     drift_minimum_rows: int | None
     drift_cooldown_seconds: int | None
+    monitor_seconds: int | None
+    """Overrides how often every project's window is judged."""
     bin: Path | None = None
     """Folder of Prometheus, promtool and Alertmanager, looked into before the PATH."""
     grafana_home: Path | None = None
@@ -135,6 +137,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         drift_window_seconds=number("PHASEFLOW_DRIFT_WINDOW_SECONDS"),
         drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
         drift_cooldown_seconds=number("PHASEFLOW_DRIFT_COOLDOWN_SECONDS"),
+        monitor_seconds=number("PHASEFLOW_MONITOR_SECONDS"),
         bin=folder("PHASEFLOW_BIN"),
         grafana_home=folder("PHASEFLOW_GRAFANA_HOME"),
     )
