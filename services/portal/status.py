@@ -171,6 +171,8 @@ class Stage:
     note: str
     tone: str
     url: str = ""
+    moving: bool = False
+    """Whether something goes on here now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -481,7 +483,8 @@ def _headline(projects: Sequence[ProjectStatus], alerts: Sequence[Alert], parts:
     if len(missing) == len(parts) - len(OPTIONAL):
         said, tone = "The platform is down: start it with `bin/phaseflow up`", "bad"
     elif missing:
-        said, tone = f"{_join(missing)} {'is' if len(missing) == 1 else 'are'} away", "bad"
+        many = f"{len(missing)} of {len(parts) - len(OPTIONAL)} parts" if len(missing) > 3 else _join(missing)
+        said, tone = f"{many} {'is' if len(missing) == 1 else 'are'} away", "bad"
     elif drifted:
         busy = any(p in running for p in drifted)
         told = _join([f"{p.title} has drifted ({p.psi[0].feature})" for p in drifted])
@@ -527,7 +530,7 @@ def _stages(
         if its.state != "up":
             return Stage(name=name, note=its.detail or its.state, tone=its.tone, url=its.url)
         tone = "bad" if bad else "warn" if warn else "active" if active else "ok"
-        return Stage(name=name, note=note, tone=tone, url=its.url)
+        return Stage(name=name, note=note, tone=tone, url=its.url, moving=active)
 
     snapshot = last.get("snapshot")
     since = time.time() - retrained.time if retrained else math.inf
@@ -562,7 +565,7 @@ def _stages(
             f"{sum(targets):.0f} of {len(targets)} targets" if targets else "no targets",
             warn=0 in targets,
         ),
-        stage("Alert", "alertmanager", f"{firing} firing" if firing else "quiet", bad=firing > 0),
+        stage("Alert", "alertmanager", f"{firing} firing" if firing else "quiet", bad=firing > 0, active=firing > 0),
         stage(
             "Retrain",
             "monitor",

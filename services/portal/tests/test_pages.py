@@ -28,10 +28,18 @@ Browse = Callable[[Settings], TestClient]
 def test_with_everything_away_the_page_says_what_to_run(away: Settings, browse: Browse) -> None:
     page = browse(away).get("/").text
     assert "The platform is down: start it with <code>bin/phaseflow up</code>" in page
-    assert "run <code>bin/phaseflow run titanic</code>" in page
-    assert "run <code>bin/phaseflow traffic titanic</code>" in page
+    assert "Not measured: Prometheus is away" in page
+    assert "the service is away" in page
+    assert "no DAG run yet" not in page  # nobody knows
     assert "Nobody can tell" in page
     assert "not running" in page
+
+
+def test_what_is_not_measured_yet_says_what_to_run(measured: Settings, browse: Browse) -> None:
+    card = browse(measured).get("/").text.split("House prices")[1].split("</article>")[0]
+    assert "No data yet: run <code>bin/phaseflow traffic house_prices</code>" in card
+    assert "no DAG run yet" in card
+    assert ">0<" not in card
 
 
 @pytest.fixture
