@@ -53,14 +53,14 @@ def hung() -> Iterator[str]:
 def test_a_page_takes_less_than_a_second_when_every_part_hangs(
     hung: str, tmp_path: Path, browse: Browse, path: str
 ) -> None:
-    client = browse(settings_for(tmp_path, **dict.fromkeys(PORTS, hung)))
-    client.get("/healthz")
-    spans = []
-    for _ in range(3):  # the best of three: other processes share the machine
+    settings = settings_for(tmp_path, **dict.fromkeys(PORTS, hung))
+    spans: list[float] = []
+    while len(spans) < 3 and min(spans, default=1.0) >= 1.0:  # other processes share the machine: the best of three
+        client = browse(settings)
+        assert client.get("/healthz").text == "ok"
         begin = time.perf_counter()
         assert client.get(path).status_code == 200
         spans.append(time.perf_counter() - begin)
-        eventually(lambda: time.monotonic() > client.app.state.portal._until)  # type: ignore[attr-defined]  # the application's own
     assert min(spans) < 1.0
 
 
