@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -200,8 +199,3 @@ def reload(settings: Settings, program: Program) -> None:
     """Make a running program read its configuration again."""
     if supervisor.states(settings).get(program.name, {}).get("statename") in FINE:
         supervisor.call(settings, "supervisor.signalProcess", program.name, program.reload_signal)
-
-
-def umask() -> None:
-    """What this process writes is its owner's alone, as what the platform writes."""
-    os.umask(0o077)

@@ -1,0 +1,144 @@
+"""What the commands on projects do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from phaseflow.cli import show
+from phaseflow.contract import Project
+from phaseflow.embedded import components, rest
+from phaseflow.errors import PlatformError
+from phaseflow.settings import Settings
+
+Say = Callable[[str], None]
+POLL_SECONDS: Final = 1.0
+SWAP_SECONDS: Final = 60.0
+"""The service looks at the registry every few seconds."""
+
+
+def run(settings: Settings, project: Project, say: Say) -> dict[str, Any]:
+    """ETL, pipeline and promotion; gives each step's result and seconds.
+
+    Raises PlatformError when a step fails, or the service does not swap to what was promoted.
+    """
+    name = f"run__{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    done: dict[str, Any] = {"project": project.name, "run": name, "promotion": None, "seconds": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for step in ("extract", "validate", "snapshot"):
+            call = functools.partial(components.call, settings, project.family, "pipelines.etl", step)
+            told = functools.partial(call, "--project", project.name, "--run", name, result=Path(folder) / step)
+            done[step] = _timed(done, step, say, told)
+        snapshot = done["snapshot"]["snapshot"]
+        arguments = ["--project", project.name, "--snapshot", snapshot, "--run", name]
+        done["verdict"] = _timed(
+            done, "train", say, lambda: components.call(settings, project.family, "pipelines.run", *arguments)
+        )
+    if done["verdict"]["passed"]:
+        version = str(done["verdict"]["version"])
+        arguments = ["--project", project.name, "--version", version]
+        done["promotion"] = _timed(
+            done,
+            "promote",
+            say,
+            lambda: components.call(settings, "registry", "services.registry", "promote", *arguments),
+        )
+        _timed(done, "swap", say, lambda: _served(settings, project, str(done["promotion"]["version"])))
+    return done
+
+
+def _timed(done: dict[str, Any], step: str, say: Say, work: Callable[[], Any]) -> Any:
+    say(f"{done['project']}: {step}")
+    begun = time.monotonic()
+    result = work()
+    done["seconds"][step] = round(time.monotonic() - begun, 2)
+    return result
+
+
+def _served(settings: Settings, project: Project, version: str) -> None:
+    deadline = time.monotonic() + SWAP_SECONDS
+    while str((rest.served(settings, project.name) or {}).get("version")) != version:
+        if time.monotonic() > deadline:
+            raise PlatformError(
+                f"The service does not serve version {version} of {project.name} after {SWAP_SECONDS:.0f} s",
+                fix="Read `phaseflow logs serving`",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def show_verdict(project: Project, verdict: dict[str, Any]) -> None:
+    """Every check of the gate."""
+    show.table(
+        f"{project.title}: {verdict['candidate']}, version {verdict['version']}",
+        ("", "check", "found", "allowed"),
+        [
+            (show.mark(check["passed"]), check["check"], _number(check["found"]), _number(check["allowed"]))
+            for check in verdict["checks"]
+        ],
+    )
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def trigger(settings: Settings, project: str, reason: str, *, wait: bool, say: Say) -> dict[str, Any]:
+    """Start the DAG, and follow its tasks until it ends if `wait`."""
+    airflow = rest.Airflow(settings)
+    run_id = airflow.trigger(project, reason)
+    return follow(airflow, project, run_id, say) if wait else state(airflow, project, run_id)
+
+
+def follow(airflow: rest.Airflow, dag: str, run_id: str, say: Say) -> dict[str, Any]:
+    """Wait for the end of a run."""
+    said = ""
+    while True:
+        found = state(airflow, dag, run_id)
+        if found["state"] in {"success", "failed"}:
+            return found
+        tasks = [t for t in found["tasks"] if t["state"]]
+        text = f"{dag}: {tasks[-1]['task']} is {tasks[-1]['state']}" if tasks else f"{dag}: waits for the scheduler"
+        if text != said:
+            say(text)
+            said = text
+        time.sleep(POLL_SECONDS)
+
+
+def state(airflow: rest.Airflow, dag: str, run_id: str) -> dict[str, Any]:
+    """A run and its tasks, as plain data."""
+    tasks = [{"task": t["task_id"], "state": t["state"], "seconds": t["duration"]} for t in airflow.tasks(dag, run_id)]
+    return {"dag": dag, "run": run_id, "state": airflow.run(dag, run_id)["state"], "tasks": tasks}
+
+
+def traffic(settings: Settings, project: Project, arguments: list[str], say: Say) -> dict[str, Any]:
+    """Send, showing how it goes; Ctrl-C ends it with what was sent so far."""
+    last: dict[str, Any] = {}
+    with components.traffic(settings, project.family, project.name, *arguments) as process:
+        assert process.stdout is not None  # noqa: S101  # a pipe was asked for
+        while True:
+            try:
+                line = process.stdout.readline()
+            except KeyboardInterrupt:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)  # the terminal told it too; a second word does no harm
+                continue
+            if not line:
+                break
+            last = json.loads(line)
+            if "problem" in last:
+                raise PlatformError(last["problem"], fix=last["fix"])
+            say(f"{project.name}: sent {last['sent']}, failed {last['failed']}, p99 {last['p99_ms']} ms")
+        if not last.get("done"):
+            said = process.stderr.read().strip().splitlines() if process.stderr else []
+            raise PlatformError(
+                f"The traffic broke off: {said[-1] if said else 'it said nothing'}", fix="Look at `phaseflow status`"
+            )
+    return last

@@ -1,0 +1,110 @@
+"""What the platform says of itself by the public REST calls of Airflow, Prometheus, Alertmanager and the service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from phaseflow.errors import PlatformError
+from phaseflow.settings import Settings
+
+
+class Rest:
+    """JSON over HTTP; raises PlatformError when the other side is away or refuses."""
+
+    def __init__(self, name: str, url: str, headers: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.client = httpx.Client(base_url=url, headers=headers, timeout=20, trust_env=False)
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """One request."""
+        try:
+            answer = self.client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise PlatformError(
+                f"{self.name} at {self.client.base_url} can't be reached ({type(error).__name__})",
+                fix="Start it by `phaseflow up`, and look at `phaseflow status`",
+            ) from error
+        if answer.is_error:
+            raise PlatformError(
+                f"{self.name} answers {answer.status_code} to {method} {path}: {answer.text[:500]}",
+                fix="Look at `phaseflow status` and `phaseflow logs`",
+            )
+        return answer.json()
+
+
+class Airflow:
+    """Airflow's stable REST API, as the user `admin`."""
+
+    def __init__(self, settings: Settings) -> None:
+        body = {"username": "admin", "password": settings.secret("airflow_admin_password")}
+        token = Rest("Airflow", settings.airflow_url).call("POST", "/auth/token", json=body)["access_token"]
+        self._rest = Rest("Airflow", f"{settings.airflow_url}/api/v2", {"Authorization": f"Bearer {token}"})
+
+    def dag(self, dag: str) -> dict[str, Any]:
+        """The DAG; raises PlatformError while it is not parsed yet."""
+        found: dict[str, Any] = self._rest.call("GET", f"/dags/{dag}")
+        return found
+
+    def import_errors(self) -> list[dict[str, Any]]:
+        """Files of the DAG folder that Airflow can't read."""
+        found: list[dict[str, Any]] = self._rest.call("GET", "/importErrors")["import_errors"]
+        return found
+
+    def trigger(self, dag: str, reason: str) -> str:
+        """Start a run, and give its id."""
+        body = {"logical_date": None, "conf": {"reason": reason}, "note": reason}
+        return str(self._rest.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+
+    def run(self, dag: str, run: str) -> dict[str, Any]:
+        """The run: `state`, `conf`, `start_date`, `end_date`."""
+        found: dict[str, Any] = self._rest.call("GET", f"/dags/{dag}/dagRuns/{run}")
+        return found
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """Runs of the DAG, the newest first."""
+        query = {"order_by": "-run_after", "limit": 50}
+        found: list[dict[str, Any]] = self._rest.call("GET", f"/dags/{dag}/dagRuns", params=query)["dag_runs"]
+        return found
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """Task instances of the run: `task_id`, `state`, `duration`, in the order in which they start."""
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances"
+        found: list[dict[str, Any]] = self._rest.call("GET", path)["task_instances"]
+        return sorted(found, key=lambda task: task["start_date"] or "9")
+
+
+class Prometheus:
+    """Prometheus's HTTP API."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._rest = Rest("Prometheus", f"{settings.prometheus_url}/api/v1")
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of an instant vector."""
+        answer = self._rest.call("GET", "/query", params={"query": expression})
+        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
+
+    def alerts(self, project: str) -> list[dict[str, Any]]:
+        """Pending and firing alerts of the project."""
+        alerts = self._rest.call("GET", "/alerts")["data"]["alerts"]
+        return [alert for alert in alerts if alert["labels"].get("project") == project]
+
+
+def alertmanager_alerts(settings: Settings, project: str) -> list[dict[str, Any]]:
+    """What Alertmanager holds as active for the project."""
+    rest = Rest("Alertmanager", f"{settings.alertmanager_url}/api/v2")
+    found: list[dict[str, Any]] = rest.call(
+        "GET", "/alerts", params={"filter": f'project="{project}"', "active": "true"}
+    )
+    return found
+
+
+def served(settings: Settings, project: str) -> dict[str, Any] | None:
+    """The served model of the project, or None while there is none."""
+    try:
+        model: dict[str, Any] = Rest("The service", settings.serving_url).call("GET", f"/{project}/model")
+    except PlatformError:
+        return None
+    return model
