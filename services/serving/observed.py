@@ -148,8 +148,8 @@ class Reading(Collector):
             for reason in ("corrupt", "incomplete", "cache"):
                 failures.add_metric([project.name, reason], manager.failures.get((project.name, reason), 0))
         kinds = ["project", "version", "loss", "slice", "value"]
-        total_loss = CounterMetricFamily("phaseflow_live_loss_sum", "Loss of answers whose truth came.", labels=kinds)
-        total_count = CounterMetricFamily("phaseflow_live_loss_count", "Answers whose truth came.", labels=kinds)
+        total_loss = CounterMetricFamily("phaseflow_live_loss", "Loss of answers whose truth came.", labels=kinds)
+        total_count = CounterMetricFamily("phaseflow_live_loss_rows", "Answers whose truth came.", labels=kinds)
         for loss, (summed, counted) in list(self.observed.losses.items()):
             total_loss.add_metric(list(loss), summed)
             total_count.add_metric(list(loss), counted)

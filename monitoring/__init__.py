@@ -1,0 +1,1 @@
+"""A project becomes Prometheus rules, Alertmanager routes and Grafana dashboards."""

@@ -1,0 +1,53 @@
+"""`python -m monitoring generate [--check] [--out DIR]` and `python -m monitoring check`.
+
+generate: without `--out` the committed files, with production's windows; with it those of a platform on this machine.
+check: asks Prometheus every query of every dashboard, and ends with 1 where one is empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from monitoring import generate
+from monitoring.queries import empty
+from monitoring.windows import Windows, rehearsal
+from phaseflow.settings import from_environment
+from phaseflow.store import write_atomic
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do it."""
+    parser = argparse.ArgumentParser(prog="monitoring")
+    parser.add_argument("action", choices=("generate", "check"))
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--out", type=Path, help="the folder of a platform on this machine")
+    parser.add_argument("--dashboard", action="append", help="only this one (check)")
+    told = parser.parse_args(arguments)
+    settings = from_environment()
+    if told.action == "check":
+        found = empty(settings.prometheus_url, told.dashboard)
+        for board, panel, query in found:
+            print(f"{board}: {panel}: no data: {query}")
+        return 1 if found else 0
+    if told.out:
+        windows, folder = rehearsal(settings), told.out.resolve()
+        files = generate.portable(windows) | generate.machine(windows, settings, folder)
+    else:
+        folder, files = generate.COMMITTED, generate.portable(Windows())
+    if told.check:
+        old = generate.stale(folder, files)
+        if old:
+            print(f"error: {folder.name} is stale: {', '.join(old)}. Run `make generate`.", file=sys.stderr)
+        return 1 if old else 0
+    for name in generate.stale(folder, files):
+        if name in files:
+            write_atomic(folder / name, files[name].encode())
+        elif name.startswith(("rules/", "dashboards/")):
+            (folder / name).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""How long things are looked at before something is said; a rehearsal's are seconds, production's hours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from phaseflow.contract import Project
+from phaseflow.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """Settings of the generated files."""
+
+    window_seconds: int | None = None
+    """Of drift and quality; None takes each project's own."""
+    minimum_rows: int | None = None
+    hold_seconds: int = 300
+    """How long drift must last before it fires."""
+    scrape_seconds: int = 15
+    group_seconds: int = 30
+    """How long Alertmanager gathers alerts of a group."""
+    repeat_seconds: int = 4 * 3600
+    resolve_seconds: int = 300
+    runbooks: str = "https://github.com/phaseflow/phaseflow/blob/main/docs/runbooks"
+
+    def window(self, project: Project) -> str:
+        """The project's window, as PromQL writes it."""
+        return f"{self.window_seconds or project.drift.window_seconds}s"
+
+    def rows(self, project: Project) -> int:
+        """Rows that a verdict needs."""
+        return self.minimum_rows or project.drift.minimum_rows
+
+
+def rehearsal(settings: Settings) -> Windows:
+    """For the platform on one machine: alerts within seconds, and runbooks as files."""
+    short = settings.drift_window_seconds is not None and settings.drift_window_seconds < 600
+    return Windows(
+        window_seconds=settings.drift_window_seconds,
+        minimum_rows=settings.drift_minimum_rows,
+        hold_seconds=4 if short else 60,
+        scrape_seconds=2,
+        group_seconds=1,
+        repeat_seconds=60 if short else 3600,
+        resolve_seconds=30,
+    )
