@@ -83,7 +83,7 @@ def _drift(project: Project, windows: Windows) -> Iterator[Rule]:
         "PhaseflowFeatureDrift",
         f'max by (project) (phaseflow:feature_psi{{{mine},feature=~"{features}"}}) > {project.drift.psi:g}',
         f"The requests of {name} have drifted",
-        f"The PSI of {{{{ with printf \"topk(1, phaseflow:feature_psi{{{mine},feature!='{PREDICTION}'}})\" | query }}}}"
+        f"The PSI of {{{{ with query `topk(1, phaseflow:feature_psi{{{mine},feature!='{PREDICTION}'}})` }}}}"
         '{{ . | first | label "feature" }}{{ end }} is {{ $value | printf "%.2f" }} '
         f"over {window} (fires at {project.drift.psi:g}). Retraining starts by itself; read its reason in the DAG {name}.",
         windows,
@@ -126,7 +126,9 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
     else:
         return
     yield {"record": "phaseflow:live_loss", "expr": champion(live, name)}
-    counted = f'sum by (project, version) (increase(phaseflow_live_loss_rows_total{{project="{name}",slice="all"}}[{window}]))'
+    loss = "error" if "accuracy" in metrics else "squared"
+    chosen = f'project="{name}",loss="{loss}",slice="all"'
+    counted = f"sum by (project, version) (increase(phaseflow_live_loss_rows_total{{{chosen}}}[{window}]))"
     yield alert(
         "PhaseflowQualityDrop",
         f'max by (project) ((phaseflow:live_loss{{project="{name}",slice="all"}} {condition}) and on (project, version) '

@@ -120,8 +120,8 @@ async def _measure(
         ("Latency, 99th percentile", f"histogram_quantile(0.99, {seconds})", "s", (), False),
         (
             "Live loss, where the truth came back",
-            f'sum by (loss) (rate(phaseflow_live_loss_sum{{{own},slice="all"}}[5m]))'
-            f' / sum by (loss) (rate(phaseflow_live_loss_count{{{own},slice="all"}}[5m]))',
+            f'sum by (loss) (rate(phaseflow_live_loss_total{{{own},slice="all"}}[5m]))'
+            f' / sum by (loss) (rate(phaseflow_live_loss_rows_total{{{own},slice="all"}}[5m]))',
             "",
             (),
             False,
