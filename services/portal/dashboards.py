@@ -34,6 +34,11 @@ class Link:
     name: str
     title: str
 
+    @property
+    def project(self) -> str:
+        """The project it is of, by its name: 'phaseflow-house-prices' is of house_prices."""
+        return self.name.removeprefix("phaseflow-").replace("-", "_")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat:
@@ -292,8 +297,15 @@ async def _fill(
     if over_time:
         return replace(shell, chart=_chart(named, panel, defaults, span, marks))
     if shell.kind in {"stat", "gauge"}:
+        options = panel.get("options") or {}
+        mode, coloured = options.get("textMode", "auto"), options.get("colorMode") != "none"
+        told = len(named) > 1 or any(_has_legend(target) for target in targets)
         stats = [
-            Stat(name=name, text=_value(series.value, unit, decimals, defaults), tone=_tone(series.value, defaults))
+            Stat(
+                name=name if told and mode not in {"name", "value", "none"} else "",
+                text=name if mode == "name" else _value(series.value, unit, decimals, defaults),
+                tone=_tone(series.value, defaults) if coloured else "",
+            )
             for name, series in named
         ]
         return replace(shell, stats=tuple(stats))
@@ -374,11 +386,14 @@ def _overrides(panel: Mapping[str, Any]) -> dict[str, str]:
 
 def _name(target: Mapping[str, Any], series: Series, known: Mapping[str, str], panel: Mapping[str, Any]) -> str:
     """The legend: the target's format, else the labels."""
-    form = target.get("legendFormat")
-    if form and form != "__auto":
-        return _legend(str(form), series.labels, known)
+    if _has_legend(target):
+        return _legend(str(target["legendFormat"]), series.labels, known)
     labels = {k: v for k, v in series.labels.items() if k not in {"__name__", "job", "instance"}}
     return ", ".join(labels.values()) or str(series.labels.get("__name__") or panel.get("title") or "")
+
+
+def _has_legend(target: Mapping[str, Any]) -> bool:
+    return target.get("legendFormat") not in {None, "", "__auto"}
 
 
 def _legend(form: str, labels: Mapping[str, str], known: Mapping[str, str]) -> str:

@@ -119,9 +119,8 @@ async def _measure(
         ("Requests by answer", f"sum by (code) (rate({requests}[1m]))", "reqps", (), True),
         ("Latency, 99th percentile", f"histogram_quantile(0.99, {seconds})", "s", (), False),
         (
-            "Live loss, where the truth came back",
-            f'sum by (loss) (rate(phaseflow_live_loss_total{{{own},slice="all"}}[5m]))'
-            f' / sum by (loss) (rate(phaseflow_live_loss_rows_total{{{own},slice="all"}}[5m]))',
+            "Live error, where the truth came back",
+            f"max by (slice, value) (phaseflow:live_loss{{{own}}})",
             "",
             (),
             False,
@@ -151,7 +150,7 @@ async def _measure(
 
 def _plot(asked: _Asked, end: float, marks: Sequence[tuple[float, str]]) -> Plot:
     title, query, unit, series, thresholds, stacked = asked
-    named = [(", ".join(s.labels.values()) or "p99", s) for s in series]
+    named = [(" ".join(filter(None, s.labels.values())) or "p99", s) for s in series]
     if not named:
         return Plot(title=title, query=query, chart=None)
     chart = charts.time_series(

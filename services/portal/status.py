@@ -13,6 +13,7 @@ import httpx
 
 from phaseflow import Project, registry
 from phaseflow.errors import PhaseflowError
+from phaseflow.reference import PREDICTION
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from services.portal import charts, history, source, text
@@ -32,14 +33,16 @@ QUERIES: Final[Mapping[str, str]] = {
     "minimum_rows": "phaseflow_drift_minimum_rows",
     "created": "phaseflow_model_created_timestamp_seconds",
     "dag_runs": "phaseflow_dag_runs_total",
-    "dag_changed": "max by (dag, state) (timestamp(changes(phaseflow_dag_runs_total[1h]) > 0))",
     "dag_seconds": "phaseflow_dag_run_duration_seconds",
     "dag_success": "phaseflow_dag_last_success_timestamp_seconds",
     "pipeline_runs": "phaseflow_pipeline_runs_total",
     "targets": "up",
-    "registry": "phaseflow_registry_up",
 }
-HISTORY: Final[Mapping[str, str]] = {"requests": _ALL, "psi": "max by (project) (phaseflow:feature_psi)"}
+HISTORY: Final[Mapping[str, str]] = {
+    "requests": _ALL,
+    "psi": f'max by (project) (phaseflow:feature_psi{{feature!="{PREDICTION}"}})',
+    "dag_runs": "sum by (dag, state) (phaseflow_dag_runs_total)",
+}
 HISTORY_SECONDS: Final = 1800.0
 PARTS: Final = (
     # name, title, page of its user interface, where it says how it is, what it is for
@@ -116,6 +119,11 @@ class Alert:
     runbook: str
     retrains: bool
 
+    @property
+    def tone(self) -> str:
+        """Colour of its dot."""
+        return "active" if self.severity == "info" else "bad" if self.state == "firing" else "warn"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectStatus:
@@ -155,7 +163,7 @@ class ProjectStatus:
 
     @property
     def tone(self) -> str:
-        """Colour of its card."""
+        """Colour of its card; retraining that runs says more than the alert that it answers."""
         if self.problem or self.alert == "firing" or (self.dag and self.dag.state == "failed"):
             return "bad"
         if self.dag and self.dag.state == "running":
@@ -237,10 +245,10 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         ProjectStatus(name=name, title=name, task="", phase=0, description="", problem=problem)
         for name, problem in problems.items()
     )
-    headline, tone = _headline(projects, alerts or (), parts)
+    said, tone = headline(projects, alerts or (), parts)
     return Status(
         time=now,
-        headline=headline,
+        headline=said,
         tone=tone,
         parts=tuple(parts),
         stages=_stages(parts, projects, measured, alerts, events),
@@ -406,8 +414,9 @@ def _project(
     name = project.name
     champion = _champion(project, measured, model) if model else None
     psi = {s.labels.get("feature", ""): s.value for s in measured.of("psi", project=name)}
+    watched = sorted(((value, f) for f, value in psi.items() if f in project.watched), reverse=True)
     p99 = measured.one("p99", project=name)
-    firing = {alert.state for alert in alerts or () if alert.project == name}
+    firing = {alert.state for alert in alerts or () if alert.project == name and alert.severity != "info"}
     threshold = measured.one("threshold", project=name)
     threshold = project.drift.psi if threshold is None else threshold
     last = verdicts[0] if verdicts else None
@@ -423,12 +432,12 @@ def _project(
         p99_ms=None if p99 is None else p99 * 1000,
         objective_ms=project.objectives.latency_ms,
         error_share=measured.one("errors", project=name),
-        psi=tuple(Psi(feature=f, value=v) for f, v in sorted(psi.items(), key=lambda item: -item[1])),
+        psi=tuple(Psi(feature=feature, value=value) for value, feature in watched),
         psi_threshold=threshold,
         window_rows=measured.one("window_rows", project=name),
         minimum_rows=measured.one("minimum_rows", project=name),
         alert="" if alerts is None else "firing" if "firing" in firing else "pending" if firing else "quiet",
-        dag=_dag(name, measured),
+        dag=dag_run(name, measured),
         report=f"{settings.monitor_url}/reports/{name}/{report[0]}/report.html" if report else "",
         reported=report[1] if report else None,
         traffic=_spark(measured, "requests", name),
@@ -449,16 +458,23 @@ def _champion(project: Project, measured: Measured, model: Mapping[str, Any]) ->
     )
 
 
-def _dag(name: str, measured: Measured) -> DagRun | None:
+def dag_run(name: str, measured: Measured) -> DagRun | None:
+    """The last run of the DAG `name`: running, else the state that was counted last; None when none is known."""
     counts = {s.labels.get("state", ""): s.value for s in measured.of("dag_runs", dag=name) if s.value > 0}
     if not counts:
         return None
-    changed = {s.labels.get("state", ""): s.value for s in measured.of("dag_changed", dag=name)}
+    ended = {
+        s.labels.get("state", ""): max(
+            (at for (at, new), (_, old) in zip(s.points[1:], s.points, strict=False) if new > old), default=0.0
+        )
+        for s in measured.past.get("dag_runs", ())
+        if s.labels.get("dag") == name
+    }
     succeeded = measured.one("dag_success", dag=name)
     if counts.get("running") or counts.get("queued"):
         state = "running"
-    elif changed:
-        state = max(changed, key=changed.__getitem__)
+    elif any(ended.values()):
+        state = max(ended, key=ended.__getitem__)
     else:
         state = "success" if "success" in counts else next(iter(counts))
     return DagRun(state=state, seconds=measured.one("dag_seconds", dag=name), succeeded=succeeded)
@@ -473,12 +489,12 @@ def _spark(measured: Measured, query: str, project: str, *thresholds: float) -> 
     return charts.time_series(named, start, measured.end, step=STEP, filled=True, thresholds=thresholds)
 
 
-def _headline(projects: Sequence[ProjectStatus], alerts: Sequence[Alert], parts: Sequence[Part]) -> tuple[str, str]:
+def headline(projects: Sequence[ProjectStatus], alerts: Sequence[Alert], parts: Sequence[Part]) -> tuple[str, str]:
     """The platform in a sentence: what is worst, else that all is quiet."""
     missing = [part.title for part in parts if part.state == "away" and not part.optional]
     running = [p for p in projects if p.dag and p.dag.state == "running"]
     drifted = [p for p in projects if p.drifted]
-    firing = [alert for alert in alerts if alert.state == "firing"]
+    firing = [alert for alert in alerts if alert.state == "firing" and alert.severity != "info"]
     served = [p for p in projects if p.champion]
     if len(missing) == len(parts) - len(OPTIONAL):
         said, tone = "The platform is down: start it with `bin/phaseflow up`", "bad"
@@ -522,7 +538,7 @@ def _stages(
     rate = sum(p.requests_per_second or 0.0 for p in projects)
     served = sum(1 for p in projects if p.champion)
     targets = [s.value for s in measured.of("targets")]
-    firing = sum(1 for alert in alerts or () if alert.state == "firing")
+    firing = sum(1 for alert in alerts or () if alert.state == "firing" and alert.severity != "info")
     retrained = last.get("retraining")
 
     def stage(name: str, of: str, note: str, *, active: bool = False, bad: bool = False, warn: bool = False) -> Stage:

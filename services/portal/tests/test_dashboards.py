@@ -3,13 +3,15 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from phaseflow import registry
 from phaseflow.errors import PlatformError
-from phaseflow.settings import Settings
+from phaseflow.settings import ROOT, Settings
 from services.portal import dashboards
 from services.portal.tests.conftest import HERE, HOSTILE, eventually, settings_for
 
@@ -66,6 +68,23 @@ def test_a_query_that_prometheus_refuses_spoils_its_panel_alone(measured: Settin
     assert "<b>up</b>" in panel(page, "Registry")
 
 
+GENERATED = ROOT / "monitoring" / "generated" / "dashboards"
+
+
+@pytest.mark.parametrize(
+    "name", ["phaseflow-platform", *(f"phaseflow-{n.replace('_', '-')}" for n in registry.names())]
+)
+def test_the_dashboards_of_this_platform_are_drawn(measured: Settings, browse: Browse, name: str) -> None:
+    page = browse(replace(measured, dashboards=GENERATED)).get(f"/dashboards/{name}").text
+    assert page.count("<article") == sum(p["type"] != "row" for p in dashboards.load(GENERATED, name)["panels"])
+    assert "Prometheus refused" not in page
+
+
+def test_a_dashboard_knows_its_project(away: Settings, browse: Browse) -> None:
+    page = browse(replace(away, dashboards=GENERATED)).get("/projects/house_prices").text
+    assert 'href="/dashboards/phaseflow-house-prices"' in page
+
+
 def test_without_prometheus_the_panels_say_so(away: Settings, browse: Browse) -> None:
     page = browse(away).get("/dashboards/titanic").text
     assert "Start it with <code>bin/phaseflow up</code>" in page
@@ -115,7 +134,5 @@ def test_a_list_variable_takes_all_its_values(prometheus: str, tmp_path: Path, b
     }
     (tmp_path / "all.json").write_text(json.dumps(content))
     settings = settings_for(tmp_path, prometheus=prometheus)
-    client = browse(
-        settings.__class__(**{f: getattr(settings, f) for f in settings.__slots__} | {"dashboards": tmp_path})
-    )
+    client = browse(replace(settings, dashboards=tmp_path))
     assert panel(client.get("/dashboards/all").text, "All of them").count('class="bar"') == 2
