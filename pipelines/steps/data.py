@@ -33,14 +33,3 @@ def manifest(project: Project, snapshot: str) -> dict[str, Any]:
     """Where the snapshot comes from."""
     found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{snapshot}/manifest.json"))
     return found
-
-
-def newest_traffic(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows that stand for what a model trained on `rows` meets: the newest that came back, else the base ones.
-
-    Why not all of them: docs/adr/0002-reference-is-newest-traffic.md.
-    """
-    back = rows.filter(pl.col("_origin") == "feedback").sort("_time", maintain_order=True)
-    if back.height >= project.drift.minimum_rows:
-        return back.tail(max(500, project.drift.minimum_rows))
-    return rows.filter(pl.col("_origin") == "base")

@@ -26,6 +26,7 @@ from phaseflow import events, reference, registry
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.toolkit import tabular
+from phaseflow.toolkit.newest import newest_traffic
 from pipelines.steps import bins, card, data, plots, tracking
 
 
@@ -47,7 +48,7 @@ def manifest(
     project: Project, about: Mapping[str, Any], content: bytes, verdict: Mapping[str, Any], snapshot: str, run: str
 ) -> dict[str, Any]:
     """`model.json`: what serving needs of a version."""
-    rows = data.newest_traffic(project, data.split(project, snapshot, "train"))
+    rows = newest_traffic(project, data.split(project, snapshot, "train"))
     said = tabular.run(content, tabular.feed(rows, project.schema))
     predictions = pl.Series("prediction", said["label" if about["classes"] else "value"].tolist())
     return {

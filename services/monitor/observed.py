@@ -1,0 +1,171 @@
+"""The monitor's metrics: reports, retrain decisions, and the platform's own runs, read from Airflow's and KFP's REST."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
+from prometheus_client import Counter as Counted
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from phaseflow import registry
+from phaseflow.errors import PhaseflowError
+from phaseflow.settings import Settings
+from services.monitor.airflow import Airflow
+
+OUTCOMES: Final = ("triggered", "duplicate", "cooldown", "cap", "failed")
+ENDED: Final = frozenset({"success", "failed"})
+RUN_STATES: Final = ("success", "failed")
+PIPELINE_STATES: Final = ("SUCCEEDED", "FAILED", "CANCELED")
+
+
+def seconds(start: str | None, end: str | None) -> float | None:
+    """Between two ISO times."""
+    if not start or not end:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+class Observed:
+    """Metrics that the monitor sets itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        names = ["project"]
+        self.timestamp = Gauge("phaseflow_report_timestamp_seconds", "When.", names, registry=self.registry)
+        self.rows = Gauge("phaseflow_report_rows", "Rows of the last report.", names, registry=self.registry)
+        self.drifted = Gauge(
+            "phaseflow_report_drifted_features",
+            "Features that the last report calls drifted.",
+            names,
+            registry=self.registry,
+        )
+        self.score = Gauge(
+            "phaseflow_report_feature_score",
+            "Drift by feature in the last report.",
+            ["project", "feature"],
+            registry=self.registry,
+        )
+        self.retrains = Counted(
+            "phaseflow_retrain_requests", "What alerts led to.", ["project", "outcome"], registry=self.registry
+        )
+        for project in registry.names():
+            for outcome in OUTCOMES:
+                self.retrains.labels(project, outcome)
+
+    def retrain(self, project: str, outcome: str) -> None:
+        """Count a decision."""
+        self.retrains.labels(project, outcome).inc()
+
+    def report(self, project: str, found: Mapping[str, Any]) -> None:
+        """Note a report."""
+        self.timestamp.labels(project).set(found["time"])
+        self.rows.labels(project).set(found["rows"])
+        self.drifted.labels(project).set(len(found["drifted"]))
+        for feature, value in found["scores"].items():
+            self.score.labels(project, feature).set(value)
+
+
+class Runs(Collector):
+    """DAG and pipeline runs as of the last look."""
+
+    def __init__(self, settings: Settings, airflow: Airflow) -> None:
+        self._settings, self._airflow = settings, airflow
+        self._dags: Counter[tuple[str, str]] = Counter()
+        self._pipelines: Counter[tuple[str, str]] = Counter()
+        self._seen: set[str] = set()
+        self._durations: dict[str, float] = {}
+        self._successes: dict[str, float] = {}
+        self._tasks: dict[tuple[str, str], float] = {}
+        self._pipeline_durations: dict[str, float] = {}
+
+    async def follow(self, every: float) -> None:
+        """Look for ever; either may be away."""
+        async with httpx.AsyncClient(timeout=10) as client:
+            while True:
+                for look in (self._look_at_airflow(), self._look_at_pipelines(client)):
+                    try:
+                        await look
+                    except (httpx.HTTPError, PhaseflowError, KeyError, ValueError):
+                        continue
+                await asyncio.sleep(every)  # the interval of looking
+
+    async def _look_at_airflow(self) -> None:
+        for name in registry.names():
+            for dag in (name, f"{name}_monitor"):
+                newest = True
+                for run in await self._airflow.runs(dag):
+                    key = f"{dag} {run['dag_run_id']} {run['end_date']}"
+                    if run["state"] not in ENDED:
+                        continue
+                    duration = seconds(run["start_date"], run["end_date"])
+                    if newest and duration is not None:
+                        self._durations[dag] = duration
+                        newest = False
+                    if run["state"] == "success" and run["end_date"]:
+                        end = datetime.fromisoformat(run["end_date"]).timestamp()
+                        self._successes[dag] = max(end, self._successes.get(dag, 0))
+                    if key in self._seen:
+                        continue
+                    self._seen.add(key)
+                    self._dags[dag, run["state"]] += 1
+                    for task in await self._airflow.tasks(dag, run["dag_run_id"]):
+                        if task.get("duration") is not None:
+                            self._tasks[dag, task["task_id"]] = task["duration"]
+
+    async def _look_at_pipelines(self, client: httpx.AsyncClient) -> None:
+        known = set(registry.names())
+        query: dict[str, str | int] = {"page_size": 100, "sort_by": "created_at desc"}
+        answer = await client.get(f"{self._settings.pipelines_url}/apis/v2beta1/runs", params=query)
+        answer.raise_for_status()
+        newest: set[str] = set()
+        for run in answer.json().get("runs") or []:
+            project = str(run.get("display_name", "")).split(" ", 1)[0]
+            if project not in known or run.get("state") not in PIPELINE_STATES:
+                continue
+            duration = seconds(run.get("created_at"), run.get("finished_at"))
+            if project not in newest and duration is not None:
+                self._pipeline_durations[project] = duration
+                newest.add(project)
+            if run["run_id"] not in self._seen:
+                self._seen.add(run["run_id"])
+                self._pipelines[project, run["state"]] += 1
+
+    def describe(self) -> Iterator[Any]:
+        """Nothing is known before the first look."""
+        return iter(())
+
+    def collect(self) -> Iterator[Any]:
+        """Every family; a state that no run has had is 0, so that its first increase shows."""
+        runs = CounterMetricFamily("phaseflow_dag_runs", "DAG runs that ended.", labels=["dag", "state"])
+        pipelines = CounterMetricFamily(
+            "phaseflow_pipeline_runs", "Pipeline runs that ended.", labels=["project", "state"]
+        )
+        for name in registry.names():
+            for dag in (name, f"{name}_monitor"):
+                for state in RUN_STATES:
+                    runs.add_metric([dag, state], self._dags[dag, state])
+            for state in PIPELINE_STATES:
+                pipelines.add_metric([name, state], self._pipelines[name, state])
+        yield from (runs, pipelines)
+        for title, text, label, values in (
+            ("phaseflow_dag_run_duration_seconds", "Of the last run.", "dag", self._durations),
+            ("phaseflow_dag_last_success_timestamp_seconds", "When.", "dag", self._successes),
+            ("phaseflow_pipeline_run_duration_seconds", "Of the last run.", "project", self._pipeline_durations),
+        ):
+            family = GaugeMetricFamily(title, text, labels=[label])
+            for key, value in values.items():
+                family.add_metric([key], value)
+            yield family
+        tasks = GaugeMetricFamily("phaseflow_task_duration_seconds", "Of the last run.", labels=["dag", "task"])
+        for (dag, task), value in self._tasks.items():
+            tasks.add_metric([dag, task], value)
+        yield tasks

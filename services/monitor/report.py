@@ -1,0 +1,186 @@
+"""`python -m services.monitor.report --project P --snapshot H`: Evidently on the latest window, its result as JSON on stdout.
+
+A process of its own: Evidently takes five seconds and 300 MiB to import, which the hook must not wait for or carry, and a report
+that goes wrong or takes too long is ended without harm.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read by evidently when it is imported: nothing is sent to anyone.
+os.environ["DO_NOT_TRACK"] = "1"
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from phaseflow import registry
+from phaseflow.contract import Project
+from phaseflow.errors import PhaseflowError
+from phaseflow.settings import from_environment
+from phaseflow.store import Store
+from phaseflow.toolkit.newest import newest_traffic
+
+MOST_ROWS: Final = 5000
+LEAST_ROWS: Final = 20
+KEPT: Final = 50
+NUMERIC: Final = frozenset({"number", "integer"})
+
+
+def window(store: Store, project: Project, kind: str, since: datetime) -> pl.DataFrame:
+    """Rows of `predictions` or `feedback` since a moment; files that can't be read are left out."""
+    frames = []
+    hour = since.replace(minute=0, second=0, microsecond=0)
+    while hour <= datetime.now(UTC):
+        for key in store.keys(f"{kind}/{project.name}/date={hour:%Y-%m-%d}/hour={hour:%H}"):
+            with contextlib.suppress(pl.exceptions.ComputeError, OSError):
+                frames.append(pl.read_parquet(store.path(key)))
+        hour += timedelta(hours=1)
+    if not frames:
+        return pl.DataFrame()
+    return (
+        pl.concat(frames, how="diagonal_relaxed")
+        .unique("id", keep="last", maintain_order=True)
+        .filter(pl.col("time") >= since)
+    )
+
+
+def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The window's rows and the reference's, a bounded sample of each, with `target` where the truth is known."""
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    current = window(store, project, "predictions", since)
+    if current.is_empty():
+        return current, current
+    truths = window(store, project, "feedback", since)
+    if not truths.is_empty():
+        current = current.join(truths.select("id", pl.col("truth").alias("target")), on="id", how="left")
+    train = pl.read_parquet(store.path(f"datasets/{project.name}/{snapshot}/train.parquet"))
+    reference = newest_traffic(project, train)
+    if project.schema.target is not None:
+        reference = reference.rename({project.schema.target.name: "target"})
+    return _bounded(current, project.seed), _bounded(reference, project.seed)
+
+
+def _bounded(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+    return rows.sample(MOST_ROWS, seed=seed) if rows.height > MOST_ROWS else rows
+
+
+def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> tuple[bytes, dict[str, Any]]:
+    """Evidently's page, and the PSI by feature."""
+    warnings.filterwarnings("ignore")
+    import pandas as pd  # noqa: PLC0415  # only after the window is known to hold rows
+    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
+    from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
+
+    names = list(project.schema.feature_names)
+    truth = "target" in current.columns and current["target"].drop_nulls().len() >= LEAST_ROWS
+    columns = [*names, "target"] if truth else names
+    numbers = [name for name in names if project.schema[name].kind in NUMERIC]
+    target = project.schema.target
+    if truth and target is not None and target.kind in NUMERIC:
+        numbers.append("target")
+    # A column that one side lacks wholly can't be compared.
+    columns = [
+        name
+        for name in columns
+        if current[name].null_count() < current.height and reference[name].null_count() < reference.height
+    ]
+    definition = DataDefinition(
+        numerical_columns=[name for name in columns if name in numbers],
+        categorical_columns=[name for name in columns if name not in numbers],
+    )
+
+    def dataset(rows: pl.DataFrame) -> Any:
+        values = {
+            name: pd.Series(
+                rows[name].cast(pl.Float64).to_numpy() if name in numbers else rows[name].cast(pl.String).to_list(),
+                dtype=None if name in numbers else object,
+            )
+            for name in columns
+        }
+        return Dataset.from_pandas(pd.DataFrame(values), data_definition=definition)
+
+    report = Report(
+        [
+            DataDriftPreset(
+                columns=columns,
+                num_method="psi",
+                cat_method="psi",
+                num_threshold=project.drift.psi,
+                cat_threshold=project.drift.psi,
+            ),
+            DataSummaryPreset(columns=columns),
+        ]
+    )
+    snapshot = report.run(dataset(current), dataset(reference))
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        snapshot.save_html(str(page))
+        content = page.read_bytes()
+    scores = {
+        metric["config"]["column"]: float(metric["value"])
+        for metric in snapshot.dict()["metrics"]
+        if str(metric["config"].get("type", "")).endswith("ValueDrift")
+    }
+    return content, scores
+
+
+def make(project: Project, snapshot: str) -> dict[str, Any]:
+    """Judge the latest window and keep the report."""
+    settings = from_environment()
+    store = Store(settings.store)
+    seconds = settings.drift_window_seconds or project.drift.window_seconds
+    current, reference = frames(store, project, snapshot, seconds)
+    now = datetime.now(UTC)
+    if current.height < LEAST_ROWS:
+        return {"rows": 0, "reason": f"{current.height} requests in the last {seconds} s; a report needs {LEAST_ROWS}"}
+    content, scores = judged(project, current, reference)
+    name = f"{now:%Y%m%dT%H%M%SZ}"
+    folder = f"reports/{project.name}/{name}"
+    found = {
+        "project": project.name,
+        "window": name,
+        "seconds": seconds,
+        "rows": current.height,
+        "reference_rows": reference.height,
+        "snapshot": snapshot,
+        "scores": scores,
+        "drifted": sorted(feature for feature, score in scores.items() if score > project.drift.psi),
+        "threshold": project.drift.psi,
+        "time": now.timestamp(),
+        "report": f"{settings.monitor_url}/reports/{project.name}/{name}/report.html",
+    }
+    store.write(f"{folder}/report.html", content)
+    store.write(f"{folder}/report.json", json.dumps(found, indent=1).encode())
+    windows = sorted({key.rsplit("/", 1)[0] for key in store.keys(f"reports/{project.name}")})
+    for old in windows[:-KEPT]:
+        for key in list(store.keys(old)):
+            store.path(key).unlink(missing_ok=True)
+    return found
+
+
+def main() -> int:
+    """Make one, and print it."""
+    parser = argparse.ArgumentParser(prog="services.monitor.report")
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--snapshot", required=True)
+    told = parser.parse_args()
+    try:
+        print(json.dumps(make(registry.get(told.project), told.snapshot)))
+    except (PhaseflowError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
