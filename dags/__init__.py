@@ -1,1 +1,1 @@
-"""A project becomes two Airflow DAGs: `<project>` trains, `<project>_monitor` watches."""
+"""Project -> Airflow DAGs."""

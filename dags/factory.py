@@ -1,173 +1,195 @@
-"""Project -> DAG. This module is parsed every few seconds: it imports Airflow, the contract and the standard library."""
+"""A project's two DAGs: `<project>` trains and promotes, `<project>_monitor` judges the latest window of live data."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule
+from airflow.sdk import DAG, BaseOperator, Context, CronTriggerTimetable, Param, TriggerRule
+from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.family import InterpreterOperator
-from dags.pipelines import PipelineOperator
-from dags.service import PromoteOperator, ReportOperator, VerifyOperator
+from dags.docs import monitor_page, project_page
+from dags.kfp import KFPRunOperator
+from dags.modules import ModuleOperator
+from dags.monitor import ReportOperator
+from dags.runs import run_key
+from dags.verify import VerifyOperator
+from phaseflow import events, registry
 from phaseflow.contract import Project
-from phaseflow.settings import ROOT, Settings
+from phaseflow.errors import PhaseflowError, PlatformError
+from phaseflow.settings import Settings, from_environment
+from phaseflow.store import Store
 
+POOL: Final = "training"
+"""One slot a training at a time; `phaseflow up` and the chart make it."""
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
-RETRIES: Final[dict[str, Any]] = {
+"""From when the monitor's intervals are counted; none is caught up on."""
+RETRIES: Final[Mapping[str, Any]] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": 2.0,
+    "retry_exponential_backoff": 2,
     "max_retry_delay": timedelta(minutes=5),
 }
 
 
+def load(namespace: MutableMapping[str, Any]) -> None:
+    """Put every sound project's DAGs into a DAG file's `globals()`, where Airflow finds them."""
+    settings = from_environment()
+    for project in _sound()[0]:
+        for dag in (training(project, settings), monitoring(project, settings)):
+            namespace[dag.dag_id] = dag
+
+
+def check() -> None:
+    """Raise PlatformError that holds every project whose declaration is wrong, with the fix."""
+    broken = _sound()[1]
+    if broken:
+        raise PlatformError(
+            "; ".join(f"projects/{name}/project.py: {error}" for name, error in broken.items()),
+            fix=f"Until then there is no DAG of {', '.join(broken)}",
+        )
+
+
+def _sound() -> tuple[list[Project], dict[str, str]]:
+    """The projects that can be read, and the errors of those that can't."""
+    sound: list[Project] = []
+    broken: dict[str, str] = {}
+    for name in registry.names():
+        try:
+            sound.append(registry.get(name))
+        except PhaseflowError as error:
+            broken[name] = str(error)
+        except Exception as error:  # noqa: BLE001  # a declaration is anyone's code: whatever it raises is its own error
+            broken[name] = f"{type(error).__name__}: {error}"
+    return sound, broken
+
+
 def training(project: Project, settings: Settings) -> DAG:
-    """`<project>`: extract > validate > snapshot > train > promote > verify."""
-    python = str(settings.python(project.family))
+    """extract > validate > snapshot > train > promote > verify."""
     with DAG(
         project.name,
         dag_display_name=project.title,
-        description=project.description,
-        # A platform that starts must not train at once what it missed while it was down.
-        schedule=CronTriggerTimetable(project.schedule, timezone="UTC", run_immediately=False)
+        description=project.description or None,
+        doc_md=project_page(project, settings),
+        # With no start date and no tolerance, a platform that starts for the first time does not train at once.
+        schedule=CronTriggerTimetable(project.schedule, timezone="UTC", run_immediately=timedelta(0))
         if project.schedule
         else None,
-        start_date=START,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=6),
-        doc_md=document(project),
-        tags=tags(project),
-        default_args={"owner": project.owner, **RETRIES},
+        dagrun_timeout=timedelta(hours=4),
+        tags=sorted({f"phase {project.phase}", project.task, project.family, *project.tags}),
         params={
-            "reason": Param("", type="string", title="Why", description="Kept with the run; an alert writes its own."),
+            "reason": Param(
+                "",
+                type="string",
+                maxLength=500,
+                title="Reason",
+                description="Why this run is started. It is kept in the project's history.",
+            ),
             "promote": Param(
-                True, type="boolean", title="Promote", description="Off: a model that passes the gate stays challenger."
+                True,
+                type="boolean",
+                title="Promote",
+                description="Make the model champion if the gate passes it; else it stays challenger.",
             ),
         },
-        on_failure_callback=None,
+        default_args={"owner": project.owner, **RETRIES},
+        user_defined_macros={"run_key": run_key},
     ) as dag:
-
-        def etl(step: str, doc: str) -> InterpreterOperator:
-            return InterpreterOperator(
+        steps: list[BaseOperator] = [
+            ModuleOperator(
                 task_id=step,
-                python=python,
+                group=project.family,
                 module="pipelines.etl",
-                arguments=[step, "--project", project.name, "--run", "{run}"],
-                execution_timeout=timedelta(hours=1),
-                doc_md=doc,
+                arguments=[step, "--project", project.name, "--run", "{{ run_key(run_id) }}"],
+                pre_execute=_announce if step == "extract" else None,
+                execution_timeout=timedelta(minutes=30),
+                doc_md=text,
             )
-
-        extract = etl("extract", "The source as it is: mirror, cache, public address, or the project's own sample.")
-        validate = etl("validate", "Rows that the schema refuses go to quarantine; too many of them fail the run.")
-        snapshot = etl("snapshot", "Base rows and those whose truth came back, named by their content.")
-        train = PipelineOperator(
+            for step, text in (
+                ("extract", "The source's file: from the mirror, the public address, the cache, or the sample."),
+                ("validate", "Rows against the schema. Bad ones are quarantined with the reason."),
+                ("snapshot", "Base data and confirmed live rows, as Parquet under the hash of their content."),
+            )
+        ]
+        train = KFPRunOperator(
             task_id="train",
             project=project.name,
-            pipeline=str(ROOT / "pipelines" / "generated" / f"{project.name}.yaml"),
-            parameters={"snapshot": "{{ ti.xcom_pull('snapshot')['snapshot'] }}", "run": "{run}"},
-            pool=os.environ.get("PHASEFLOW_AIRFLOW_POOL", "default_pool"),
+            snapshot="{{ ti.xcom_pull(task_ids='snapshot')['snapshot'] }}",
+            run="{{ run_key(run_id) }}",
+            pool=POOL,
             doc_md="The Kubeflow pipeline: profile, train each candidate, evaluate, gate, register.",
         )
-        promote = PromoteOperator(
+        promote = ModuleOperator(
             task_id="promote",
-            python=str(settings.python("registry")),
+            group="registry",
             module="services.registry",
-            arguments=["promote", "--project", project.name, "--version", "{{ ti.xcom_pull('train')['version'] }}"],
-            execution_timeout=timedelta(minutes=10),
-            doc_md="The alias `champion` moves, if the gate said yes.",
+            arguments=[
+                "promote",
+                "--project",
+                project.name,
+                "--version",
+                "{{ ti.xcom_pull(task_ids='train')['version'] }}",
+            ],
+            pre_execute=_only_if_passed,
+            execution_timeout=timedelta(minutes=5),
+            doc_md="The alias `champion` to the new version. Skipped, with the reasons, where the gate refused it.",
         )
         verify = VerifyOperator(
             task_id="verify",
             project=project.name,
-            example=dict(project.example),
             trigger_rule=TriggerRule.NONE_FAILED,
-            execution_timeout=timedelta(minutes=10),
-            doc_md="The service answers a real request with the champion.",
+            doc_md="Waits until the service answers with the champion, then asks it for a prediction.",
         )
-        extract >> validate >> snapshot >> train >> promote >> verify
+        tasks = [*steps, train, promote, verify]
+        for before, after in zip(tasks, tasks[1:], strict=False):
+            before >> after
     return dag
 
 
-def monitor(project: Project, settings: Settings) -> DAG:
-    """`<project>_monitor`: Evidently on the latest window, every few minutes."""
+def monitoring(project: Project, settings: Settings) -> DAG:
+    """One short task that has the monitor report on the latest window."""
     seconds = settings.monitor_seconds or project.monitor_seconds
     with DAG(
         f"{project.name}_monitor",
         dag_display_name=f"{project.title}: monitor",
-        description=f"Evidently's report of the latest window of {project.name}",
+        description="Has the latest window of live data judged.",
+        doc_md=monitor_page(project, settings, seconds),
         schedule=timedelta(seconds=seconds),
         start_date=START,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(minutes=30),
-        doc_md=f"Every {seconds} s: Evidently compares what `{project.name}` was asked with what it was trained on.",
-        tags=[*tags(project), "monitor"],
-        default_args={"owner": project.owner, **RETRIES},
+        is_paused_upon_creation=False,
+        dagrun_timeout=timedelta(minutes=10),
+        tags=sorted({f"phase {project.phase}", "monitor"}),
+        default_args={"owner": project.owner, **RETRIES, "retries": 1},
     ) as dag:
-        ReportOperator(task_id="report", project=project.name, execution_timeout=timedelta(minutes=10))
+        ReportOperator(task_id="report", project=project.name, execution_timeout=timedelta(minutes=5))
     return dag
 
 
-def broken(name: str, error: Exception) -> DAG:
-    """In place of a project that can't be read: a DAG that says why."""
-    with DAG(
-        name,
-        description=f"The declaration of {name} is wrong: {error}",
-        schedule=None,
-        start_date=START,
-        tags=["broken"],
-        doc_md=f"# projects/{name}/project.py can't be read\n\n```\n{type(error).__name__}: {error}\n```",
-    ) as dag:
-        InterpreterOperator(
-            task_id="declaration",
-            python="python3",
-            module="phaseflow.registry",
-            arguments=[name],
-            retries=0,
-            doc_md=str(error),
-        )
-    return dag
+def _announce(context: Context) -> None:
+    """Say and keep why the run is here."""
+    reason = (context["params"].get("reason") or "").strip() or f"started {context['dag_run'].run_type.value}"
+    context["task"].log.info("Reason: %s", reason)
+    if context["ti"].try_number == 1:
+        settings = from_environment()
+        project, run = context["dag"].dag_id, run_key(context["run_id"])
+        data = {"run": run, "state": "started", "reason": reason}
+        events.record(Store(settings.store), project, "run", data, source="dags")
 
 
-def tags(project: Project) -> list[str]:
-    """What the UI filters by."""
-    return sorted({f"phase {project.phase}", project.task, project.family, *project.tags})
-
-
-def document(project: Project) -> str:
-    """The DAG's page, from the declaration."""
-    target = project.schema.target
-    columns = "\n".join(
-        f"| `{c.name}` | {c.kind} | {'yes' if c.nullable else ''} | {c.description}{f' ({c.unit})' if c.unit else ''} |"
-        for c in project.schema.columns
-    )
-    bounds = "\n".join(
-        f"- {m.name} {'at least' if m.direction == 'higher' else 'at most'} {m.bound:g}"
-        for m in project.metrics
-        if m.bound is not None
-    )
-    return f"""# {project.title}
-
-{project.description}
-
-Trained from **{project.source.mirror or project.source.url}** and from every answered row whose truth came back. Candidates:
-{", ".join(f"`{c.name}`" for c in project.candidates)}. They are compared by **{project.primary.name}** with each other and with the
-champion, on the same holdout.
-
-## Gate
-
-{bounds}
-- more than {project.gate.minimum_gain:g} better than the champion
-- one row within {project.gate.latency_ms:g} ms, at most {project.gate.size_mb:g} MB
-
-## Columns
-
-| name | kind | may be missing | |
-| --- | --- | --- | --- |
-{columns}
-
-The target is `{target.name if target else "none"}`. Code: `projects/{project.name}`.
-"""
+def _only_if_passed(context: Context) -> None:
+    """Raise AirflowSkipException, with the reasons, where the new version stays challenger."""
+    verdict = context["ti"].xcom_pull(task_ids="train")
+    if not verdict["passed"]:
+        refused = [
+            f"{check['check']} is {check['found']}, allowed {check['allowed']}"
+            for check in verdict["checks"]
+            if not check["passed"]
+        ]
+        raise AirflowSkipException(f"The gate refused version {verdict['version']}: {'; '.join(refused)}")
+    if not context["params"]["promote"]:
+        raise AirflowSkipException(f"Version {verdict['version']} passed the gate; it stays challenger, as was asked.")

@@ -1,5 +1,5 @@
-"""Airflow reads this file: every project's two DAGs, made by one call."""
+"""Every project's airflow DAGs, by one call."""
 
-from dags.loader import load
+from dags.factory import load
 
 load(globals())

@@ -1,10 +1,11 @@
-"""Airflow 3 on one machine: SQLite, LocalExecutor, four small processes on the loopback.
+"""Airflow of one machine: its settings, the step that prepares it and its four processes.
 
-`python -m phaseflow.embedded.airflow`, in the environment `dags`, prepares the database, the user and the pool; again changes nothing.
+`python -m phaseflow.embedded.airflow prepare|scheduler` is that step, and the scheduler after its predecessor's remains.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -17,100 +18,160 @@ from phaseflow.embedded.program import Health, Program, Step
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import write_atomic
 
-INIT: Final = "airflow-init"
-POOL: Final = "training"
+USER: Final = "admin"
+POOL: Final = ("training", "1", "One training at a time")
+PREPARE: Final = "airflow-prepare"
+SCHEDULER: Final = "airflow-scheduler"
+
+
+def folder(settings: Settings) -> Path:
+    """AIRFLOW_HOME."""
+    return settings.home / "airflow"
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Airflow's settings; secrets are read from their files by Airflow itself (`_CMD`)."""
-    home = settings.home / "airflow"
+    """Airflow's settings. A secret is named by the command that reads its file, so that no listing holds it."""
+    home = folder(settings)
 
     def secret(name: str) -> str:
         return f"cat {shlex.quote(str(settings.secrets / name))}"
 
+    values = {
+        "core__dags_folder": ROOT / "dags",
+        "core__executor": "LocalExecutor",
+        "core__parallelism": 4,
+        "core__load_examples": False,
+        "core__dags_are_paused_at_creation": False,
+        "core__fernet_key_cmd": secret("airflow_fernet"),
+        "core__simple_auth_manager_users": f"{USER}:admin",
+        "core__simple_auth_manager_passwords_file": _passwords(settings),
+        "core__execution_api_server_url": f"{settings.airflow_url}/execution/",
+        # The default asks the name service for the machine's full name.
+        "core__hostname_callable": "socket.gethostname",
+        "core__min_serialized_dag_update_interval": 5,
+        "database__sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}",
+        "logging__base_log_folder": home / "logs",
+        "logging__colored_console_log": False,
+        "logging__dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
+        "api__host": "127.0.0.1",
+        "api__port": settings.port("airflow"),
+        "api__base_url": settings.airflow_url,
+        "api__workers": 1,
+        "api__secret_key_cmd": secret("airflow_jwt"),
+        "api__expose_config": False,
+        "api__instance_name": "phaseflow",
+        "api_auth__jwt_secret_cmd": secret("airflow_jwt"),
+        "api_auth__jwt_issuer": "phaseflow",
+        "scheduler__catchup_by_default": False,
+        # Turns of a small machine: the loop looks twice a second, and a dead scheduler's tasks are started again in half a minute.
+        "scheduler__scheduler_idle_sleep_time": 0.5,
+        "scheduler__job_heartbeat_sec": 2,
+        "scheduler__scheduler_heartbeat_sec": 2,
+        "scheduler__scheduler_health_check_threshold": 20,
+        "scheduler__orphaned_tasks_check_interval": 10,
+        "scheduler__task_instance_heartbeat_timeout": 60,
+        "scheduler__task_instance_heartbeat_timeout_detection_interval": 10,
+        "scheduler__task_queued_timeout": 120,
+        "scheduler__enable_health_check": False,
+        "triggerer__job_heartbeat_sec": 2,
+        "dag_processor__refresh_interval": 15,
+        "dag_processor__min_file_process_interval": 15,
+        "dag_processor__parsing_processes": 1,
+    }
     return {
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": "2",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
-        "AIRFLOW__CORE__FERNET_KEY_CMD": secret("airflow_fernet"),
-        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.secrets / "airflow_users.json"),
-        "AIRFLOW__API_AUTH__JWT_SECRET_CMD": secret("airflow_jwt"),
-        "AIRFLOW__API__SECRET_KEY_CMD": secret("airflow_jwt"),
-        "AIRFLOW__API__BASE_URL": settings.airflow_url,
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(settings.port("airflow")),
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__INSTANCE_NAME": "phaseflow",
-        "AIRFLOW__API__EXPOSE_CONFIG": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
-        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
-        # A dead scheduler's tasks are found in seconds, not minutes.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-        # Nothing is sent to anyone.
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "SCARF_ANALYTICS": "false",
-        "DO_NOT_TRACK": "1",
-        "PHASEFLOW_AIRFLOW_POOL": POOL,
+        **{f"AIRFLOW__{key.upper()}": str(value) for key, value in values.items()},
+        "MALLOC_ARENA_MAX": "2",
+        # A process that names itself must not write over its environment, by which the platform knows its own.
+        "SPT_NOENV": "1",
     }
 
 
 def steps(settings: Settings) -> tuple[Step, ...]:
-    """What comes before the processes."""
-    argv = (str(settings.python("dags")), "-m", "phaseflow.embedded.airflow")
-    return (Step(name=INIT, argv=argv, environment=environment(settings)),)
+    """What comes before the processes: the user's password, the database, the pool."""
+    return (Step(name=PREPARE, argv=_this(settings, "prepare"), environment=environment(settings)),)
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
-    """The four processes. Their log servers are off: on one machine the UI reads the files."""
-    airflow = str(settings.python("dags").with_name("airflow"))
-    health = f"{settings.airflow_url}/api/v2/monitor/health"
+    """Its four processes."""
+    api = f"{settings.airflow_url}/api/v2"
 
-    def program(name: str, what: str, *argv: str, part: str = "", ports: tuple[str, ...] = ()) -> Program:
+    def program(name: str, what: str, argv: tuple[str, ...], health: Health, ports: tuple[str, ...] = ()) -> Program:
         return Program(
-            name=f"airflow-{name}",
+            name=name,
             what=what,
-            argv=(airflow, *argv),
+            argv=argv,
+            health=health,
             environment=environment(settings),
-            health=Health(url=health, path=(part, "status"), value="healthy") if part else Health(url=health),
-            after=(INIT,),
+            after=(PREPARE,),
             ports=ports,
-            stop_signal="INT",
+            stop_signal="INT",  # on TERM it leaves children
         )
 
+    def part(name: str) -> Health:
+        return Health(url=f"{api}/monitor/health", path=(name, "status"), value="healthy")
+
+    airflow = _airflow(settings)
     return (
-        program("api-server", "Airflow's UI and API", "api-server", "--workers", "1", ports=("airflow",)),
-        program("scheduler", "starts tasks", "scheduler", "--skip-serve-logs", part="scheduler"),
-        program("dag-processor", "reads the DAGs", "dag-processor", part="dag_processor"),
-        program("triggerer", "waits for pipelines", "triggerer", "--skip-serve-logs", part="triggerer"),
+        program(
+            "airflow-api-server",
+            "Airflow's UI and REST API",
+            (airflow, "api-server"),
+            Health(url=f"{api}/version"),
+            ports=("airflow",),
+        ),
+        program(SCHEDULER, "starts DAG runs and their tasks", _this(settings, "scheduler"), part("scheduler")),
+        program("airflow-dag-processor", "reads the DAGs", (airflow, "dag-processor"), part("dag_processor")),
+        program(
+            "airflow-triggerer",
+            "waits for what tasks wait for",
+            # Logs are files that the API server reads itself.
+            (airflow, "triggerer", "--skip-serve-logs"),
+            part("triggerer"),
+        ),
     )
 
 
 def prepare(settings: Settings) -> None:
-    """The user's password file, the database's schema and the pool."""
-    (settings.home / "airflow").mkdir(parents=True, exist_ok=True)
-    users = json.dumps({"admin": settings.secret("airflow_admin_password")})
-    write_atomic(settings.secrets / "airflow_users.json", users.encode(), mode=0o600)
-    airflow = Path(sys.executable).with_name("airflow")
-    subprocess.run([airflow, "db", "migrate"], check=True)
-    subprocess.run([airflow, "pools", "set", POOL, "1", "One training at a time"], check=True)
+    """Write the password file, migrate the database, make the pool; again changes nothing.
+
+    Raises subprocess.CalledProcessError where Airflow refuses.
+    """
+    content = json.dumps({USER: settings.secret("airflow_admin_password")}).encode()
+    if not _passwords(settings).exists() or _passwords(settings).read_bytes() != content:
+        write_atomic(_passwords(settings), content, mode=0o600)
+    for arguments in (["db", "migrate"], ["pools", "set", *POOL, "--include-deferred"]):
+        subprocess.run([_airflow(settings), *arguments], check=True)
+
+
+def scheduler(settings: Settings) -> None:
+    """End what a killed scheduler has left (its workers would wait for ever), then become the scheduler."""
+    _end_left_over(settings)
+    os.execv(_airflow(settings), [_airflow(settings), "scheduler", "--skip-serve-logs"])
+
+
+def _end_left_over(settings: Settings) -> None:
+    import psutil  # noqa: PLC0415  # with supervisor's libraries what only this command needs
+
+    from phaseflow.embedded import supervisor  # noqa: PLC0415
+
+    for process in supervisor.members(settings):
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(supervisor.MARK) == SCHEDULER:
+                process.kill()
+
+
+def _airflow(settings: Settings) -> str:
+    return str(settings.python("dags").parent / "airflow")
+
+
+def _passwords(settings: Settings) -> Path:
+    return folder(settings) / "passwords.json"
+
+
+def _this(settings: Settings, command: str) -> tuple[str, ...]:
+    return (str(settings.python("command")), "-m", "phaseflow.embedded.airflow", command)
 
 
 if __name__ == "__main__":
-    found = from_environment()
-    os.environ.update(environment(found))
-    prepare(found)
+    {"prepare": prepare, "scheduler": scheduler}[sys.argv[1]](from_environment())

@@ -1,0 +1,100 @@
+"""A DAG's documentation, from the project's declaration."""
+
+from __future__ import annotations
+
+from phaseflow.contract import Column, Project
+from phaseflow.settings import Settings
+
+
+def project_page(project: Project, settings: Settings) -> str:
+    """The training DAG's, as Markdown."""
+    gate = [
+        f"- {metric.name} {_bound(metric.direction, metric.bound)}"
+        for metric in project.metrics
+        if metric.bound is not None
+    ]
+    gate += [
+        f"- {project.primary.name} gains at least {project.gate.minimum_gain:g} over the champion on the same holdout"
+    ]
+    gate += [
+        f"- {project.primary.name} {_bound(project.primary.direction, part.bound)} on each value of `{part.column}` with "
+        f"{part.minimum_rows} rows or more"
+        for part in project.gate.slices
+    ]
+    gate += [f"- at most {project.gate.latency_ms:g} ms a row (99th percentile) and {project.gate.size_mb:g} MB"]
+    candidates = [
+        f"- `{candidate.name}`" + "".join(f", {key}={value}" for key, value in candidate.params.items())
+        for candidate in project.candidates
+    ]
+    return "\n".join(
+        [
+            f"# {project.title}",
+            project.description,
+            "",
+            "Trigger it with the button above: it takes a snapshot of the data, trains every candidate, lets the gate "
+            "decide, and proves that the champion is served.",
+            "",
+            *_addresses(project, settings),
+            "",
+            f"## Data\nSource: {project.source.url or project.source.mirror}"
+            + (f" ({project.source.license})" if project.source.license else ""),
+            "",
+            "| column | kind | missing | range | meaning |",
+            "| --- | --- | --- | --- | --- |",
+            *(_row(column, target=column is project.schema.target) for column in project.schema.columns),
+            "",
+            "## Candidates",
+            *candidates,
+            "",
+            "## Gate",
+            *gate,
+        ]
+    )
+
+
+def monitor_page(project: Project, settings: Settings, seconds: int) -> str:
+    """The monitoring DAG's, as Markdown."""
+    return "\n".join(
+        [
+            f"# {project.title}: monitor",
+            f"Every {seconds} s Evidently compares the latest window of live rows with the data the champion has learned. "
+            "A window without rows is skipped.",
+            "",
+            *_addresses(project, settings),
+        ]
+    )
+
+
+def _addresses(project: Project, settings: Settings) -> list[str]:
+    return [
+        f"[The project at a glance]({settings.portal_url}/projects/{project.name}) · "
+        f"[Model versions]({settings.mlflow_url}/#/models/{project.name}) · "
+        f"[The service's interface]({settings.serving_url}/docs) · "
+        f"[Alerts]({settings.alertmanager_url})"
+    ]
+
+
+def _bound(direction: str, bound: float | None) -> str:
+    return f"{'at least' if direction == 'higher' else 'at most'} {bound:g}"
+
+
+def _row(column: Column, *, target: bool) -> str:
+    low, high = column.minimum, column.maximum
+    span = (
+        f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
+        if (low, high) != (None, None)
+        else ""
+    )
+    meaning = ", ".join(
+        part
+        for part in ("**the target**" if target else "", column.description, column.unit and f"in {column.unit}")
+        if part
+    )
+    cells = [
+        f"`{column.name}`",
+        column.kind,
+        "yes" if column.nullable else "",
+        ", ".join(column.allowed) or span,
+        meaning,
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

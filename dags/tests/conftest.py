@@ -1,0 +1,189 @@
+"""A real Airflow with the real parts that its tasks call, in a home of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from phaseflow.embedded import airflow, mlflow, passwords
+from phaseflow.embedded.program import Program
+from phaseflow.settings import ROOT, Settings, from_environment
+
+MARK = "PHASEFLOW_PROGRAM"
+
+
+def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """What `condition` gives once it is true; fails the test where it is not in time."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"not in {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+    return found
+
+
+def answers(url: str, path: tuple[str, ...] = (), value: str = "") -> bool:
+    try:
+        answer = httpx.get(url, timeout=5, trust_env=False)
+        found = answer.json() if path else None
+    except (httpx.HTTPError, ValueError):
+        return False
+    for key in path:
+        found = found[key]
+    return answer.is_success and (not path or found == value)
+
+
+class Machine:
+    """Airflow's four processes, the pipeline engine, MLflow and the service."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PHASEFLOW"))
+        } | {
+            "PHASEFLOW_HOME": str(home),
+            "PHASEFLOW_PORT_OFFSET": os.environ.get("PHASEFLOW_TEST_PORT_OFFSET", "14000"),
+            "PHASEFLOW_OFFLINE": "1",
+            "PHASEFLOW_DATA_MIRROR": str(home / "mirror"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        self.settings: Settings = from_environment(self.environment)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.programs: dict[str, Program] = {program.name: program for program in airflow.programs(self.settings)}
+        self._token = ""
+
+    def up(self) -> None:
+        (self.home / "logs").mkdir(parents=True)
+        (self.home / "mirror").mkdir()
+        passwords.ensure(self.settings)
+        group = self.settings.python
+        self.spawn("mlflow", mlflow.command(self.settings), mlflow.environment())
+        self.spawn("pipelines", [str(group("pipelines")), "-m", "pipelines.engine"])
+        self.spawn("serving", [str(group("serving")), "-m", "services.serving"])
+        for step in airflow.steps(self.settings):
+            self.spawn(step.name, step.argv, step.environment)
+            assert self.processes[step.name].wait(120) == 0, self.log(step.name)
+        for name in self.programs:
+            self.start(name)
+        for program in self.programs.values():
+            wait(
+                lambda health=program.health: answers(health.url, health.path, health.value),
+                120,
+                f"{program.name} is up",
+            )
+        for url in (
+            f"{self.settings.mlflow_url}/health",
+            f"{self.settings.pipelines_url}/apis/v2beta1/healthz",
+            f"{self.settings.serving_url}/healthz",
+        ):
+            wait(lambda url=url: answers(url), 60, f"{url} answers")
+
+    def spawn(self, name: str, argv: Any, environment: Mapping[str, str] | None = None) -> None:
+        with (self.home / "logs" / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=self.environment | dict(environment or {}) | {MARK: name},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def start(self, name: str) -> None:
+        self.spawn(name, self.programs[name].argv, self.programs[name].environment)
+
+    def kill(self, name: str) -> None:
+        """As the system does when memory is short: this process alone, and at once."""
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait(10)
+
+    def down(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT if name.startswith("airflow") else signal.SIGTERM)
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+        for process in self.members():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def members(self, name: str = "") -> list[psutil.Process]:
+        """Every process of this machine that lives, also those whose parent died."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                its = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
+                if (
+                    its.get("PHASEFLOW_HOME") == str(self.home)
+                    and its.get(MARK, "").startswith(name or "")
+                    and MARK in its
+                ):
+                    found.append(process)
+        return found
+
+    def log(self, name: str) -> str:
+        return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
+
+    # Airflow's REST API
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        url = self.settings.airflow_url
+        if not self._token:
+            password = self.settings.secret("airflow_admin_password")
+            answer = httpx.post(f"{url}/auth/token", json={"username": "admin", "password": password}, trust_env=False)
+            self._token = answer.raise_for_status().json()["access_token"]
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = httpx.request(method, f"{url}/api/v2{path}", headers=headers, timeout=30, trust_env=False, **arguments)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def trigger(self, dag: str, **conf: Any) -> str:
+        run: str = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"]
+        return run
+
+    def state(self, dag: str, run: str) -> str:
+        return str(self.call("GET", f"/dags/{dag}/dagRuns/{run}")["state"])
+
+    def ended(self, dag: str, run: str, seconds: float = 150) -> str:
+        wait(lambda: self.state(dag, run) in {"success", "failed"}, seconds, f"{dag} {run} ends")
+        return self.state(dag, run)
+
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
+        found = self.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def states(self, dag: str, run: str) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks(dag, run).items()}
+
+    def task_log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        content = self.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")["content"]
+        return "\n".join(line.get("event", "") if isinstance(line, dict) else str(line) for line in content)
+
+    def result(self, dag: str, run: str, task: str, key: str = "return_value") -> Any:
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}"
+        return self.call("GET", path, params={"deserialize": True})["value"]
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(tmp_path_factory.mktemp("home"))
+    try:
+        machine.up()
+        yield machine
+    finally:
+        machine.down()
