@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +16,7 @@ from phaseflow.contract import Project
 from services.serving.manager import Manager
 from services.serving.model import Model, Row
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series a counter that nothing here reads
 REMEMBERED: Final = 200_000
 """Answers whose truth is waited for, in memory; older ones count in Evidently's reports, which read the log."""
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
