@@ -1,0 +1,277 @@
+"""Extract, validate, snapshot on right and on wrong data."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phaseflow import DataError, events, registry
+from phaseflow.settings import ROOT, Settings, from_environment
+from phaseflow.store import Store
+from phaseflow.toolkit import source
+from pipelines.etl.extract import extract, parquet
+from pipelines.etl.snapshot import in_holdout, keys, snapshot
+from pipelines.etl.validate import refused, validate
+
+TITANIC = registry.get("titanic")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Settings:
+    return from_environment(
+        {"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1", "PHASEFLOW_DATA_MIRROR": str(tmp_path)}
+    )
+
+
+def run(place: Settings, content: bytes, name: str = "r1") -> dict[str, Any]:
+    """All three steps on a file in the mirror."""
+    (place.home / "titanic.csv").write_bytes(content)
+    store = Store(place.store)
+    found = extract(TITANIC, name, place, store)
+    return found | validate(TITANIC, name, store) | snapshot(TITANIC, name, store, found)
+
+
+def changed(**changes: Any) -> bytes:
+    """The sample with a header renamed (`rename`), cells of a column replaced (`column`, `value`, `rows`), or rows kept (`keep`)."""
+    lines = list(csv.reader(io.StringIO(registry.load(TITANIC.source.sample)(1).decode())))
+    header, rows = lines[0], lines[1:]
+    if "column" in changes:
+        place = header.index(changes["column"])
+        for row in rows[: changes.get("rows", len(rows))]:
+            row[place] = changes["value"]
+    header = [changes.get("rename", {}).get(name, name) for name in header]
+    rows = [row for row in rows if changes.get("keep", lambda _: True)(row)]
+    out = io.StringIO()
+    csv.writer(out).writerows([header, *rows])
+    return out.getvalue().encode()
+
+
+def test_the_whole_way_is_idempotent(place: Settings) -> None:
+    first = run(place, changed())
+    again = run(place, changed(), name="r2")
+    assert first["source"] == "mirror"
+    assert first["new"]
+    assert not again["new"]
+    assert first["snapshot"] == again["snapshot"]
+    assert first["train_rows"] + first["holdout_rows"] == first["rows"]
+    recorded = events.read(Store(place.store), "titanic")
+    assert [event["type"] for event in recorded] == ["dev.phaseflow.snapshot"]
+    manifest = json.loads(Store(place.store).read(f"datasets/titanic/{first['snapshot']}/manifest.json"))
+    assert {"source", "sha256", "rows", "schema", "created", "parent"} <= manifest.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "The CSV holds nothing. Get the file again."),
+        (b"PassengerId,Survived\n", "The CSV holds a header and no rows. Get the file again."),
+        (b"\xff\xfe\x00a", "The file is not UTF-8: byte 0 is 0xff. Convert it to UTF-8."),
+    ],
+)
+def test_an_empty_or_foreign_file_is_named(place: Settings, content: bytes, text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        run(place, content)
+    assert str(caught.value) == text
+
+
+def test_a_truncated_file_is_named(place: Settings) -> None:
+    whole = changed()
+    with pytest.raises(
+        DataError, match=r"last row has \d+ cells, the header 12\. Get the file again: it looks truncated\."
+    ):
+        run(place, whole[: whole.rindex(b",")])
+    with pytest.raises(DataError, match=r"breaks off at line \d+: .*it looks truncated\."):
+        run(place, whole + b'900,1,1,"Braund, Mr')
+
+
+def test_a_renamed_column_gets_a_suggestion(place: Settings) -> None:
+    with pytest.raises(DataError) as caught:
+        run(place, changed(rename={"Fare": "Fares"}))
+    assert "The source of titanic lacks a column" in str(caught.value)
+    assert str(caught.value).endswith('Did you mean "Fares"?')
+
+
+def test_a_retyped_column_fails_the_run_and_loses_nothing(place: Settings) -> None:
+    with pytest.raises(DataError) as caught:
+        run(place, changed(column="Fare", value="cheap"))
+    assert (
+        "891 of 891 rows of titanic are refused, the first is row 1: fare: 'cheap' is not a number; allowed: 5%"
+        in str(caught.value)
+    )
+    kept = pl.read_parquet(Store(place.store).path("quarantine/titanic/r1.parquet"))
+    assert kept.height == 891
+    assert kept["reason"][0].startswith("fare: 'cheap' is not a number")
+
+
+def test_a_few_bad_rows_are_quarantined_with_their_reason(place: Settings) -> None:
+    found = run(place, changed(column="Pclass", value="9", rows=10))
+    assert (found["quarantined"], found["rows"]) == (10, 881)
+    kept = pl.read_parquet(Store(place.store).path(found["quarantine"]))
+    assert kept["row"].to_list() == list(range(10))
+    assert all(reason.startswith("pclass: '9' fails isin") for reason in kept["reason"])
+
+
+def test_a_target_of_one_class_fails_the_run(place: Settings) -> None:
+    with pytest.raises(DataError) as caught:
+        run(place, changed(column="Survived", value="1"))
+    assert (
+        str(caught.value) == "The target survived of titanic holds one class: ['1']. Give rows of at least two classes."
+    )
+
+
+def test_too_few_rows_fail_the_run(place: Settings) -> None:
+    with pytest.raises(DataError, match=r"The mirror of titanic holds 9 rows; allowed: 200 or more"):
+        run(place, changed(keep=lambda row: int(row[0]) < 10))
+
+
+def test_the_command_ends_with_2_and_the_error_last(place: Settings, tmp_path: Path) -> None:
+    (tmp_path / "titanic.csv").write_bytes(b"")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pipelines.etl",
+            "extract",
+            "--project",
+            "titanic",
+            "--run",
+            "r",
+            "--result",
+            str(tmp_path / "x"),
+        ],
+        env=os.environ
+        | {"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_DATA_MIRROR": str(tmp_path), "PHASEFLOW_OFFLINE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == "error: The CSV holds nothing. Get the file again."
+    assert not (tmp_path / "x").exists()
+
+
+def log(place: Settings, truths: dict[str, str], age: float = 50.0) -> None:
+    """Predictions r0, r1, … and their truths, as the service ships them."""
+    now = datetime.now(UTC)
+    ids = sorted(truths)
+    columns: dict[str, Any] = {name: [TITANIC.example.get(name)] * len(ids) for name in TITANIC.schema.feature_names}
+    columns["age"] = [age + number for number in range(len(ids))]
+    predictions = pl.DataFrame({"id": ids, "time": [now] * len(ids), "version": ["1"] * len(ids), **columns})
+    feedback = pl.DataFrame({"id": ids, "time": [now] * len(ids), "truth": [truths[name] for name in ids]})
+    store = Store(place.store)
+    store.write("predictions/titanic/date=2026-01-01/hour=00/a.parquet", parquet(predictions))
+    store.write("feedback/titanic/date=2026-01-01/hour=00/a.parquet", parquet(feedback))
+
+
+def test_truths_that_came_back_join_the_next_snapshot(place: Settings) -> None:
+    before = run(place, changed())
+    log(place, {"r0": "1", "r1": "0", "r2": "1"})
+    store = Store(place.store)
+    stranger = pl.DataFrame({"id": ["nobody"], "time": [datetime.now(UTC)], "truth": ["1"]})
+    store.write("feedback/titanic/date=2026-01-01/hour=00/b.parquet", parquet(stranger))
+    corrected = pl.DataFrame({"id": ["r0"], "time": [datetime.now(UTC)], "truth": ["0"]})
+    store.write("feedback/titanic/date=2026-01-01/hour=00/c.parquet", parquet(corrected))
+    store.write("feedback/titanic/date=2026-01-01/hour=00/torn.parquet", b"PAR1 torn")
+    after = run(place, changed(), name="r2")
+    assert after["feedback_rows"] == 3
+    assert after["snapshot"] != before["snapshot"]
+    folder = f"datasets/titanic/{after['snapshot']}"
+    rows = pl.concat([pl.read_parquet(store.path(f"{folder}/{side}.parquet")) for side in ("train", "holdout")])
+    back = rows.filter(pl.col("_origin") == "feedback").sort("age")
+    assert back["survived"].to_list() == ["0", "0", "1"]  # the last truth of r0 counts
+    manifest = json.loads(store.read(f"{folder}/manifest.json"))
+    assert manifest["parent"] == before["snapshot"]
+
+
+def test_no_row_changes_sides_when_rows_are_added(place: Settings) -> None:
+    def sides(found: dict[str, Any]) -> dict[str, str]:
+        store = Store(place.store)
+        return {
+            key: side
+            for side in ("train", "holdout")
+            for key in pl.read_parquet(store.path(f"datasets/titanic/{found['snapshot']}/{side}.parquet"))["_key"]
+        }
+
+    before = sides(run(place, changed()))
+    log(place, {f"r{number}": "1" for number in range(40)})
+    after = sides(run(place, changed(), name="r2"))
+    assert before.items() <= after.items()
+    assert set(after.values()) == {"train", "holdout"}
+
+
+@given(st.floats(0.05, 0.5), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_holdout_has_its_share_and_grows_with_it(share: float, seed: int) -> None:
+    digests = [hashlib.sha256(f"{seed} {number}".encode()).hexdigest() for number in range(4000)]
+    held = [key for key in digests if in_holdout(key, share)]
+    assert len(held) / len(digests) == pytest.approx(share, abs=0.04)
+    assert all(in_holdout(key, share + 0.1) for key in held)
+
+
+@given(st.lists(st.tuples(st.floats(0, 120) | st.none(), st.sampled_from(["male", "female"])), min_size=2, max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_equal_rows_have_equal_keys_and_others_have_not(cells: list[tuple[float | None, str]]) -> None:
+    count = len(cells)
+    rows = pl.DataFrame(
+        {
+            column.name: pl.Series(
+                [TITANIC.example.get(column.name)] * count, dtype=source.DTYPES.get(column.kind, pl.String)
+            )
+            for column in TITANIC.schema.features
+        }
+    ).with_columns(age=pl.Series([age for age, _ in cells], dtype=pl.Float64), sex=pl.Series([sex for _, sex in cells]))
+    found = keys(rows, TITANIC.schema).to_list()
+    for left in range(count):
+        for right in range(count):
+            assert (found[left] == found[right]) == (cells[left] == cells[right])
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=30))
+@settings(max_examples=40, deadline=None)
+def test_any_cell_is_either_kept_or_refused_with_its_text(cells: list[str]) -> None:
+    rows = pl.DataFrame(
+        {
+            column.name: [str(TITANIC.example.get(column.name) or "") or None] * len(cells)
+            for column in TITANIC.schema.features
+        }
+    )
+    rows = rows.with_columns(fare=pl.Series(cells, dtype=pl.String), survived=pl.lit("1"))
+    reasons = refused(rows, TITANIC.schema)
+    kept = source.conform(rows, TITANIC.schema)
+    for place, cell in enumerate(cells):
+        value = kept["fare"][place]
+        right = value is not None and 0 <= value <= 10_000
+        assert right == (place not in reasons), cell
+        assert right or "fare" in reasons[place]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1, max_size=6),
+            min_size=3,
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_csv_reads_what_csv_writes(rows: list[list[str]]) -> None:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([["a", "b", "c"], *rows])
+    assert [list(row) for row in source.read_csv(out.getvalue().encode()).iter_rows()] == rows
