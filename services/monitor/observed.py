@@ -83,6 +83,8 @@ class Runs(Collector):
         self._dags: Counter[tuple[str, str]] = Counter()
         self._pipelines: Counter[tuple[str, str]] = Counter()
         self._seen: set[str] = set()
+        self._running: dict[str, int] = {}
+        self._training: Counter[str] = Counter()
         self._durations: dict[str, float] = {}
         self._successes: dict[str, float] = {}
         self._tasks: dict[tuple[str, str], float] = {}
@@ -103,7 +105,9 @@ class Runs(Collector):
         for name in registry.names():
             for dag in (name, f"{name}_monitor"):
                 newest = True
-                for run in await self._airflow.runs(dag):
+                found = await self._airflow.runs(dag)
+                self._running[dag] = sum(run["state"] not in ENDED for run in found)
+                for run in found:
                     key = f"{dag} {run['dag_run_id']} {run['end_date']}"
                     if run["state"] not in ENDED:
                         continue
@@ -128,8 +132,11 @@ class Runs(Collector):
         answer = await client.get(f"{self._settings.pipelines_url}/apis/v2beta1/runs", params=query)
         answer.raise_for_status()
         newest: set[str] = set()
+        self._training = Counter(dict.fromkeys(known, 0))
         for run in answer.json().get("runs") or []:
             project = str(run.get("display_name", "")).split(" ", 1)[0]
+            if project in known and run.get("state") in {"PENDING", "RUNNING"}:
+                self._training[project] += 1
             if project not in known or run.get("state") not in PIPELINE_STATES:
                 continue
             duration = seconds(run.get("created_at"), run.get("finished_at"))
@@ -158,6 +165,8 @@ class Runs(Collector):
                 pipelines.add_metric([name, state], self._pipelines[name, state])
         yield from (runs, pipelines)
         for title, text, label, values in (
+            ("phaseflow_dag_runs_running", "DAG runs that are queued or at work.", "dag", self._running),
+            ("phaseflow_pipeline_runs_running", "Pipeline runs that wait or are at work.", "project", self._training),
             ("phaseflow_dag_run_duration_seconds", "Of the last run.", "dag", self._durations),
             ("phaseflow_dag_last_success_timestamp_seconds", "When.", "dag", self._successes),
             ("phaseflow_pipeline_run_duration_seconds", "Of the last run.", "project", self._pipeline_durations),
