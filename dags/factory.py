@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from airflow.sdk import DAG, BaseOperator, Context, CronTriggerTimetable, Param, TriggerRule
@@ -60,13 +61,13 @@ def _sound() -> tuple[list[Project], dict[str, str]]:
             sound.append(registry.get(name))
         except PhaseflowError as error:
             broken[name] = str(error)
-        except Exception as error:  # noqa: BLE001  # a declaration is anyone's code: whatever it raises is its own error
+        except Exception as error:  # a declaration is anyone's code: whatever it raises is its own error
             broken[name] = f"{type(error).__name__}: {error}"
     return sound, broken
 
 
 def training(project: Project, settings: Settings) -> DAG:
-    """extract > validate > snapshot > train > promote > verify."""
+    """The DAG `<project>`: extract > validate > snapshot > train > promote > verify."""
     with DAG(
         project.name,
         dag_display_name=project.title,
@@ -144,13 +145,13 @@ def training(project: Project, settings: Settings) -> DAG:
             doc_md="Waits until the service answers with the champion, then asks it for a prediction.",
         )
         tasks = [*steps, train, promote, verify]
-        for before, after in zip(tasks, tasks[1:], strict=False):
+        for before, after in pairwise(tasks):
             before >> after
     return dag
 
 
 def monitoring(project: Project, settings: Settings) -> DAG:
-    """One short task that has the monitor report on the latest window."""
+    """The DAG `<project>_monitor`: one short task that has the monitor report on the latest window."""
     seconds = settings.monitor_seconds or project.monitor_seconds
     with DAG(
         f"{project.name}_monitor",
@@ -184,12 +185,16 @@ def _announce(context: Context) -> None:
 def _only_if_passed(context: Context) -> None:
     """Raise AirflowSkipException, with the reasons, where the new version stays challenger."""
     verdict = context["ti"].xcom_pull(task_ids="train")
+    refused = [
+        f"{check['check']} is {check['found']}, allowed {check['allowed']}"
+        for check in verdict["checks"]
+        if not check["passed"]
+    ]
+    why = ""
     if not verdict["passed"]:
-        refused = [
-            f"{check['check']} is {check['found']}, allowed {check['allowed']}"
-            for check in verdict["checks"]
-            if not check["passed"]
-        ]
-        raise AirflowSkipException(f"The gate refused version {verdict['version']}: {'; '.join(refused)}")
-    if not context["params"]["promote"]:
-        raise AirflowSkipException(f"Version {verdict['version']} passed the gate; it stays challenger, as was asked.")
+        why = f"The gate refused version {verdict['version']}: {'; '.join(refused)}"
+    elif not context["params"]["promote"]:
+        why = f"Version {verdict['version']} passed the gate; it stays challenger, as was asked."
+    if why:
+        context["task"].log.warning("%s", why)  # Airflow's own line of a skipped task has no reason
+        raise AirflowSkipException(why)

@@ -43,6 +43,7 @@ class RunLink(BaseOperatorLink):
     xcom_key = URL_KEY
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  # Airflow's signature
+        """What the task has kept under the link's key."""
         return XCom.get_value(ti_key=ti_key, key=URL_KEY) or ""
 
 
@@ -63,6 +64,7 @@ class KFPRunOperator(BaseOperator):
         self._run_id: str | None = None
 
     def execute(self, context: Context) -> Any:
+        """Start the run, or join it, and hand it to the triggerer."""
         settings = from_environment()
         name = f"{self.project} {self.run}"
         with connect(settings) as client:
@@ -114,7 +116,7 @@ class KFPRunTrigger(BaseTrigger):
     def __init__(
         self, *, url: str, deadline: float, poll: float = POLL_SECONDS, patience: float = PATIENCE_SECONDS
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's triggers have no types
         self.url = url
         self.deadline = deadline
         self.poll = poll
@@ -154,7 +156,9 @@ class KFPRunTrigger(BaseTrigger):
             await client.post(f"{self.url}:terminate")
 
     def _event(self, state: str, error: str) -> TriggerEvent:
-        return TriggerEvent({"run_id": self.url.rsplit("/", 1)[-1], "state": state, "error": error})
+        return TriggerEvent(  # type: ignore[no-untyped-call]  # as above
+            {"run_id": self.url.rsplit("/", 1)[-1], "state": state, "error": error}
+        )
 
 
 @contextlib.contextmanager

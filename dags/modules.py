@@ -38,6 +38,7 @@ class ModuleOperator(BaseOperator):
         self._child: subprocess.Popen[str] | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ARG002  # Airflow's signature
+        """Run the module to its end."""
         python = from_environment().python(self.group)
         if not python.exists():
             raise AirflowFailException(f"{python} does not exist. Make it by `make setup`.")

@@ -19,6 +19,7 @@ class ReportOperator(BaseOperator):
         self.project = project
 
     def execute(self, context: Context) -> Any:  # noqa: ARG002  # Airflow's signature
+        """Ask for the report."""
         settings = from_environment()
         answer = httpx.post(
             f"{settings.monitor_url}/projects/{self.project}/report",

@@ -32,6 +32,7 @@ class VerifyOperator(BaseOperator):
         self.project = project
 
     def execute(self, context: Context) -> Any:
+        """Ask at once where the champion is served already, else wait in the triggerer."""
         promoted = context["ti"].xcom_pull(task_ids="promote")
         verdict = context["ti"].xcom_pull(task_ids="train")
         version = promoted["version"] if promoted else verdict["champion"]
@@ -75,7 +76,7 @@ class ServedTrigger(BaseTrigger):
     """Waits until `<url>/model` shows the version, up to `deadline` in unix seconds."""
 
     def __init__(self, *, url: str, version: str, deadline: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's triggers have no types
         self.url = url
         self.version = version
         self.deadline = deadline
@@ -94,7 +95,8 @@ class ServedTrigger(BaseTrigger):
                 except httpx.HTTPError as error:
                     served = f"nothing ({error})"
                 if served == self.version or time.time() > self.deadline:
-                    yield TriggerEvent({"url": self.url, "version": self.version, "served": served})
+                    event = {"url": self.url, "version": self.version, "served": served}
+                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
                     return
                 await asyncio.sleep(POLL_SECONDS)
 

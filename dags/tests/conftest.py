@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 def answers(url: str, path: tuple[str, ...] = (), value: str = "") -> bool:
     try:
         answer = httpx.get(url, timeout=5, trust_env=False)
-        found = answer.json() if path else None
+        found: Any = answer.json() if path else None
     except (httpx.HTTPError, ValueError):
         return False
     for key in path:
@@ -78,17 +79,14 @@ class Machine:
         for name in self.programs:
             self.start(name)
         for program in self.programs.values():
-            wait(
-                lambda health=program.health: answers(health.url, health.path, health.value),
-                120,
-                f"{program.name} is up",
-            )
+            health = program.health
+            wait(partial(answers, health.url, health.path, health.value), 120, f"{program.name} is up")
         for url in (
             f"{self.settings.mlflow_url}/health",
             f"{self.settings.pipelines_url}/apis/v2beta1/healthz",
             f"{self.settings.serving_url}/healthz",
         ):
-            wait(lambda url=url: answers(url), 60, f"{url} answers")
+            wait(partial(answers, url), 60, f"{url} answers")
 
     def spawn(self, name: str, argv: Any, environment: Mapping[str, str] | None = None) -> None:
         with (self.home / "logs" / f"{name}.log").open("ab") as log:

@@ -39,7 +39,7 @@ def environment(settings: Settings) -> dict[str, str]:
     values = {
         "core__dags_folder": ROOT / "dags",
         "core__executor": "LocalExecutor",
-        "core__parallelism": 4,
+        "core__parallelism": 3,
         "core__load_examples": False,
         "core__dags_are_paused_at_creation": False,
         "core__fernet_key_cmd": secret("airflow_fernet"),
@@ -72,7 +72,9 @@ def environment(settings: Settings) -> dict[str, str]:
         "scheduler__task_instance_heartbeat_timeout": 60,
         "scheduler__task_instance_heartbeat_timeout_detection_interval": 10,
         "scheduler__task_queued_timeout": 120,
-        "scheduler__enable_health_check": False,
+        # A task's supervisor may notice its end only at the next heartbeat; it outlives a restart of the API server.
+        "workers__min_heartbeat_interval": 1,
+        "workers__max_failed_heartbeats": 30,
         "triggerer__job_heartbeat_sec": 2,
         "dag_processor__refresh_interval": 15,
         "dag_processor__min_file_process_interval": 15,
@@ -147,7 +149,8 @@ def prepare(settings: Settings) -> None:
 def scheduler(settings: Settings) -> None:
     """End what a killed scheduler has left (its workers would wait for ever), then become the scheduler."""
     _end_left_over(settings)
-    os.execv(_airflow(settings), [_airflow(settings), "scheduler", "--skip-serve-logs"])
+    argv = [_airflow(settings), "scheduler", "--skip-serve-logs"]
+    os.execv(argv[0], argv)  # noqa: S606  # no shell is wanted
 
 
 def _end_left_over(settings: Settings) -> None:
