@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -21,6 +21,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.sdk.types import TaskInstanceKey
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from dags.modules import environment
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
@@ -68,12 +69,11 @@ class KFPRunOperator(BaseOperator):
         settings = from_environment()
         name = f"{self.project} {self.run}"
         with connect(settings) as client:
-            run = live_run(client, name)
-            if run is not None:
+            if (run := live_run(client, name)) is not None:
                 self.log.info("Joining the run that an earlier try has started")
             else:
                 # KFP on Kubernetes may keep pipelines as its objects, whose names have no underscore.
-                reference = pipeline_version(client, self.project.replace("_", "-"), _compiled(self.project))
+                reference = pipeline_version(client, self.project.replace("_", "-"), compiled(settings, self.project))
                 run = start(client, name, reference, {"snapshot": self.snapshot, "run": self.run})
         self._run_id = run["run_id"]
         url = f"{settings.pipelines_url}{API}/runs/{self._run_id}"
@@ -241,12 +241,22 @@ def _figure(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _compiled(project: str) -> bytes:
-    path: Path = ROOT / "pipelines" / "generated" / f"{project}.yaml"
+def compiled(settings: Settings, project: str) -> bytes:
+    """The project's pipeline: from the declaration as it is now where KFP's compiler is, else (in an image) the committed one.
+
+    Raises AirflowFailException where it can't be compiled or is not there.
+    """
+    python, path = settings.python("pipelines"), ROOT / "pipelines" / "generated" / f"{project}.yaml"
+    if python.exists():
+        argv = [str(python), "-m", "pipelines.compile", "--print", project]
+        done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, timeout=300, check=False)
+        if done.returncode:
+            raise AirflowFailException(f"The pipeline can't be compiled:\n{done.stderr.decode(errors='replace')}")
+        return done.stdout
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise PlatformError(f"{path} does not exist", fix="Compile it by `make generate`") from error
+        raise AirflowFailException(f"{path} does not exist. Compile it by `make generate`.") from error
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

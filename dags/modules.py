@@ -59,7 +59,7 @@ class ModuleOperator(BaseOperator):
         self._child = subprocess.Popen(
             argv,
             cwd=ROOT,
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,7 +85,7 @@ class ModuleOperator(BaseOperator):
             self._child.wait()
 
 
-def _environment() -> dict[str, str]:
-    """The child's: Airflow's own settings are no business of another component."""
+def environment() -> dict[str, str]:
+    """A child's: Airflow's own settings are no business of another component."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW_", "_AIRFLOW_"))}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

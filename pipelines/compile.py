@@ -1,4 +1,4 @@
-"""`python -m pipelines.compile [--check]`: writes every project's pipeline to `pipelines/generated/<project>.yaml`."""
+"""`python -m pipelines.compile [--check | --print PROJECT]`: writes every project's pipeline to `pipelines/generated/<project>.yaml`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def stale(folder: Path = GENERATED) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or with `--check` compare."""
+    """Write, or with `--check` compare, or with `--print` give one project's to who submits it."""
+    if "--print" in arguments:
+        print(compiled(registry.get(arguments[arguments.index("--print") + 1])), end="")
+        return 0
     if "--check" in arguments:
         old = stale()
         if old:
