@@ -50,6 +50,9 @@ KINDS: Final = frozenset(
 )
 """What a column holds."""
 
+RESERVED: Final = frozenset({"id", "time", "version", "prediction", "score", "latency_ms", "truth"})
+"""The prediction and feedback logs' own columns, which no column of a schema may be called."""
+
 DIRECTIONS: Final = frozenset({"higher", "lower"})
 
 METRICS: Final[Mapping[str, str]] = MappingProxyType(
@@ -130,6 +133,12 @@ class Schema:
     def __post_init__(self) -> None:
         checks.not_empty("Schema.features", self.features)
         checks.distinct("Schema", [column.name for column in self.columns])
+        for column in self.columns:
+            if column.name in RESERVED:
+                raise ContractError(
+                    f"Column.name is {column.name!r}, a column of the prediction log",
+                    fix=f'Rename it in `transform`, for example "{column.name}_"',
+                )
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -62,6 +62,12 @@ class Settings:
     """Folder of Prometheus, promtool and Alertmanager, looked into before the PATH."""
     grafana_home: Path | None = None
     """Folder of an unpacked Grafana."""
+    serving_host: str = "127.0.0.1"
+    """Interface that the service listens on."""
+    serving_poll_seconds: int = 1
+    """How often the service asks MLflow for new champions."""
+    serving_ship_seconds: int = 2
+    """How often the service's spooled rows go to the store."""
 
     def python(self, group: str) -> Path:
         """The interpreter of the environment `group` ('tabular', 'registry', ...)."""
@@ -140,4 +146,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         monitor_seconds=number("PHASEFLOW_MONITOR_SECONDS"),
         bin=folder("PHASEFLOW_BIN"),
         grafana_home=folder("PHASEFLOW_GRAFANA_HOME"),
+        serving_host=env.get("PHASEFLOW_SERVING_HOST") or "127.0.0.1",
+        serving_poll_seconds=number("PHASEFLOW_SERVING_POLL_SECONDS") or 1,
+        serving_ship_seconds=number("PHASEFLOW_SERVING_SHIP_SECONDS") or 2,
     )

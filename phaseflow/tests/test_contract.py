@@ -106,6 +106,10 @@ def test_a_wrong_project_names_field_value_and_fix(changes: dict[str, Any], text
             "number, ranking, text, vector. Set Column 'age': kind to one of them.",
         ),
         (
+            lambda: Schema(features=(Column(name="score", kind="number"),)),
+            "Column.name is 'score', a column of the prediction log. Rename it in `transform`, for example \"score_\".",
+        ),
+        (
             lambda: Column(name="age", kind="number", minimum=3, maximum=1),
             "Column 'age': minimum is 3, above maximum 1. Exchange the two.",
         ),
