@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -21,6 +22,7 @@ from phaseflow.embedded.program import Program
 from phaseflow.settings import ROOT, Settings, from_environment
 
 MARK = "PHASEFLOW_PROGRAM"
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")  # importing Airflow writes files there
 
 
 def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -64,6 +66,8 @@ class Machine:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.programs: dict[str, Program] = {program.name: program for program in airflow.programs(self.settings)}
         self._token = ""
+
+    until = staticmethod(wait)
 
     def up(self) -> None:
         (self.home / "logs").mkdir(parents=True)
@@ -139,16 +143,24 @@ class Machine:
 
     # Airflow's REST API
 
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         url = self.settings.airflow_url
         if not self._token:
             password = self.settings.secret("airflow_admin_password")
             answer = httpx.post(f"{url}/auth/token", json={"username": "admin", "password": password}, trust_env=False)
             self._token = answer.raise_for_status().json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}"}
-        answer = httpx.request(method, f"{url}/api/v2{path}", headers=headers, timeout=30, trust_env=False, **arguments)
+        return httpx.request(method, f"{url}/api/v2{path}", headers=headers, timeout=30, trust_env=False, **arguments)
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        answer = self.request(method, path, **arguments)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
+
+    def story(self, dag: str, run: str) -> str:
+        """The tasks' states, and the log of what failed."""
+        failed = [name for name, state in self.states(dag, run).items() if state == "failed"]
+        return f"{self.states(dag, run)}\n" + "\n".join(self.task_log(dag, run, name) for name in failed)
 
     def trigger(self, dag: str, **conf: Any) -> str:
         run: str = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"]

@@ -1,0 +1,147 @@
+"""The four real processes of Airflow, with the real ETL, pipeline engine, MLflow, registry and service behind the tasks."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from phaseflow import events
+from phaseflow.embedded import airflow
+from phaseflow.store import Store
+
+if TYPE_CHECKING:
+    from dags.tests.conftest import Machine
+
+ORDER = ["extract", "validate", "snapshot", "train", "promote", "verify"]
+
+
+@pytest.fixture(scope="module")
+def first(machine: Machine) -> str:
+    """The run that made the first champion."""
+    machine.until(lambda: len(machine.call("GET", "/dags")["dags"]) >= 2, 60, "the DAGs are read")
+    run = machine.trigger("titanic", reason="the first")
+    assert machine.ended("titanic", run) == "success", machine.story("titanic", run)
+    return run
+
+
+def live_runs(machine: Machine) -> list[dict[str, Any]]:
+    url = f"{machine.settings.pipelines_url}/apis/v2beta1/runs"
+    runs = httpx.get(url, params={"page_size": 100}, trust_env=False).json()["runs"]
+    return [run for run in runs if run["state"] in {"PENDING", "RUNNING"}]
+
+
+def test_a_triggered_run_makes_a_champion_that_is_served(machine: Machine, first: str) -> None:
+    tasks = machine.tasks("titanic", first)
+    assert {name: task["state"] for name, task in tasks.items()} == dict.fromkeys(ORDER, "success")
+    assert all(task["try_number"] == 1 for task in tasks.values())
+    starts = [tasks[name]["start_date"] for name in ORDER]
+    assert starts == sorted(starts)
+    verdict = machine.result("titanic", first, "train")
+    assert verdict["passed"] is True
+    assert machine.result("titanic", first, "promote")["version"] == verdict["version"]
+    served = httpx.get(f"{machine.settings.serving_url}/titanic/model", trust_env=False).json()
+    assert served["version"] == verdict["version"] == machine.result("titanic", first, "verify")["version"]
+
+
+def test_logs_reasons_and_the_pipelines_run_are_shown(machine: Machine, first: str) -> None:
+    assert "Reason: the first" in machine.task_log("titanic", first, "extract")
+    happened = [event["data"] for event in events.read(Store(machine.settings.store), "titanic")]
+    assert {"run": re.sub(r"[^A-Za-z0-9._-]", "-", first), "state": "started", "reason": "the first"} in happened
+    log = machine.task_log("titanic", first, "train")
+    assert re.search(r"passed the gate; champion: None\ncheck +found +allowed", log)
+    links = machine.call("GET", f"/dags/titanic/dagRuns/{first}/taskInstances/train/links")
+    assert links["extra_links"]["Pipeline run"].startswith(machine.settings.pipelines_url)
+
+
+def test_secrets_are_in_files_of_their_owner_and_in_no_listing(machine: Machine) -> None:
+    home = airflow.folder(machine.settings)
+    assert stat.S_IMODE((home / "passwords.json").stat().st_mode) == 0o600
+    secrets = [path.read_text() for path in machine.settings.secrets.iterdir()]
+    for process in machine.members("airflow"):
+        listing = " ".join([*process.cmdline(), *process.environ().values()])
+        assert not [secret for secret in secrets if secret in listing], process
+    assert "password" not in json.dumps(machine.call("GET", "/dags"))
+
+
+def test_every_process_listens_on_the_loopback_alone(machine: Machine) -> None:
+    listening = {
+        connection.laddr.ip
+        for process in machine.members()
+        for connection in process.net_connections("inet")
+        if connection.status == "LISTEN"
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_preparing_again_changes_nothing(machine: Machine) -> None:
+    before = (airflow.folder(machine.settings) / "passwords.json").stat().st_mtime_ns
+    (step,) = airflow.steps(machine.settings)
+    machine.spawn(step.name, step.argv, step.environment)
+    assert machine.processes[step.name].wait(120) == 0, machine.log(step.name)
+    assert (airflow.folder(machine.settings) / "passwords.json").stat().st_mtime_ns == before
+    pool = machine.call("GET", "/pools/training")
+    assert (pool["slots"], pool["include_deferred"]) == (1, True)
+
+
+def test_scheduler_and_triggerer_may_be_killed_in_mid_dag(machine: Machine, first: str) -> None:
+    champion = machine.result("titanic", first, "verify")["version"]
+    run = machine.trigger("titanic", reason="killed")
+    machine.until(lambda: machine.states("titanic", run).get("validate") == "running", 60, "validate runs")
+    machine.kill("airflow-scheduler")
+    left = {process.pid for process in machine.members("airflow-scheduler")}
+    assert left  # its workers wait for a queue that nobody fills
+    machine.start("airflow-scheduler")
+    machine.until(lambda: machine.states("titanic", run).get("train") == "deferred", 90, "the run goes on")
+    assert not left & {process.pid for process in machine.members("airflow-scheduler")}
+    machine.kill("airflow-triggerer")
+    machine.start("airflow-triggerer")
+    assert machine.ended("titanic", run) == "success", machine.story("titanic", run)
+    # The same data gives the same models: the gate keeps the champion, and it is served.
+    assert machine.states("titanic", run)["promote"] == "skipped"
+    assert "The gate refused version" in machine.task_log("titanic", run, "promote")
+    assert machine.result("titanic", run, "verify")["version"] == champion
+    made = machine.call("GET", f"/dags/titanic/dagRuns/{run}/taskInstances/train")
+    assert made["try_number"] == 1
+
+
+def test_a_training_that_is_marked_failed_is_cancelled_in_the_engine(machine: Machine, first: str) -> None:
+    run = machine.trigger("titanic", reason="cancelled")
+    machine.until(lambda: machine.states("titanic", run).get("train") == "deferred", 60, "train is deferred")
+    machine.until(lambda: live_runs(machine), 10, "the engine runs it")
+    url = machine.result("titanic", run, "train", "kfp_run_url")
+    machine.call("PATCH", f"/dags/titanic/dagRuns/{run}/taskInstances/train", json={"new_state": "failed"})
+    machine.until(lambda: not live_runs(machine), 30, "the engine's run is cancelled")
+    assert httpx.get(url, trust_env=False).json()["state"] == "CANCELED"
+    assert machine.ended("titanic", run) == "failed"
+    assert machine.states("titanic", run)["verify"] == "upstream_failed"
+
+
+def test_wrong_data_fails_at_once_with_the_fix_and_keeps_the_champion(machine: Machine, first: str) -> None:
+    mirror = machine.home / "mirror" / "titanic.csv"
+    mirror.write_text('PassengerId,Survived,Pclass,Name\n1,0,3,"Braund, Mr. Owen\n')
+    run = machine.trigger("titanic")
+    assert machine.ended("titanic", run) == "failed"
+    mirror.unlink()
+    wrong = next(task for task in machine.tasks("titanic", run).values() if task["state"] == "failed")
+    assert wrong["task_id"] == "extract"
+    assert wrong["try_number"] == 1
+    assert "it looks truncated" in machine.task_log("titanic", run, "extract")
+    assert httpx.get(f"{machine.settings.serving_url}/titanic/model", trust_env=False).status_code == 200
+
+
+def test_a_wrong_param_is_refused_before_anything_runs(machine: Machine, first: str) -> None:
+    answer = machine.request(
+        "POST", "/dags/titanic/dagRuns", json={"logical_date": None, "conf": {"promote": "perhaps"}}
+    )
+    assert answer.status_code == 400
+    assert "promote" in answer.text
+
+
+def test_the_monitors_runs_do_not_pile_up(machine: Machine, first: str) -> None:
+    runs = machine.call("GET", "/dags/titanic_monitor/dagRuns")["dag_runs"]
+    assert sum(run["state"] in {"queued", "running"} for run in runs) <= 1

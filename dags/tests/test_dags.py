@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+from dags.factory import POOL, monitoring, training
+from dags.runs import run_key
+from phaseflow import registry
+from phaseflow.contract import Project
+from phaseflow.settings import ROOT, from_environment
+
+PROJECTS = registry.all_projects()
+SETTINGS = from_environment({"PHASEFLOW_HOME": "/nowhere"})
+TASKS = ["extract", "validate", "snapshot", "train", "promote", "verify"]
+
+
+@pytest.fixture(params=PROJECTS, ids=lambda project: project.name)
+def project(request: pytest.FixtureRequest) -> Project:
+    found: Project = request.param
+    return found
+
+
+def test_a_project_is_trained_by_six_tasks_one_after_the_other(project: Project) -> None:
+    dag = training(project, SETTINGS)
+    assert dag.dag_id == project.name
+    assert [task.task_id for task in dag.tasks] == TASKS
+    for before, after in pairwise(TASKS):
+        assert dag.get_task(before).downstream_task_ids == {after}
+
+
+def test_runs_are_one_at_a_time_retried_with_backoff_and_not_caught_up_on(project: Project) -> None:
+    for dag in (training(project, SETTINGS), monitoring(project, SETTINGS)):
+        assert dag.max_active_runs == 1
+        assert dag.catchup is False
+        assert dag.dagrun_timeout is not None
+        for task in dag.tasks:
+            assert task.owner == project.owner
+            assert (task.retries or 0) >= 1
+            assert task.retry_exponential_backoff > 1
+    assert training(project, SETTINGS).get_task("extract").retries == 2
+
+
+def test_only_training_holds_the_pool(project: Project) -> None:
+    pools = {task.task_id: task.pool for task in training(project, SETTINGS).tasks}
+    assert pools.pop("train") == POOL
+    assert set(pools.values()) == {"default_pool"}
+
+
+def test_verify_runs_where_promote_was_skipped(project: Project) -> None:
+    assert training(project, SETTINGS).get_task("verify").trigger_rule == "none_failed"
+
+
+def test_the_form_asks_for_a_reason_and_whether_to_promote(project: Project) -> None:
+    params = training(project, SETTINGS).params
+    assert set(params) == {"reason", "promote"}
+    assert params.dump() == {"reason": "", "promote": True}
+    for name, wrong in (("reason", 3), ("reason", "x" * 501), ("promote", "perhaps")):
+        with pytest.raises(ParamValidationError):
+            params[name] = wrong
+
+
+def test_the_scheduler_can_read_both_dags_back(project: Project) -> None:
+    for dag in (training(project, SETTINGS), monitoring(project, SETTINGS)):
+        plain = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+        assert DagSerialization.from_dict(plain).task_ids == [task.task_id for task in dag.tasks]
+
+
+def test_the_schedules_are_the_declared_ones(project: Project) -> None:
+    timetable = training(project, SETTINGS).timetable
+    assert getattr(timetable, "expression", None) == project.schedule
+    assert monitoring(project, SETTINGS).schedule.total_seconds() == project.monitor_seconds  # type: ignore[union-attr]  # a timedelta
+    quick = from_environment({"PHASEFLOW_HOME": "/nowhere", "PHASEFLOW_MONITOR_SECONDS": "20"})
+    assert monitoring(project, quick).schedule.total_seconds() == 20  # type: ignore[union-attr]  # a timedelta
+
+
+def test_the_documentation_tells_columns_candidates_and_gate(project: Project) -> None:
+    page = training(project, SETTINGS).doc_md or ""
+    assert page.startswith(f"# {project.title}")
+    for column in project.schema.columns:
+        assert f"| `{column.name}` | {column.kind} |" in page
+    for candidate in project.candidates:
+        assert f"- `{candidate.name}`" in page
+    assert f"{project.gate.latency_ms:g} ms a row" in page
+    for url in (SETTINGS.mlflow_url, SETTINGS.serving_url, SETTINGS.portal_url):
+        assert url in page
+    assert page.count("| **the target**") == (project.schema.target is not None)
+
+
+def test_tags_say_phase_task_and_family(project: Project) -> None:
+    assert {f"phase {project.phase}", project.task, project.family} <= training(project, SETTINGS).tags
+    assert {f"phase {project.phase}", "monitor"} <= monitoring(project, SETTINGS).tags
+
+
+def test_a_run_id_becomes_a_name_of_files() -> None:
+    assert run_key("manual__2026-11-24T10:00:00+00:00") == "manual__2026-11-24T10-00-00-00-00"
+    assert run_key("retrain__drift/../x") == "retrain__drift-..-x"
+
+
+def in_fresh_interpreter(code: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "AIRFLOW_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_parsing_imports_nothing_but_airflow_the_contract_and_the_standard_library(tmp_path: Path) -> None:
+    code = """
+import sys, airflow.sdk, airflow.sdk.execution_time.xcom, airflow.triggers.base, httpx
+before = set(sys.modules)
+import runpy; runpy.run_path("dags/phaseflow_dags.py"); runpy.run_path("dags/project_errors.py")
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
+heavy = {"kfp", "mlflow", "sklearn", "polars", "pandas", "numpy", "onnx", "onnxruntime", "bentoml", "evidently"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+    done = in_fresh_interpreter(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    new, heavy = done.stdout.splitlines()[-2:]
+    assert set(new.split()) <= {"dags", "phaseflow", "projects", "airflow", "croniter"}
+    assert heavy == ""
+
+
+def test_a_wrong_declaration_is_an_error_of_its_own_and_takes_no_other_dag_down(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    for name, text in (
+        ("broken_one", "from phaseflow import Candidate\ncandidate = Candidate(name='No Good')\n"),
+        ("broken_two", "import no_such_library\n"),
+    ):
+        (more / name).mkdir(parents=True)
+        (more / name / "project.py").write_text(text)
+    wanted = {name for project in PROJECTS for name in (project.name, f"{project.name}_monitor")}
+    code = f"""
+import runpy
+found = runpy.run_path("dags/phaseflow_dags.py")
+assert {wanted!r} <= set(found), found.keys()
+assert not any("broken" in name for name in found)
+runpy.run_path("dags/project_errors.py")
+"""
+    done = in_fresh_interpreter(code, tmp_path, PHASEFLOW_PROJECTS=str(more))
+    assert done.returncode == 1
+    assert (
+        "projects/broken_one/project.py: Candidate.name is 'No Good'; allowed: lower-case letters, digits and _, "
+        'a letter first, at most 48. Rename it, for example "no_good"' in done.stderr
+    )
+    assert "projects/broken_two/project.py: ModuleNotFoundError: No module named 'no_such_library'" in done.stderr
+    assert done.stderr.rstrip().endswith("Until then there is no DAG of broken_one, broken_two.")
