@@ -130,10 +130,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 async def render(prometheus: Prometheus, name: str, content: Mapping[str, Any], chosen: Mapping[str, str]) -> Dashboard:
     """Ask Prometheus every panel's queries at once; `chosen` are values of template variables (else their defaults)."""
-    span, said = _span(content.get("time") or {})
+    span = _span(content.get("time") or {})
     problem, variables, marks = "", {}, []
     try:
         await prometheus.ready()
+        span = replace(span, start=await prometheus.began(span.start, span.end, span.step))
         variables = await _variables(prometheus, content, chosen)
         marks = await _annotations(prometheus, content, variables | _macros(span), span)
     except PhaseflowError as error:
@@ -154,7 +155,7 @@ async def render(prometheus: Prometheus, name: str, content: Mapping[str, Any], 
         name=name,
         title=_substitute(str(content.get("title") or name), known),
         description=str(content.get("description") or ""),
-        range=said,
+        range=f"last {text.span(span.end - span.start)}",
         variables=variables,
         panels=tuple(panels),
         problem=problem,
@@ -169,13 +170,13 @@ def _panels(panels: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         yield from _panels(panel.get("panels") or ())
 
 
-def _span(range_: Mapping[str, Any]) -> tuple[Span, str]:
+def _span(range_: Mapping[str, Any]) -> Span:
     """The time shown; 'now-1h' to 'now', other forms give the last hour."""
     match = re.fullmatch(r"now-(\d+)([smhdw])", str(range_.get("from")))
     seconds = int(match[1]) * UNITS[match[2]] if match else 3600
     step = max(5.0, float(round(seconds / POINTS)))
     end = time.time() // step * step
-    return Span(end - seconds, end, step), f"last {text.span(float(seconds))}"
+    return Span(end - seconds, end, step)
 
 
 def _macros(span: Span) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from phaseflow import Metric, Project
 from phaseflow.errors import PhaseflowError
+from phaseflow.reference import PREDICTION
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from services.portal import charts, history, text
@@ -19,7 +20,7 @@ from services.portal.prometheus import Prometheus, Series
 from services.portal.status import ANSWERS
 
 SPAN_SECONDS: Final = 3600.0
-STEP: Final = 15.0
+STEP: Final = 10.0
 VERDICTS: Final = 6
 EVENTS: Final = 20
 PREDICTIONS: Final = 12
@@ -71,26 +72,74 @@ class Detail:
     call: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A chart to be: what Prometheus is asked, and how the answer is drawn."""
+
+    title: str
+    query: str
+    unit: str = ""
+    thresholds: tuple[float, ...] = ()
+    stacked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Prometheus's answers: `past` in the order of the questions, between two times in unix seconds; the rest is now."""
+
+    start: float
+    end: float
+    past: Sequence[list[Series]]
+    psi: Sequence[Series] = ()
+    live: Sequence[Series] = ()
+    reference: Sequence[Series] = ()
+    versions: Sequence[Series] = ()
+
+
 async def gather(prometheus: Prometheus, settings: Settings, project: Project) -> Detail:
     """Read the store and ask Prometheus; what is away is empty."""
-    (verdicts, events), (plots, psi, mix, reference, info) = await asyncio.gather(
-        asyncio.to_thread(_past, Store(settings.store), project.name),
-        _measure(prometheus, project.name, project.drift.psi),
+    asked = questions(project)
+    (verdicts, events), measured = await asyncio.gather(
+        asyncio.to_thread(_past, Store(settings.store), project.name), _measure(prometheus, project.name, asked)
     )
     aliases: dict[str, list[str]] = {}
-    for series in info:
+    for series in measured.versions:
         aliases.setdefault(series.labels.get("version", ""), []).append(series.labels.get("alias", ""))
-    worst = sorted(((s.labels.get("feature", ""), s.value) for s in psi), key=lambda item: -item[1])
+    worst = sorted(((s.labels.get("feature", ""), s.value) for s in measured.psi), key=lambda item: -item[1])
     marks = [(event.time, event.summary) for event in events if event.type in {"promotion", "rollback", "retraining"}]
     return Detail(
         verdicts=tuple(verdicts),
         comparison=_compare(project.metrics, verdicts[0]) if verdicts else (),
         versions=_versions(project, verdicts, aliases),
-        plots=tuple(_plot(*plot, marks) for plot in plots),
+        plots=tuple(_plot(q, series, measured, marks) for q, series in zip(asked, measured.past, strict=True)),
         drift=tuple(charts.bars([(name, value, f"{value:.3f}") for name, value in worst], rule=project.drift.psi)),
-        predictions=_mix(mix, reference),
+        predictions=_mix(measured.live, measured.reference),
         events=tuple(events),
         call=call(settings, project),
+    )
+
+
+def questions(project: Project) -> tuple[Question, ...]:
+    """The charts of a project."""
+    own = f'project="{project.name}"'
+    seconds = f"sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{own},{ANSWERS}}}[1m]))"
+    return (
+        Question(
+            title="Drift: PSI a feature",
+            query=f"max by (feature) (phaseflow:feature_psi{{{own}}})",
+            thresholds=(project.drift.psi,),
+        ),
+        Question(
+            title="Requests by answer",
+            query=f"sum by (code) (rate(phaseflow_requests_total{{{own},{ANSWERS}}}[1m]))",
+            unit="reqps",
+            stacked=True,
+        ),
+        Question(title="Latency, 99th percentile", query=f"histogram_quantile(0.99, {seconds})", unit="s"),
+        Question(
+            title="Live error, where the truth came back",
+            query=f"max by (slice, value) (phaseflow:live_loss{{{own}}})",
+        ),
     )
 
 
@@ -104,67 +153,55 @@ def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.
     return history.verdicts(store, name, VERDICTS), history.events(store, name, EVENTS)
 
 
-_Asked = tuple[str, str, str, list[Series], tuple[float, ...], bool]
-
-
-async def _measure(
-    prometheus: Prometheus, name: str, threshold: float
-) -> tuple[list[tuple[_Asked, float]], list[Series], list[Series], list[Series], list[Series]]:
+async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question]) -> Measured:
     own = f'project="{name}"'
-    predicted = f'{own},feature="prediction"'
-    requests = f"phaseflow_requests_total{{{own},{ANSWERS}}}"
-    seconds = f"sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{own},{ANSWERS}}}[1m]))"
-    over_time: list[tuple[str, str, str, tuple[float, ...], bool]] = [
-        ("Drift: PSI a feature", f"max by (feature) (phaseflow:feature_psi{{{own}}})", "", (threshold,), False),
-        ("Requests by answer", f"sum by (code) (rate({requests}[1m]))", "reqps", (), True),
-        ("Latency, 99th percentile", f"histogram_quantile(0.99, {seconds})", "s", (), False),
-        (
-            "Live error, where the truth came back",
-            f"max by (slice, value) (phaseflow:live_loss{{{own}}})",
-            "",
-            (),
-            False,
-        ),
-    ]
-    now = [
+    predicted = f'{own},feature="{PREDICTION}"'
+    champion = f'and on (version) phaseflow_model_info{{{own},alias="champion"}}'
+    now = (
         f"phaseflow:feature_psi{{{own}}}",
-        f"sum by (bin) (increase(phaseflow_feature_bin_total{{{predicted}}}[15m]))",
-        f"max by (bin) (phaseflow_feature_bin_reference{{{predicted}}})",
+        f"sum by (bin) (increase(phaseflow_feature_bin_total{{{predicted}}}[15m]) {champion})",
+        f"max by (bin) (phaseflow_feature_bin_reference{{{predicted}}} {champion})",
         f"phaseflow_model_info{{{own}}}",
-    ]
+    )
     end = time.time() // STEP * STEP
+    start = end - SPAN_SECONDS
     try:
         await prometheus.ready()
+        start = await prometheus.began(start, end, STEP)
     except PhaseflowError:
-        return [((*plot[:3], [], *plot[3:]), end) for plot in over_time], [], [], [], []
+        return Measured(start=start, end=end, past=[[] for _ in asked])
     answers = await asyncio.gather(
-        *(prometheus.query_range(query, end - SPAN_SECONDS, end, STEP) for _, query, *_ in over_time),
+        *(prometheus.query_range(question.query, start, end, STEP) for question in asked),
         *(prometheus.query(query) for query in now),
         return_exceptions=True,
     )
     found = [[] if isinstance(answer, BaseException) else answer for answer in answers]
-    plots = [((*plot[:3], answer, *plot[3:]), end) for plot, answer in zip(over_time, found, strict=False)]
-    psi, mix, reference, info = found[len(over_time) :]
-    return plots, psi, mix, reference, info
+    psi, live, reference, versions = found[len(asked) :]
+    return Measured(
+        start=start,
+        end=end,
+        past=found[: len(asked)],
+        psi=psi,
+        live=live,
+        reference=reference,
+        versions=versions,
+    )
 
 
-def _plot(asked: _Asked, end: float, marks: Sequence[tuple[float, str]]) -> Plot:
-    title, query, unit, series, thresholds, stacked = asked
-    named = [(" ".join(filter(None, s.labels.values())) or "p99", s) for s in series]
-    if not named:
-        return Plot(title=title, query=query, chart=None)
+def _plot(question: Question, series: Sequence[Series], measured: Measured, marks: Sequence[tuple[float, str]]) -> Plot:
+    named = [(" ".join(filter(None, dict.fromkeys(s.labels.values()))) or "p99", s) for s in series]
     chart = charts.time_series(
         named,
-        end - SPAN_SECONDS,
-        end,
+        measured.start,
+        measured.end,
         step=STEP,
-        unit=unit,
+        unit=question.unit,
         floor=0,
-        thresholds=thresholds,
+        thresholds=question.thresholds,
         marks=marks,
-        stacked=stacked,
+        stacked=question.stacked,
     )
-    return Plot(title=title, query=query, chart=chart)
+    return Plot(title=question.title, query=question.query, chart=chart if named else None)
 
 
 def _compare(metrics: Sequence[Metric], verdict: history.Verdict) -> tuple[Comparison, ...]:

@@ -82,7 +82,7 @@ def last_report(store: Store, project: str) -> tuple[str, float] | None:
 
 def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
     """An event in a sentence, and its tone."""
-    version = data.get("version")
+    version, reason = data.get("version"), _reason(data)
     match kind:
         case "promotion":
             before = f", was version {data['previous']}" if data.get("previous") else ""
@@ -105,10 +105,13 @@ def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
             state = str(data.get("status") or "")
             said = f"{data.get('alert') or data.get('alertname') or 'alert'} {state}".rstrip()
             tone = "ok" if state == "resolved" else "bad"
+        case "run":  # its reason stands with the retraining that asked for it
+            said, reason = f"{data.get('run') or 'a run'} {data.get('state') or ''}".rstrip(), ""
+            tone = "bad" if data.get("state") == "failed" else ""
         case _:
             plain = (f"{key} {value}" for key, value in data.items() if isinstance(value, str | int | float))
-            said, tone = ", ".join(plain) or kind, "bad" if str(data.get("state")).lower() == "failed" else ""
-    return f"{said}{_reason(data)}", tone
+            said, tone, reason = ", ".join(plain) or kind, "", ""
+    return f"{said}{reason}", tone
 
 
 def _reason(data: Mapping[str, Any]) -> str:
@@ -147,7 +150,7 @@ def _verdict(content: Mapping[str, Any]) -> Verdict | None:
 
 
 def _found_text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _text(value: Any) -> str:

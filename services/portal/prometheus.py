@@ -52,6 +52,14 @@ class Prometheus:
         span = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         return _series(await self._data("query_range", {"query": expression, **span}, timeout=RANGE_TIMEOUT))
 
+    async def began(self, start: float, end: float, step: float) -> float:
+        """When it first measured anything after `start`, so that a young platform's charts are not empty for the most part.
+
+        At least three minutes before `end`.
+        """
+        found = await self.query_range("count(up)", start, end, step)
+        return min([*(series.points[0][0] for series in found), end - 180.0])
+
     async def label_values(self, label: str, metric: str = "") -> list[str]:
         """Values of `label`, of the series that `metric` selects."""
         found = await self._data(f"label/{label}/values", {"match[]": metric} if metric else {})

@@ -33,17 +33,21 @@ QUERIES: Final[Mapping[str, str]] = {
     "minimum_rows": "phaseflow_drift_minimum_rows",
     "created": "phaseflow_model_created_timestamp_seconds",
     "dag_runs": "phaseflow_dag_runs_total",
+    "dag_running": "phaseflow_dag_runs_running",
     "dag_seconds": "phaseflow_dag_run_duration_seconds",
     "dag_success": "phaseflow_dag_last_success_timestamp_seconds",
-    "pipeline_runs": "phaseflow_pipeline_runs_total",
+    "pipeline_running": "phaseflow_pipeline_runs_running",
     "targets": "up",
 }
 HISTORY: Final[Mapping[str, str]] = {
     "requests": _ALL,
     "psi": f'max by (project) (phaseflow:feature_psi{{feature!="{PREDICTION}"}})',
     "dag_runs": "sum by (dag, state) (phaseflow_dag_runs_total)",
+    "began": "count(up)",
 }
 HISTORY_SECONDS: Final = 1800.0
+SHORTEST_SECONDS: Final = 180.0
+"""Of a young platform."""
 PARTS: Final = (
     # name, title, page of its user interface, where it says how it is, what it is for
     ("airflow", "Airflow", "", "/api/v2/monitor/health", "runs the DAGs"),
@@ -197,6 +201,8 @@ class Status:
     events: tuple[history.Event, ...]
     away: tuple[str, ...]
     """What can't be told, and why."""
+    history_seconds: float
+    """What the small charts show."""
 
     def part(self, name: str) -> Part:
         """The part called `name`."""
@@ -210,6 +216,8 @@ class Measured:
     now: Mapping[str, Sequence[Series]]
     past: Mapping[str, Sequence[Series]]
     end: float
+    start: float
+    """Of the past."""
 
     def of(self, query: str, **labels: str) -> list[Series]:
         """Series of `query` that bear `labels`."""
@@ -220,7 +228,7 @@ class Measured:
         return max((s.value for s in self.of(query, **labels)), default=None)
 
 
-STEP: Final = 15.0
+STEP: Final = 5.0
 
 
 async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
@@ -256,6 +264,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         alerts=alerts or (),
         events=events[:14],
         away=tuple(away.values()),
+        history_seconds=measured.end - measured.start,
     )
 
 
@@ -292,16 +301,16 @@ async def _measure(prometheus: Prometheus, now: float, away: dict[str, str]) -> 
         away["prometheus"] = f"No figures: {error}"
         for call in (*asked, *past):
             call.close()
-        return Measured({}, {}, end)
+        return Measured({}, {}, end, end - HISTORY_SECONDS)
     answers = await asyncio.gather(*asked, *past, return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException):
             away["prometheus"] = f"Some figures are missing: {answer}"
     found = [() if isinstance(answer, BaseException) else answer for answer in answers]
+    answered = dict(zip(HISTORY, found[len(QUERIES) :], strict=True))
+    began = min((s.points[0][0] for s in answered["began"]), default=end)
     return Measured(
-        dict(zip(QUERIES, found[: len(QUERIES)], strict=True)),
-        dict(zip(HISTORY, found[len(QUERIES) :], strict=True)),
-        end,
+        dict(zip(QUERIES, found[: len(QUERIES)], strict=True)), answered, end, min(began, end - SHORTEST_SECONDS)
     )
 
 
@@ -461,7 +470,8 @@ def _champion(project: Project, measured: Measured, model: Mapping[str, Any]) ->
 def dag_run(name: str, measured: Measured) -> DagRun | None:
     """The last run of the DAG `name`: running, else the state that was counted last; None when none is known."""
     counts = {s.labels.get("state", ""): s.value for s in measured.of("dag_runs", dag=name) if s.value > 0}
-    if not counts:
+    running = measured.one("dag_running", dag=name)
+    if not counts and not running:
         return None
     ended = {
         s.labels.get("state", ""): max(
@@ -471,7 +481,7 @@ def dag_run(name: str, measured: Measured) -> DagRun | None:
         if s.labels.get("dag") == name
     }
     succeeded = measured.one("dag_success", dag=name)
-    if counts.get("running") or counts.get("queued"):
+    if running:
         state = "running"
     elif any(ended.values()):
         state = max(ended, key=ended.__getitem__)
@@ -484,9 +494,8 @@ def _spark(measured: Measured, query: str, project: str, *thresholds: float) -> 
     found = [s for s in measured.past.get(query, ()) if s.labels.get("project") == project]
     if not found:
         return None
-    start = measured.end - HISTORY_SECONDS
     named = [("", series) for series in found]
-    return charts.time_series(named, start, measured.end, step=STEP, filled=True, thresholds=thresholds)
+    return charts.time_series(named, measured.start, measured.end, step=STEP, filled=True, thresholds=thresholds)
 
 
 def headline(projects: Sequence[ProjectStatus], alerts: Sequence[Alert], parts: Sequence[Part]) -> tuple[str, str]:
@@ -532,9 +541,7 @@ def _stages(
     last = {event.type: event for event in reversed(events)}
     running = sum(1 for p in projects if p.dag and p.dag.state == "running")
     failed = sum(1 for p in projects if p.dag and p.dag.state == "failed")
-    training = sum(
-        s.value for s in measured.of("pipeline_runs") if s.labels.get("state", "").lower() in {"running", "pending"}
-    )
+    training = sum(s.value for s in measured.of("pipeline_running"))
     rate = sum(p.requests_per_second or 0.0 for p in projects)
     served = sum(1 for p in projects if p.champion)
     targets = [s.value for s in measured.of("targets")]

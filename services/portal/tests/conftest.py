@@ -16,7 +16,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from phaseflow.embedded.binaries import ensure
+from phaseflow.embedded.binaries import ensure, find
 from phaseflow.settings import PORTS, Settings, from_environment
 from services.portal.app import create
 
@@ -102,15 +102,18 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
     (home / "prometheus.yml").write_text(json.dumps(config))
     port = free_port()
-    program = [str(ensure(from_environment(), print).prometheus), f"--config.file={home}/prometheus.yml"]
+    here = from_environment()
+    binary = find(here).get("prometheus") or ensure(here, print).prometheus
+    program = [str(binary), f"--config.file={home}/prometheus.yml"]
     program += [f"--storage.tsdb.path={home}/data", f"--web.listen-address=127.0.0.1:{port}"]
     url = f"http://127.0.0.1:{port}"
 
     def alerts() -> Any:
         try:
-            found = httpx.get(f"{url}/api/v1/alerts").json()["data"]["alerts"]
+            answer = httpx.get(f"{url}/api/v1/alerts").raise_for_status()  # 503 while it starts
         except httpx.HTTPError:
             return None
+        found = answer.json()["data"]["alerts"]
         return [alert for alert in found if alert["state"] == "firing"]
 
     def rates() -> Any:

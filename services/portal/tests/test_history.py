@@ -55,7 +55,8 @@ def test_latest_events_come_first_and_only_as_many_as_asked(store: Store) -> Non
         ("retraining", {"outcome": "triggered", "reason": "PSI 0.5"}, "triggered: PSI 0.5", "active"),
         ("snapshot", {"snapshot": "datasets/titanic/8c31", "train_rows": 668}, "8c31: 668 to train on", ""),
         ("alert", {"alert": "FeatureDrift", "status": "resolved"}, "FeatureDrift resolved", "ok"),
-        ("run", {"state": "failed", "nested": {}}, "state failed", "bad"),
+        ("run", {"run": "manual__1", "state": "failed", "reason": "by hand"}, "manual__1 failed", "bad"),
+        ("swing", {"reason": "music", "nested": {}}, "reason music", ""),
     ],
 )
 def test_an_event_is_a_sentence(kind: str, data: dict[str, Any], said: str, tone: str) -> None:

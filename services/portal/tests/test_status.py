@@ -18,7 +18,11 @@ def runs(**states: tuple[float, ...]) -> status.Measured:
         for state, counts in states.items()
     }
     last = [Series(s.labels, s.points[-1:]) for s in series.values()]
-    return status.Measured({"dag_runs": last}, {"dag_runs": list(series.values())}, 60.0)
+    now = {
+        "dag_runs": [s for s in last if s.labels["state"] != "running"],
+        "dag_running": [s for s in last if s.labels["state"] == "running"],
+    }
+    return status.Measured(now, {"dag_runs": list(series.values())}, 60.0, 0.0)
 
 
 @pytest.mark.parametrize(
