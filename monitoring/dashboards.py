@@ -393,10 +393,12 @@ def to_json(found: Board) -> str:
     )
     for name, expr, colour in found.annotations:
         builder = builder.annotation(_Annotation(name, expr, colour))
+    number = 0
     for title, panels in found.rows:
         builder = builder.with_row(board.Row(title))
         for panel in panels:
-            builder = builder.with_panel(_panel(panel))
+            number += 1
+            builder = builder.with_panel(_panel(panel).id(number))
     return JSONEncoder(sort_keys=True, indent=1).encode(builder.build()) + "\n"
 
 

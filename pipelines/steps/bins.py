@@ -17,11 +17,12 @@ NUMERIC: Final = frozenset({"number", "integer"})
 
 def numeric(feature: str, values: pl.Series) -> Bins:
     """Bins at the deciles of rows [N]; a value that fills several deciles keeps one edge."""
-    known = values.drop_nulls().drop_nans() if values.dtype.is_float() else values.drop_nulls()
+    known = values.drop_nulls().cast(pl.Float64)
+    known = known.filter(known.is_finite())
     if known.is_empty():
         edges: tuple[float, ...] = (0.0,)
     else:
-        cuts = np.quantile(known.cast(pl.Float64).to_numpy(), np.linspace(0, 1, MOST_BINS + 1)[1:-1])
+        cuts = np.quantile(known.to_numpy(), np.linspace(0, 1, MOST_BINS + 1)[1:-1])
         edges = tuple(dict.fromkeys(float(cut) for cut in cuts))
     empty = Bins(feature=feature, edges=edges, shares=(0.0,) * (len(edges) + 2))
     return _counted(empty, values.cast(pl.Float64).to_list())

@@ -1,0 +1,297 @@
+"""Rules by promtool, configurations by their own programs' checks, dashboards as Grafana will read them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring import alertmanager, dashboards, generate, prometheus, rules
+from monitoring.windows import Windows
+from phaseflow import Project, registry
+from phaseflow.embedded import binaries
+from phaseflow.reference import psi
+from phaseflow.settings import ROOT, from_environment
+
+TITANIC, HOUSE = registry.get("titanic"), registry.get("house_prices")
+SHORT = Windows(window_seconds=600, minimum_rows=100, hold_seconds=60)
+M = 'project="titanic",version="1"'
+CHAMPION = f'phaseflow_model_info{{{M},alias="champion",candidate="x"}}'
+FILES = generate.portable(SHORT)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    return binaries.ensure(from_environment(), print).promtool
+
+
+def series(name: str, labels: str, values: str) -> dict[str, str]:
+    return {"series": f"{name}{{{labels}}}", "values": values}
+
+
+def champion(version: str = "1") -> dict[str, str]:
+    return series(
+        "phaseflow_model_info", f'project="titanic",version="{version}",alias="champion",candidate="x"', "1x200"
+    )
+
+
+def bins(live: list[int], reference: list[float], version: str = "1", feature: str = "age") -> list[dict[str, str]]:
+    """Counters that grow by `live` a scrape, beside the reference's shares."""
+    found = [series("phaseflow_rows_total", f'project="titanic",version="{version}"', f"0+{sum(live)}x200")]
+    for place, (count, share) in enumerate(zip(live, reference, strict=True)):
+        labels = f'project="titanic",version="{version}",feature="{feature}",bin="{place}"'
+        found.append(series("phaseflow_feature_bin_total", labels, f"0+{count}x200"))
+        found.append(series("phaseflow_feature_bin_reference", labels, f"{share}x200"))
+    return found
+
+
+def quality(
+    wrong: int, of: int = 20, loss: str = "error", metric: tuple[str, float] = ("accuracy", 0.8), name: str = "titanic"
+) -> list[dict[str, str]]:
+    mine = f'project="{name}",version="1"'
+    chosen = f'{mine},loss="{loss}",slice="all",value="all"'
+    return [
+        series("phaseflow_model_info", f'{mine},alias="champion",candidate="x"', "1x200"),
+        series("phaseflow_model_metric", f'{mine},metric="{metric[0]}"', f"{metric[1]}x200"),
+        series("phaseflow_live_loss_total", chosen, f"0+{wrong}x200"),
+        series("phaseflow_live_loss_rows_total", chosen, f"0+{of}x200"),
+    ]
+
+
+def requests(bad: int, slow: int = 0, of: int = 100) -> list[dict[str, str]]:
+    mine = 'project="titanic",route="predict"'
+    return [
+        series("phaseflow_requests_total", f'{mine},code="200"', f"0+{of - bad}x300"),
+        series("phaseflow_requests_total", f'{mine},code="500"', f"0+{bad}x300"),
+        series("phaseflow_request_duration_seconds_bucket", f'{mine},le="0.1"', f"0+{of - slow}x300"),
+        series("phaseflow_request_duration_seconds_count", mine, f"0+{of}x300"),
+    ]
+
+
+CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
+    # alert: series that fire it, series that don't, when to look
+    "PhaseflowFeatureDrift": (
+        [champion(), *bins([0, 10, 90], [0.5, 0.4, 0.1])],
+        [champion(), *bins([50, 40, 10], [0.5, 0.4, 0.1])],
+        "30m",
+    ),
+    "PhaseflowPredictionDrift": (
+        [champion(), *bins([90, 10], [0.5, 0.5], feature="prediction")],
+        [champion(), *bins([50, 50], [0.5, 0.5], feature="prediction")],
+        "30m",
+    ),
+    "PhaseflowQualityDrop": ([*quality(12)], [*quality(5)], "30m"),
+    "PhaseflowErrorBudgetBurn": (requests(5), requests(0), "2h"),
+    "PhaseflowLatencyBudgetBurn": (requests(0, slow=40), requests(0, slow=0), "2h"),
+    "PhaseflowModelStale": (
+        [series("phaseflow_model_created_timestamp_seconds", M, "-2700000x200")],
+        [series("phaseflow_model_created_timestamp_seconds", M, "0x200")],
+        "2h",
+    ),
+    "PhaseflowDataStale": (
+        [series("phaseflow_rows_total", M, "0+50x300")],
+        [series("phaseflow_rows_total", M, "0+50x300"), series("phaseflow_feedback_total", M, "0+5x300")],
+        "3h",
+    ),
+    "PhaseflowDagFailed": (
+        [series("phaseflow_dag_runs_total", 'dag="titanic",state="failed"', "0x10 1x200")],
+        [series("phaseflow_dag_runs_total", 'dag="titanic",state="failed"', "1x200")],
+        "15m",
+    ),
+    "PhaseflowPipelineFailed": (
+        [series("phaseflow_pipeline_runs_total", 'project="titanic",state="FAILED"', "0x10 1x200")],
+        [series("phaseflow_pipeline_runs_total", 'project="titanic",state="FAILED"', "0x200")],
+        "15m",
+    ),
+    "PhaseflowMonitorSilent": (
+        [
+            series("phaseflow_rows_total", M, "0+5x200"),
+            series("phaseflow_report_timestamp_seconds", 'project="titanic"', "0x200"),
+        ],
+        [
+            series("phaseflow_rows_total", M, "9x200"),
+            series("phaseflow_report_timestamp_seconds", 'project="titanic"', "0x200"),
+        ],
+        "1h",
+    ),
+    "PhaseflowModelRefused": (
+        [series("phaseflow_model_load_failures_total", 'project="titanic",reason="corrupt"', "0x10 1x200")],
+        [series("phaseflow_model_load_failures_total", 'project="titanic",reason="corrupt"', "0x200")],
+        "8m",
+    ),
+    "PhaseflowRetrainCapReached": (
+        [series("phaseflow_retrain_requests_total", 'project="titanic",outcome="cap"', "0x10 1x200")],
+        [series("phaseflow_retrain_requests_total", 'project="titanic",outcome="cooldown"', "0x10 1x200")],
+        "15m",
+    ),
+    "PhaseflowTargetDown": ([series("up", 'job="serving"', "0x200")], [series("up", 'job="serving"', "1x200")], "5m"),
+    "PhaseflowRegistryAway": (
+        [series("phaseflow_registry_up", "", "0x200")],
+        [series("phaseflow_registry_up", "", "1x200")],
+        "5m",
+    ),
+    "PhaseflowSpoolGrowing": (
+        [series("phaseflow_spool_rows", "", "200000x200")],
+        [series("phaseflow_spool_rows", "", "9x200")],
+        "10m",
+    ),
+}
+
+
+def run(promtool: Path, folder: Path, tests: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    """`promtool test rules` over all generated rules."""
+    for name, text in FILES.items():
+        if name.startswith("rules/"):
+            (folder / Path(name).name).write_text(text)
+    names = [Path(name).name for name in FILES if name.startswith("rules/")]
+    whole = {"rule_files": names, "evaluation_interval": "15s", "tests": tests}
+    (folder / "tests.yaml").write_text(yaml.safe_dump(whole))
+    return subprocess.run(
+        [promtool, "test", "rules", "tests.yaml"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def firing(promtool: Path, folder: Path, given: list[dict[str, str]], alert: str, when: str) -> bool:
+    """Whether the alert fires: promtool is told that it doesn't, and says so."""
+    step = "1m" if when.endswith("h") or "stamp" in str(given) or "failed" in str(given).lower() else "15s"
+    expected = {"eval_time": when, "alertname": alert, "exp_alerts": []}
+    done = run(promtool, folder, [{"interval": step, "input_series": given, "alert_rule_test": [expected]}])
+    if done.returncode and "exp:[" not in done.stdout + done.stderr:
+        pytest.fail(done.stdout + done.stderr)
+    return done.returncode != 0
+
+
+def test_every_alert_has_a_case_and_a_runbook() -> None:
+    named = {
+        rule["alert"]
+        for text in FILES.values()
+        if text.startswith("#")
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert named == CASES.keys()
+    for name in named:
+        page = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text()
+        assert [line for line in page.splitlines() if line.startswith("## ")] == [
+            "## What it means",
+            "## What to look at",
+            "## What to do",
+        ]
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("Phaseflow*.md")} == named
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert: str) -> None:
+    fires, quiet, when = CASES[alert]
+    assert firing(promtool, tmp_path, fires, alert, when)
+    assert not firing(promtool, tmp_path, quiet, alert, when)
+
+
+def test_numbers_have_their_own_quality_rule(promtool: Path, tmp_path: Path) -> None:
+    bad = quality(900, of=20, loss="squared", metric=("rmse", 4.0), name="house_prices")
+    good = quality(300, of=20, loss="squared", metric=("rmse", 4.0), name="house_prices")
+    assert firing(promtool, tmp_path, bad, "PhaseflowQualityDrop", "30m")
+    assert not firing(promtool, tmp_path, good, "PhaseflowQualityDrop", "30m")
+
+
+def test_few_rows_give_no_verdict(promtool: Path, tmp_path: Path) -> None:
+    few = [champion(), *bins([0, 0, 2], [0.5, 0.4, 0.1])]
+    assert not firing(promtool, tmp_path, few, "PhaseflowFeatureDrift", "30m")
+
+
+def test_a_swap_ends_the_alert(promtool: Path, tmp_path: Path) -> None:
+    old = bins([0, 10, 90], [0.5, 0.4, 0.1])
+    new = bins([0, 10, 90], [0.0, 0.1, 0.9], version="2")
+    before = series("phaseflow_model_info", f'{M},alias="champion",candidate="x"', "1x80 stale")
+    after = series("phaseflow_model_info", 'project="titanic",version="2",alias="champion",candidate="x"', "_x81 1x120")
+    given = [before, after, *old, *new]
+    assert firing(promtool, tmp_path, given, "PhaseflowFeatureDrift", "19m")
+    assert not firing(promtool, tmp_path, given, "PhaseflowFeatureDrift", "22m")
+
+
+@pytest.mark.parametrize(
+    ("live", "reference"),
+    [([50, 40, 10], [0.5, 0.4, 0.1]), ([0, 10, 90], [0.5, 0.4, 0.1]), ([20, 0, 80, 0], [0.0, 0.5, 0.3, 0.2])],
+)
+def test_psi_in_promql_is_psi_in_python(
+    promtool: Path, tmp_path: Path, live: list[int], reference: list[float]
+) -> None:
+    expected = psi(reference, [count / sum(live) for count in live])
+    test = {
+        "interval": "15s",
+        "input_series": [champion(), *bins(live, reference)],
+        "promql_expr_test": [
+            {
+                "expr": f'abs(phaseflow:feature_psi{{project="titanic",feature="age"}} - {expected:.12f}) < bool 1e-9',
+                "eval_time": "30m",
+                "exp_samples": [{"labels": '{project="titanic", version="1", feature="age"}', "value": 1}],
+            }
+        ],
+    }
+    done = run(promtool, tmp_path, [test])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
+    settings = from_environment({"PHASEFLOW_HOME": str(tmp_path)})
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "hook_token").write_text("x")
+    for name, text in (FILES | generate.machine(SHORT, settings, tmp_path)).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [promtool, "check", "config", tmp_path / "prometheus.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("rule files found") == 1
+    amtool = promtool.with_name("amtool")
+    if not amtool.exists():
+        amtool = Path(shutil.which("amtool") or "")
+    if amtool.is_file():
+        checked = subprocess.run(
+            [amtool, "check-config", tmp_path / "alertmanager.yaml"], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stderr
+    said = yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())
+    assert said["route"]["routes"][0]["matchers"] == ['action="retrain"']
+    assert "x" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"].get("credentials", "")
+
+
+@pytest.mark.parametrize("project", registry.all_projects(), ids=lambda project: project.name)
+def test_every_panel_says_what_it_shows_and_in_which_unit(project: Project) -> None:
+    for board in (dashboards.platform(), dashboards.of_project(project, SHORT)):
+        content = json.loads(dashboards.to_json(board))
+        panels = [panel for panel in content["panels"] if panel["type"] != "row"]
+        assert len(panels) >= 14
+        for panel in panels:
+            assert panel["title"]
+            assert panel["description"]
+            assert panel["fieldConfig"]["defaults"]["unit"]
+            assert panel["datasource"] == {"type": "prometheus", "uid": "prometheus"}
+            assert all(target["expr"] for target in panel["targets"])
+        assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_the_committed_files_are_fresh() -> None:
+    assert generate.stale(generate.COMMITTED, generate.portable(Windows())) == [], "run `make generate`"
+
+
+def test_no_query_holds_an_unresolved_name() -> None:
+    for board in dashboards.boards(registry.all_projects(), SHORT):
+        for panel, query in dashboards.queries(board):
+            assert not re.search(r"[{}]{2}|\$(?!1)", query.replace("{{", "")), (panel, query)
+
+
+def test_routes_and_targets_are_data() -> None:
+    said = alertmanager.configuration(SHORT, "http://m", "/t")
+    assert said["receivers"][1]["webhook_configs"][0]["url"] == "http://m/hooks/alertmanager"
+    scraped = prometheus.configuration(SHORT, {"serving": "a:1"}, "b:2", "/r/*.yaml")["scrape_configs"]
+    assert scraped == [{"job_name": "serving", "static_configs": [{"targets": ["a:1"]}]}]
+    assert rules.platform_rules(SHORT)["groups"][0]["name"] == "platform"

@@ -1,0 +1,251 @@
+"""The engine with KFP's own client, and the whole pipeline through it into a real MLflow."""
+
+# Annotations must be real classes here: KFP reads those of the components below.
+import json
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from kfp import Client, compiler, dsl
+from mlflow import MlflowClient
+
+from phaseflow import events
+from phaseflow.settings import ROOT, Settings
+from phaseflow.store import Store
+from pipelines import compile as compiling
+from pipelines.tests.conftest import Process, answers, wait_for
+
+
+@pytest.fixture(scope="module")
+def engine(place: Settings) -> Iterator[Process]:
+    code = (
+        "import uvicorn; from phaseflow.settings import from_environment; from pipelines.engine.server import application;"
+        f"uvicorn.run(application(from_environment()), port={place.pipelines_url.rsplit(':', 1)[1]}, log_level='warning')"
+    )
+    process = Process([str(place.python("pipelines")), "-c", code], place.home / "engine.log")
+    process.start()
+    wait_for("the engine's start", lambda: answers(f"{place.pipelines_url}/apis/v2beta1/healthz"))
+    yield process
+    process.kill()
+
+
+@dsl.component(base_image="none", install_kfp_package=False)
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@dsl.component(base_image="none", install_kfp_package=False)
+def wait(path: str) -> None:
+    import time
+    from pathlib import Path
+
+    Path(path).touch()
+    while True:
+        time.sleep(0.1)
+
+
+@dsl.component(base_image="none", install_kfp_package=False)
+def fail() -> None:
+    raise ValueError("the reason is here")
+
+
+def package(folder: Path, component: Any, **arguments: Any) -> str:
+    @dsl.pipeline(name="toy")
+    def toy() -> None:
+        component(**arguments)
+
+    path = folder / f"{uuid.uuid4()}.yaml"
+    compiler.Compiler().compile(toy, str(path))
+    return str(path)
+
+
+def test_kfps_client_works(engine: Process, place: Settings, tmp_path: Path) -> None:
+    client = Client(host=place.pipelines_url)
+    path = package(tmp_path, add, left=1, right=2)
+    uploaded = client.upload_pipeline(path, pipeline_name="toy-upload")
+    version = client.upload_pipeline_version(path, pipeline_version_name="second", pipeline_name="toy-upload")
+    assert client.get_pipeline_id("toy-upload") == uploaded.pipeline_id
+    assert client.list_pipeline_versions(uploaded.pipeline_id).pipeline_versions[0].display_name == "second"
+    experiment = client.create_experiment("toys")
+    run = client.run_pipeline(
+        experiment.experiment_id, "by version", pipeline_id=uploaded.pipeline_id, version_id=version.pipeline_version_id
+    )
+    assert client.wait_for_run_completion(run.run_id, timeout=60, sleep_duration=1).state == "SUCCEEDED"
+    direct = client.create_run_from_pipeline_package(path, arguments={}, run_name="direct", experiment_name="toys")
+    assert direct.wait_for_run_completion(timeout=60).state == "SUCCEEDED"
+    assert {run.display_name for run in client.list_runs().runs} >= {"by version", "direct"}
+
+
+def test_a_failed_run_says_why(engine: Process, place: Settings, tmp_path: Path) -> None:
+    client = Client(host=place.pipelines_url)
+    run = client.create_run_from_pipeline_package(package(tmp_path, fail), run_name="fails")
+    found = client.wait_for_run_completion(run.run_id, timeout=60, sleep_duration=1)
+    assert found.state == "FAILED"
+    assert "the reason is here" in found.error.message
+
+
+def started(client: Client, tmp_path: Path, name: str) -> tuple[str, Path]:
+    mark = tmp_path / f"{name}.started"
+    run = client.create_run_from_pipeline_package(package(tmp_path, wait, path=str(mark)), run_name=name)
+    wait_for("the step's start", mark.exists)
+    return run.run_id, mark
+
+
+def test_terminate_ends_the_processes(engine: Process, place: Settings, tmp_path: Path) -> None:
+    client = Client(host=place.pipelines_url)
+    run_id, _ = started(client, tmp_path, "endless")
+    client.terminate_run(run_id)
+    assert client.get_run(run_id).state == "CANCELED"
+    folder = str(place.home / "pipelines" / "runs" / run_id)
+    wait_for("the end of its processes", lambda: not [line for line in commands() if folder in line])
+
+
+def commands() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_killed_engine_finds_living_runs_again_and_fails_dead_ones(
+    engine: Process, place: Settings, tmp_path: Path
+) -> None:
+    client = Client(host=place.pipelines_url)
+    living, _ = started(client, tmp_path, "lives on")
+    dying, _ = started(client, tmp_path, "dies")
+    assert engine.child is not None
+    os.kill(engine.child.pid, signal.SIGKILL)
+    engine.child.wait()
+    record = json.loads((place.home / "pipelines" / "runs" / dying / "record.json").read_text())
+    os.killpg(record["pid"], signal.SIGKILL)
+    engine.start()
+    wait_for("the engine's return", lambda: answers(f"{place.pipelines_url}/apis/v2beta1/healthz"))
+    wait_for("the dead run's end", lambda: client.get_run(dying).state == "FAILED")
+    assert "killed before it ended" in client.get_run(dying).error.message
+    assert client.get_run(living).state == "RUNNING"
+    client.terminate_run(living)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({}, "A run needs a pipeline_version_reference or a pipeline_spec."),
+        ({"pipeline_spec": {"a": 1}}, "pipeline_spec is no compiled pipeline: pipelineInfo is missing."),
+        ({"pipeline_version_reference": {"pipeline_version_id": "x"}}, "There is no version 'x'."),
+    ],
+)
+def test_wrong_runs_are_refused(engine: Process, place: Settings, body: dict[str, Any], text: str) -> None:
+    answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", json=body)
+    assert answer.status_code in {400, 404}
+    assert answer.json()["error"] == text
+
+
+def test_wrong_parameters_are_named(engine: Process, place: Settings) -> None:
+    import yaml
+
+    spec = yaml.safe_load((compiling.GENERATED / "titanic.yaml").read_text().split("\n---\n")[0])
+    body = {"pipeline_spec": spec, "runtime_config": {"parameters": {"snapsot": "x", "run": "r"}}}
+    answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", json=body)
+    assert (
+        answer.json()["error"]
+        == "Parameters: unknown ['snapsot'], missing ['snapshot']; the pipeline takes ['run', 'snapshot']."
+    )
+
+
+def submit(place: Settings, snapshot: str, run: str) -> tuple[int, str, str]:
+    import subprocess
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "pipelines.run",
+            "--project",
+            "titanic",
+            "--snapshot",
+            snapshot,
+            "--run",
+            run,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_titanic_runs_to_a_registered_version(
+    engine: Process, mlflow_server: Process, place: Settings, titanic_snapshot: str
+) -> None:
+    code, said, errors = submit(place, titanic_snapshot, "r1")
+    assert code == 0, errors
+    verdict = json.loads(said)
+    assert verdict["passed"]
+    assert verdict["champion"] is None
+    client = MlflowClient(place.mlflow_url)
+    version = client.get_model_version_by_alias("titanic", "challenger")
+    assert version.version == verdict["version"]
+    assert {
+        "phaseflow.sha256",
+        "phaseflow.manifest_sha256",
+        "phaseflow.snapshot",
+        "phaseflow.run",
+        "phaseflow.verdict",
+        "phaseflow.candidate",
+        "phaseflow.source",
+        "phaseflow.code",
+    } <= version.tags.keys()
+    assert version.tags["phaseflow.source"] == "sample"
+    assert "## Gate" in version.description
+    runs = client.search_runs([client.get_experiment_by_name("titanic").experiment_id])
+    assert len(runs) == 4
+    winner = next(run for run in runs if run.info.run_id == version.run_id)
+    assert winner.inputs.dataset_inputs[0].dataset.digest == titanic_snapshot
+    assert {file.path for file in client.list_artifacts(winner.info.run_id, "plots")} >= {
+        "plots/roc.png",
+        "plots/confusion.png",
+    }
+    assert [e["type"] for e in events.read(Store(place.store), "titanic")][-1] == "dev.phaseflow.verdict"
+    # The same run once more, as after a crash behind register, makes no second version.
+    assert submit(place, titanic_snapshot, "r1")[0] == 0
+    assert len(client.search_model_versions("name = 'titanic'")) == 1
+    # The same data cannot beat its own champion.
+    client.set_registered_model_alias("titanic", "champion", version.version)
+    code, said, errors = submit(place, titanic_snapshot, "r2")
+    assert code == 0, errors
+    assert not json.loads(said)["passed"]
+    assert client.get_model_version_by_alias("titanic", "champion").version == version.version
+
+
+def test_mlflow_away_at_registration_fails_clearly_and_a_retry_registers(
+    engine: Process, mlflow_server: Process, place: Settings, titanic_snapshot: str
+) -> None:
+    mlflow_server.kill()
+    try:
+        code, _, errors = submit(place, titanic_snapshot, "away")
+        assert code == 2
+        assert f"MLflow at {place.mlflow_url} can't be reached" in errors
+        assert "retry the step: what was trained is kept" in errors
+    finally:
+        mlflow_server.start()
+        wait_for("MLflow's return", lambda: answers(f"{place.mlflow_url}/health"))
+    code, said, errors = submit(place, titanic_snapshot, "away")
+    assert code == 0, errors
+    assert json.loads(said)["version"]
+
+
+def test_the_committed_pipelines_are_fresh() -> None:
+    assert compiling.stale() == [], "run `make generate`"

@@ -1,0 +1,146 @@
+"""Promotion and rollback against a real MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from mlflow import MlflowClient
+
+from phaseflow import PlatformError, events, registry
+from phaseflow.embedded import mlflow
+from phaseflow.settings import ROOT, Settings, from_environment
+from phaseflow.store import Store
+from services.registry import promotion
+
+TITANIC = registry.get("titanic")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "mlflow").mkdir()
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    settings = from_environment({"PHASEFLOW_HOME": str(home), "PHASEFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"})
+    argv = mlflow.command(settings)
+    argv[argv.index("--port") + 1] = str(port)
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            argv, env=os.environ | mlflow.environment(), stdout=log, stderr=log, start_new_session=True
+        )
+    end = time.monotonic() + 90
+    while True:
+        try:
+            with urlopen(f"{settings.mlflow_url}/health"):
+                break
+        except OSError:
+            if time.monotonic() > end:
+                pytest.fail((home / "log").read_text())
+            time.sleep(0.1)
+    yield settings
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@pytest.fixture
+def client(place: Settings) -> MlflowClient:
+    """A registry in which titanic has versions 1 to 4: passed, passed, failed, passed."""
+    found = MlflowClient(place.mlflow_url)
+    if found.search_registered_models(f"name = '{TITANIC.name}'"):
+        found.delete_registered_model(TITANIC.name)
+    found.create_registered_model(TITANIC.name)
+    run = found.create_run("0")
+    for verdict in ("passed", "passed", "failed", "passed"):
+        source = f"{run.info.artifact_uri}/model"
+        found.create_model_version(TITANIC.name, source, run.info.run_id, tags={"phaseflow.verdict": verdict})
+    return found
+
+
+def aliases(client: MlflowClient) -> dict[str, str]:
+    return {k: str(v) for k, v in client.get_registered_model(TITANIC.name).aliases.items()}
+
+
+def test_promotion_is_idempotent_and_rollback_restores(client: MlflowClient, place: Settings) -> None:
+    assert promotion.promote(client, place, TITANIC, "1")["changed"]
+    assert promotion.promote(client, place, TITANIC, "2") == {
+        "project": "titanic",
+        "version": "2",
+        "previous": "1",
+        "changed": True,
+    }
+    assert not promotion.promote(client, place, TITANIC, "2")["changed"]
+    assert aliases(client) == {"champion": "2", "previous": "1"}
+    assert promotion.rollback(client, place, TITANIC)["version"] == "1"
+    assert aliases(client) == {"champion": "1", "previous": "2"}
+    kinds = [event["type"].rsplit(".", 1)[1] for event in events.read(Store(place.store), "titanic")]
+    assert kinds == ["promotion", "promotion", "rollback"]
+
+
+def test_the_challenger_is_the_default(client: MlflowClient, place: Settings) -> None:
+    client.set_registered_model_alias(TITANIC.name, "challenger", "4")
+    assert promotion.promote(client, place, TITANIC)["version"] == "4"
+    assert aliases(client) == {"champion": "4"}
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        ("3", r"Version 3 of titanic did not pass the gate \(verdict: failed\)\. .* by `--force`"),
+        ("9", r"titanic has no version '9'\. See them by `python -m services\.registry versions --project titanic`"),
+        (None, r"titanic has no challenger\. Train one by `phaseflow run titanic`"),
+    ],
+)
+def test_what_may_not_be_promoted_is_named(
+    client: MlflowClient, place: Settings, version: str | None, text: str
+) -> None:
+    with pytest.raises(PlatformError, match=text):
+        promotion.promote(client, place, TITANIC, version)
+    assert aliases(client) == {}
+
+
+def test_force_promotes_what_the_gate_refused(client: MlflowClient, place: Settings) -> None:
+    assert promotion.promote(client, place, TITANIC, "3", force=True)["changed"]
+
+
+def test_an_older_version_does_not_replace_a_newer_champion(client: MlflowClient, place: Settings) -> None:
+    promotion.promote(client, place, TITANIC, "4")
+    with pytest.raises(PlatformError, match="Version 2 of titanic is older than the champion, version 4"):
+        promotion.promote(client, place, TITANIC, "2")
+
+
+def test_two_promotions_at_once_have_one_winner(client: MlflowClient, place: Settings, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "PHASEFLOW_HOME": str(place.home),
+        "PHASEFLOW_MLFLOW_URL": place.mlflow_url,
+        "PYTHONPATH": str(ROOT),
+    }
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "services.registry", "promote", "--project", "titanic", "--version", version],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for version in ("2", "4", "2", "4")
+    ]
+    ended = [(child.communicate(timeout=120), child.returncode) for child in children]
+    assert {code for _, code in ended} <= {0, 2}
+    found = aliases(client)
+    assert found["champion"] == "4"  # whichever came first, the newer one stays
+    assert found.get("previous") in {None, "2"}
+    changed = [json.loads(said)["version"] for (said, _), code in ended if code == 0 and json.loads(said)["changed"]]
+    assert changed.count("4") == 1
+    assert changed.count("2") <= 1
