@@ -1,8 +1,8 @@
-"""`python -m services.serving`: one process for every project, at its port of this machine (`PHASEFLOW_SERVING_HOST` moves it)."""
+"""`python -m services.serving [--host H] [--port P]`: one process for every project, until SIGTERM."""
 
 from __future__ import annotations
 
-import os
+import argparse
 
 import uvicorn
 
@@ -10,14 +10,26 @@ from services.serving.app import application
 from services.serving.service import Phaseflow
 from services.serving.state import current
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Serve; on SIGTERM answer what is under way, then ship the log."""
     service = current()
+    parser = argparse.ArgumentParser(prog="services.serving")
+    parser.add_argument("--host", default=service.settings.serving_host)
+    parser.add_argument("--port", type=int, default=service.settings.port("serving"))
+    told = parser.parse_args()
     uvicorn.run(
-        application(service, Phaseflow.to_asgi()),  # type: ignore[attr-defined]  # bentoml's decorator makes a Service of the class
-        host=os.environ.get("PHASEFLOW_SERVING_HOST", "127.0.0.1"),
-        port=int(os.environ.get("PHASEFLOW_SERVING_PORT", service.settings.port("serving"))),
+        application(Phaseflow.to_asgi(), service),  # type: ignore[attr-defined]  # bentoml's decorator makes a Service of the class
+        host=told.host,
+        port=told.port,
+        loop="uvloop",
+        http="httptools",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=20,
         timeout_keep_alive=30,
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import onnxruntime
 
 from phaseflow import registry
 from phaseflow.contract import Project
 from phaseflow.reference import PREDICTION, Bins, from_json
+from services.serving.requests import Row
 
 NUMERIC: Final = frozenset({"number", "integer", "boolean"})
-Row = tuple[Any, ...]
 
 
 class CorruptError(Exception):
     """A model whose bytes are not those that were registered."""
+
+
+class Manifest(msgspec.Struct):
+    """What is read of `model.json`."""
+
+    candidate: str
+    sha256: str
+    snapshot: str
+    created: datetime
+    metrics: dict[str, float | None]
+    reference: list[dict[str, Any]]
+    classes: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -43,18 +56,16 @@ class Model:
 
     project: Project
     version: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     session: onnxruntime.InferenceSession
     feeds: list[tuple[str, int, bool]]
     """Of each input of the graph: its name, the feature's place in a row, whether it is a number."""
     counters: list[Counter]
+    classes: tuple[str, ...]
+    """Of a classifier."""
+    slices: tuple[tuple[str, int], ...]
+    """Columns that the gate judges by value, with their place in a row."""
     loaded_at: float = field(default_factory=time.time)
-    rows: int = 0
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Of a classifier."""
-        return tuple(self.manifest["classes"] or ())
 
 
 def _indexer(bins: Bins) -> Callable[[Any], int]:
@@ -73,37 +84,43 @@ def _indexer(bins: Bins) -> Callable[[Any], int]:
     return index
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _verified(path: Path, sha256: str) -> bytes:
+    """The file's bytes; raises CorruptError when they are not those that were registered."""
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise CorruptError(f"{path.name} has SHA-256 {found}; registered: {sha256 or 'none'}")
+    return content
 
 
 def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sha256: str) -> Model:
-    """A version from its folder, warmed up.
+    """A version from its folder, warmed up by the project's example.
 
-    Raises CorruptError when a file is not what was registered.
+    Raises CorruptError when a file is not what was registered, ValueError when the model asks for what the schema lacks.
     """
-    for name, wanted in (("model.onnx", sha256), ("model.json", manifest_sha256)):
-        found = digest(folder / name)
-        if found != wanted:
-            raise CorruptError(f"{name} of {project_name} {version} has SHA-256 {found}; registered: {wanted}")
+    content, about = _verified(folder / "model.onnx", sha256), _verified(folder / "model.json", manifest_sha256)
     project = registry.get(project_name)
-    manifest = json.loads((folder / "model.json").read_bytes())
+    manifest = msgspec.json.decode(about, type=Manifest)
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     places = {name: place for place, name in enumerate(project.schema.feature_names)}
+    strange = [i.name for i in session.get_inputs() if i.name not in places]
+    if strange:
+        raise ValueError(
+            f"the model asks for {', '.join(strange)}, which the schema of {project_name} lacks. Retrain it."
+        )
     feeds = [(i.name, places[i.name], project.schema[i.name].kind in NUMERIC) for i in session.get_inputs()]
     counters = [
         Counter(bins, places.get(bins.feature, -1), _indexer(bins), [0] * len(bins.shares))
-        for bins in from_json(manifest["reference"])
+        for bins in from_json(manifest.reference)
         if bins.feature == PREDICTION or bins.feature in places
     ]
-    model = Model(project, version, manifest, session, feeds, counters)
-    example = tuple(project.example.get(name) for name in project.schema.feature_names)
-    answer(model, [example])
+    slices = tuple((part.column, places[part.column]) for part in project.gate.slices)
+    model = Model(project, version, manifest, session, feeds, counters, manifest.classes or (), slices)
+    answer(model, [tuple(project.example.get(name) for name in project.schema.feature_names)])
     return model
 
 
@@ -131,7 +148,7 @@ def answer(model: Model, rows: Sequence[Row]) -> Answer:
         feeds[name] = column.reshape(-1, 1)
     if not model.classes:
         (values,) = model.session.run(["value"], feeds)
-        return Answer(values.tolist(), [None] * len(rows), None)
+        return Answer(values.reshape(-1).tolist(), [None] * len(rows), None)
     labels, probabilities = model.session.run(["label", "probabilities"], feeds)
     shares = probabilities.tolist()
     scores = [row[1] for row in shares] if len(model.classes) == 2 else [max(row) for row in shares]
@@ -140,7 +157,6 @@ def answer(model: Model, rows: Sequence[Row]) -> Answer:
 
 def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> None:
     """Add rows [N] to the bins; on the event loop only."""
-    model.rows += len(rows)
     for counter in model.counters:
         index, counts, place = counter.index, counter.counts, counter.place
         for value in predictions if place < 0 else [row[place] for row in rows]:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from datetime import datetime
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+import prometheus_client
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from phaseflow import registry
 from phaseflow.contract import Project
+from phaseflow.reference import MISSING, OTHER
+from phaseflow.settings import Settings
+from services.serving import catalog
 from services.serving.manager import Manager
-from services.serving.model import Model, Row
+from services.serving.model import Model
+from services.serving.requests import Row
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series a counter that nothing here reads
 REMEMBERED: Final = 200_000
-"""Answers whose truth is waited for, in memory; older ones count in Evidently's reports, which read the log."""
+"""Answers whose truth is waited for, in memory; older ones count in the reports alone, which read the log."""
+SLICE_VALUES: Final = 50
+"""Values of a slice's column that get series of their own: requests choose them."""
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-Loss = dict[tuple[str, str, str, str, str], list[float]]
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+
+Remembered = tuple[str, str, Any, tuple[Any, ...]]
+"""Of an answer: project, version, prediction, values of the gate's slices."""
 
 
 class Observed:
     """Counters of the hot path."""
 
-    def __init__(self, manager: Manager) -> None:
-        self.manager = manager
+    def __init__(self, manager: Manager, settings: Settings, spooled: Callable[[], int]) -> None:
+        self.manager, self.settings, self.spooled = manager, settings, spooled
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "phaseflow_requests", "Requests by status.", ["project", "route", "code"], registry=self.registry
-        )
+        self.requests: Counter[tuple[str, str, str]] = Counter()
+        self.rows: Counter[tuple[str, str]] = Counter()
+        self.feedback: Counter[tuple[str, str]] = Counter()
+        self.losses: dict[tuple[str, str, str, str, str], list[float]] = {}
+        """Sum and count by project, version, loss, slice and value."""
         self.seconds = Histogram(
             "phaseflow_request_duration_seconds",
             "Time to answer.",
@@ -40,61 +49,73 @@ class Observed:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.feedback = Counter(
-            "phaseflow_feedback", "Truths that came back.", ["project", "version"], registry=self.registry
-        )
-        self.spooled = 0
-        self.losses: Loss = {}
-        """Sum and count by project, version, loss, slice and value."""
-        self._answers: OrderedDict[str, tuple[str, str, Any, tuple[str, ...]]] = OrderedDict()
-        self._cache: dict[tuple[str, str, int], Any] = {}
-        self._spans: dict[tuple[str, str], Any] = {}
+        self._spans: dict[tuple[str, str], Histogram] = {}
+        self._answers: OrderedDict[str, Remembered] = OrderedDict()
+        self._slice_values: dict[tuple[str, str], set[str]] = {}
         self.registry.register(Reading(self))
 
     def request(self, project: str, route: str, code: int, seconds: float) -> None:
         """Count one request."""
-        key = (project, route, code)
-        counter = self._cache.get(key)
-        if counter is None:
-            counter = self._cache[key] = self.requests.labels(project, route, str(code))
-        counter.inc()
+        self.requests[project, route, str(code)] += 1
         span = self._spans.get((project, route))
         if span is None:
             span = self._spans[project, route] = self.seconds.labels(project, route)
         span.observe(seconds)
 
-    def remember(self, model: Model, ids: list[str], rows: list[Row], predictions: list[Any]) -> None:
-        """Keep what the live loss of these answers will need."""
-        project, answers = model.project, self._answers
-        places = [project.schema.feature_names.index(part.column) for part in project.gate.slices]
+    def answered(self, model: Model, ids: Sequence[str], rows: Sequence[Row], predictions: Sequence[Any]) -> None:
+        """Count rows, and keep what the live loss of these answers will need."""
+        name, version, slices, answers = model.project.name, model.version, model.slices, self._answers
+        self.rows[name, version] += len(rows)
         for identity, row, prediction in zip(ids, rows, predictions, strict=True):
-            answers[identity] = (project.name, model.version, prediction, tuple(str(row[place]) for place in places))
+            answers[identity] = (name, version, prediction, tuple([row[place] for _, place in slices]))
         while len(answers) > REMEMBERED:
             answers.popitem(last=False)
 
+    def recall(self, answers: Iterable[tuple[str, Remembered]]) -> None:
+        """Answers of an earlier process, the oldest first."""
+        older = OrderedDict(answers)
+        older.update(self._answers)
+        self._answers = older
+
     def truth(self, project: Project, identity: str, truth: Any) -> None:
-        """Count the loss of one answer; each is counted once."""
-        known = self._answers.pop(identity, None)
+        """Count the loss of one answer, once; the version of an unknown one is empty."""
+        known = self._answers.get(identity)
         if known is None or known[0] != project.name:
-            self.feedback.labels(project.name, "").inc()
+            self.feedback[project.name, ""] += 1
             return
+        del self._answers[identity]
         _, version, prediction, values = known
-        self.feedback.labels(project.name, version).inc()
-        slices = [("all", "all"), *zip((part.column for part in project.gate.slices), values, strict=True)]
-        if isinstance(prediction, float):
-            gap = float(truth) - prediction
-            losses = {"absolute": abs(gap), "squared": gap * gap}
-        else:
-            losses = {"error": float(str(truth) != str(prediction))}
-        for loss, value in losses.items():
-            for name, slice_value in slices:
-                found = self.losses.setdefault((project.name, version, loss, name, slice_value), [0.0, 0])
+        self.feedback[project.name, version] += 1
+        slices = [("all", "all")]
+        for part, value in zip(project.gate.slices, values, strict=False):
+            slices.append((part.column, self._slice_value(project, part.column, value)))
+        for loss, value in losses(prediction, truth).items():
+            for column, slice_value in slices:
+                found = self.losses.setdefault((project.name, version, loss, column, slice_value), [0.0, 0])
                 found[0] += value
                 found[1] += 1
 
+    def _slice_value(self, project: Project, column: str, value: Any) -> str:
+        if value is None or value == "":
+            return MISSING
+        seen = self._slice_values.setdefault((project.name, column), set(project.schema[column].allowed))
+        text = str(value)[:100]
+        if text not in seen and len(seen) >= SLICE_VALUES:
+            return OTHER
+        seen.add(text)
+        return text
+
+
+def losses(prediction: Any, truth: Any) -> dict[str, float]:
+    """Of one answer: `absolute` and `squared` for a number, `error` (0 or 1) for a class."""
+    if isinstance(prediction, float):
+        gap = float(truth) - prediction
+        return {"absolute": abs(gap), "squared": gap * gap}
+    return {"error": float(truth != prediction)}
+
 
 class Reading(Collector):
-    """Metrics that are read off the models when Prometheus asks."""
+    """Metrics that are read off the counters when Prometheus asks."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
@@ -104,12 +125,18 @@ class Reading(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Any]:
-        """Every family."""
-        manager = self.observed.manager
+        """Every family; what can be counted of a loaded model begins at 0, so that a rate sees its first increase."""
+        yield from self._models()
+        yield from self._traffic()
+        yield from self._projects()
+        up = float(self.observed.manager.registry_up)
+        yield GaugeMetricFamily("phaseflow_registry_up", "Whether MLflow answers.", value=up)
+        yield GaugeMetricFamily("phaseflow_spool_rows", "Rows not yet in the store.", value=self.observed.spooled())
+
+    def _models(self) -> Iterator[Any]:
         labels = ["project", "version", "feature", "bin"]
         live = CounterMetricFamily("phaseflow_feature_bin", "Live values by the reference's bins.", labels=labels)
         reference = GaugeMetricFamily("phaseflow_feature_bin_reference", "The reference's share.", labels=labels)
-        rows = CounterMetricFamily("phaseflow_rows", "Rows answered.", labels=["project", "version"])
         info = GaugeMetricFamily(
             "phaseflow_model_info", "The served version.", labels=["project", "version", "alias", "candidate"]
         )
@@ -119,15 +146,10 @@ class Reading(Collector):
         metric = GaugeMetricFamily(
             "phaseflow_model_metric", "The version's figures on its holdout.", labels=["project", "version", "metric"]
         )
-        threshold = GaugeMetricFamily("phaseflow_drift_threshold", "PSI that fires.", labels=["project"])
-        minimum = GaugeMetricFamily("phaseflow_drift_minimum_rows", "Rows that a verdict needs.", labels=["project"])
-        swaps = CounterMetricFamily("phaseflow_model_swaps", "Versions swapped in.", labels=["project"])
-        answered = dict(manager.rows_before)
-        for name, model in list(manager.models.items()):
-            answered[name, model.version] = answered.get((name, model.version), 0) + model.rows
-            info.add_metric([name, model.version, "champion", model.manifest["candidate"]], 1)
-            created.add_metric([name, model.version], datetime.fromisoformat(model.manifest["created"]).timestamp())
-            for key, value in model.manifest["metrics"].items():
+        for name, model in self.observed.manager.models.items():
+            info.add_metric([name, model.version, "champion", model.manifest.candidate], 1)
+            created.add_metric([name, model.version], model.manifest.created.timestamp())
+            for key, value in model.manifest.metrics.items():
                 if value is not None:
                     metric.add_metric([name, model.version, key], value)
             for counter in model.counters:
@@ -135,26 +157,51 @@ class Reading(Collector):
                 for label, count, share in zip(counter.bins.labels, counter.counts, counter.bins.shares, strict=True):
                     live.add_metric([name, model.version, feature, label], count)
                     reference.add_metric([name, model.version, feature, label], share)
-            swaps.add_metric([name], manager.swaps.get(name, 0))
-        for (name, version), total in answered.items():
-            rows.add_metric([name, version], total)
-        settings = manager.settings
-        for project in registry.all_projects():
-            threshold.add_metric([project.name], project.drift.psi)
-            minimum.add_metric([project.name], settings.drift_minimum_rows or project.drift.minimum_rows)
+        yield from (live, reference, info, created, metric)
+
+    def _traffic(self) -> Iterator[Any]:
+        observed = self.observed
+        requests = {(project.name, "predict", "200"): 0 for project in catalog.projects()} | observed.requests
+        loaded = {(name, model.version): 0 for name, model in observed.manager.models.items()}
+        for name, model in observed.manager.models.items():
+            for loss in losses("" if model.classes else 0.0, 0.0):
+                observed.losses.setdefault((name, model.version, loss, "all", "all"), [0.0, 0])
+        found = CounterMetricFamily("phaseflow_requests", "Requests by status.", labels=["project", "route", "code"])
+        for key, count in requests.items():
+            found.add_metric(key, count)
+        yield found
+        for title, text, counts in (
+            ("phaseflow_rows", "Rows answered.", observed.rows),
+            ("phaseflow_feedback", "Truths that came back.", observed.feedback),
+        ):
+            found = CounterMetricFamily(title, text, labels=["project", "version"])
+            for pair, count in (loaded | counts).items():
+                found.add_metric(pair, count)
+            yield found
+        kinds = ["project", "version", "loss", "slice", "value"]
+        for place, (title, text) in enumerate(
+            (
+                ("phaseflow_live_loss", "Loss of answers whose truth came, summed."),
+                ("phaseflow_live_loss_rows", "Answers whose truth came."),
+            )
+        ):
+            found = CounterMetricFamily(title, text, labels=kinds)
+            for labels, pairs in observed.losses.items():
+                found.add_metric(labels, pairs[place])
+            yield found
+
+    def _projects(self) -> Iterator[Any]:
+        manager, settings = self.observed.manager, self.observed.settings
+        threshold = GaugeMetricFamily("phaseflow_drift_threshold", "PSI that fires.", labels=["project"])
+        minimum = GaugeMetricFamily("phaseflow_drift_minimum_rows", "Rows that a verdict needs.", labels=["project"])
+        swaps = CounterMetricFamily("phaseflow_model_swaps", "Versions swapped in.", labels=["project"])
         failures = CounterMetricFamily(
             "phaseflow_model_load_failures", "Versions that could not be loaded.", labels=["project", "reason"]
         )
-        for project in registry.all_projects():
+        for project in catalog.projects():
+            threshold.add_metric([project.name], project.drift.psi)
+            minimum.add_metric([project.name], settings.drift_minimum_rows or project.drift.minimum_rows)
+            swaps.add_metric([project.name], manager.swaps[project.name])
             for reason in ("corrupt", "incomplete", "cache"):
-                failures.add_metric([project.name, reason], manager.failures.get((project.name, reason), 0))
-        kinds = ["project", "version", "loss", "slice", "value"]
-        total_loss = CounterMetricFamily("phaseflow_live_loss", "Loss of answers whose truth came.", labels=kinds)
-        total_count = CounterMetricFamily("phaseflow_live_loss_rows", "Answers whose truth came.", labels=kinds)
-        for loss, (summed, counted) in list(self.observed.losses.items()):
-            total_loss.add_metric(list(loss), summed)
-            total_count.add_metric(list(loss), counted)
-        up = GaugeMetricFamily("phaseflow_registry_up", "Whether MLflow answers.", value=float(manager.registry_up))
-        spool = GaugeMetricFamily("phaseflow_spool_rows", "Rows not yet in the store.", value=self.observed.spooled)
-        yield from (live, reference, rows, info, created, metric, threshold, minimum, swaps, failures)
-        yield from (total_loss, total_count, up, spool)
+                failures.add_metric([project.name, reason], manager.failures[project.name, reason])
+        yield from (threshold, minimum, swaps, failures)

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from phaseflow import __version__, registry
+from phaseflow import __version__
 from phaseflow.contract import Project
-from services.serving import requests
+from services.serving import catalog, requests
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #22303c }
@@ -25,7 +25,7 @@ def document() -> dict[str, Any]:
     """OpenAPI of every project's routes."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
-    for project in registry.all_projects():
+    for project in catalog.projects():
         (row,), parts = msgspec.json.schema_components(
             [requests.reader(project.name).row.type], ref_template="#/components/schemas/{name}"
         )
@@ -82,7 +82,7 @@ def page() -> str:
         "<h1>phaseflow serving</h1><p>For machines: <a href='/openapi.json'>openapi.json</a>, the Open Inference Protocol under "
         "<a href='/v2'>/v2</a>, and <a href='/'>BentoML's own page</a>.</p>",
     ]
-    for project in registry.all_projects():
+    for project in catalog.projects():
         example = html.escape(json.dumps(dict(project.example)))
         rows = "".join(
             f"<tr><td>{c.name}</td><td>{html.escape(requests.described(project, c.name))}</td>"

@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
-from phaseflow.contract import Project
+from phaseflow import __version__
 from services.serving import requests
-from services.serving.model import Row
-from services.serving.requests import Reader, RefusedError
+from services.serving.model import Model
+from services.serving.requests import Reader, RefusedError, Row
 from services.serving.state import Service
 
 DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
+SHAPE = 'Send {"inputs": [{"name", "shape": [N], "datatype", "data": [..]}, ..]}, a tensor a column.'
 
 
 class Tensor(msgspec.Struct):
@@ -36,34 +37,32 @@ decoder = msgspec.json.Decoder(Inference)
 
 def rows_of(reader: Reader, body: bytes) -> tuple[list[Row], str]:
     """The request's rows and its id; raises RefusedError."""
-    try:
-        request = decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise requests.explained(error, reader.project) from error
-    sizes = {len(tensor.data) for tensor in request.inputs}
-    if len(sizes) != 1 or any(tensor.shape[:1] != [len(tensor.data)] for tensor in request.inputs):
-        raise RefusedError("The tensors' lengths differ, or differ from their shapes", "Send one value a row in each.")
-    columns = [tensor.data for tensor in request.inputs]
-    names = [tensor.name for tensor in request.inputs]
-    return requests.converted(
-        reader, [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    ), request.id
+    request = requests.decoded(decoder, body, reader.project, SHAPE)
+    tensors: list[Tensor] = request.inputs
+    for tensor in tensors:
+        size = len(tensor.data)
+        if tensor.shape not in ([size], [size, 1]) or size != len(tensors[0].data):
+            raise RefusedError(
+                f"The tensor {tensor.name[: requests.SHOWN]!r} of shape {str(tensor.shape)[: requests.SHOWN]} holds {size} "
+                f"values, the first one {len(tensors[0].data)}",
+                "Send one value a row in each, and their number as its shape.",
+                field=tensor.name[: requests.SHOWN],
+            )
+    names = [tensor.name for tensor in tensors]
+    columns = zip(*(tensor.data for tensor in tensors), strict=True)
+    return requests.converted(reader, [dict(zip(names, row, strict=True)) for row in columns]), request.id
 
 
 def answered(said: dict[str, Any], identity: str) -> dict[str, Any]:
     """Our answer as tensors."""
     rows = said["predictions"]
-    shape = [len(rows)]
-    outputs: list[dict[str, Any]] = [
-        {"name": "id", "shape": shape, "datatype": "BYTES", "data": [row["id"] for row in rows]}
-    ]
+    outputs = [_tensor("id", "BYTES", [row["id"] for row in rows])]
     if "value" in rows[0]:
-        outputs.append({"name": "value", "shape": shape, "datatype": "FP32", "data": [row["value"] for row in rows]})
+        outputs.append(_tensor("value", "FP32", [row["value"] for row in rows]))
     else:
         flat = [share for row in rows for share in row["probabilities"].values()]
-        wide = [len(rows), len(rows[0]["probabilities"])]
-        outputs.append({"name": "label", "shape": shape, "datatype": "BYTES", "data": [row["label"] for row in rows]})
-        outputs.append({"name": "probabilities", "shape": wide, "datatype": "FP32", "data": flat})
+        outputs.append(_tensor("label", "BYTES", [row["label"] for row in rows]))
+        outputs.append(_tensor("probabilities", "FP32", flat, len(rows[0]["probabilities"])))
     return {
         "model_name": said["project"],
         "model_version": said["version"],
@@ -72,34 +71,43 @@ def answered(said: dict[str, Any], identity: str) -> dict[str, Any]:
     }
 
 
-def metadata(project: Project, version: str) -> dict[str, Any]:
-    """A model's inputs."""
+def _tensor(name: str, datatype: str, data: list[Any], width: int = 0) -> dict[str, Any]:
+    shape = [len(data) // width, width] if width else [len(data)]
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data}
+
+
+def metadata(model: Model) -> dict[str, Any]:
+    """A model's inputs and outputs."""
+    project, width = model.project, len(model.classes)
+    answers: list[tuple[str, str, list[int]]] = [("id", "BYTES", [-1])]
+    answers += (
+        [("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, width])] if width else [("value", "FP32", [-1])]
+    )
     return {
         "name": project.name,
-        "versions": [version],
+        "versions": [model.version],
         "platform": "onnxruntime_onnx",
         "inputs": [
             {"name": column.name, "datatype": DATATYPES.get(column.kind, "BYTES"), "shape": [-1]}
             for column in project.schema.features
         ],
+        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in answers],
     }
 
 
 def get(service: Service, rest: str) -> tuple[int, dict[str, Any]]:
     """Status and body of a GET under /v2."""
-    parts = [part for part in rest.split("/") if part]
-    match parts:
+    ready = service.manager.ready
+    match [part for part in rest.split("/") if part]:
         case []:
-            return 200, {"name": "phaseflow", "version": "2", "extensions": []}
+            return 200, {"name": "phaseflow", "version": __version__, "extensions": []}
         case ["health", "live"]:
             return 200, {"live": True}
         case ["health", "ready"]:
-            return (200 if service.manager.ready else 503), {"ready": service.manager.ready}
-        case ["models", name] | ["models", name, "ready"]:
-            try:
-                model = service.model(name)
-            except RefusedError as error:
-                return error.status, {"error": f"{error.problem}. {error.fix}"}
-            return 200, {"ready": True} if parts[-1] == "ready" else metadata(model.project, model.version)
+            return (200 if ready else 503), {"ready": ready}
+        case ["models", name]:
+            return 200, metadata(service.model(name))
+        case ["models", name, "ready"]:
+            return 200, {"name": service.model(name).project.name, "ready": True}
         case _:
-            return 404, {"error": f"/v2/{rest} is not part of the protocol"}
+            raise RefusedError(f"/v2/{rest[: requests.SHOWN]} is not part of the protocol", "See /docs.", status=404)

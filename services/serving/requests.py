@@ -11,20 +11,29 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from phaseflow import registry
 from phaseflow.contract import Column, Project
 from phaseflow.errors import suggestion
 
 MOST_ROWS: Final = 1000
 MOST_BYTES: Final = 8 << 20
-MOST_TEXT: Final = 10_000
-"""Characters of one word."""
-TYPES: Final = {"number": float, "integer": int, "boolean": bool}
-BATCH: Final = re.compile(rb'\s*\{\s*"rows"\s*:')
-PLACE: Final = re.compile(r" - at `\$(?P<place>[^`]*)`$")
+MOST_CHARACTERS: Final = {"text": 100_000}
+MOST_CHARACTERS_OF_A_WORD: Final = 1000
+SHOWN: Final = 100
+"""Characters of a client's own words that an error repeats."""
+LARGEST: Final = 3.4028234e38
+"""The model takes 32-bit floats."""
+BATCH: Final = re.compile(rb'\s*\{\s*"rows"\s*:\s*\[')
+PLACE: Final = re.compile(r" - at `(?P<place>[^`]*)`$")
+NOT_A_NUMBER: Final = re.compile(rb'"(?P<field>\w{1,48})"\s*:\s*(?P<found>NaN|-?Infinity)')
+SHAPE: Final = f'Send one row as an object, or {{"rows": [..]}} with 1 to {MOST_ROWS} rows.'
+
+Row = tuple[Any, ...]
+"""Values in the order of the schema's features."""
 
 
 class RefusedError(Exception):
-    """A request that the client has to mend; becomes a 4xx."""
+    """A request that the client has to mend, or to send later; becomes a 4xx, or a 503."""
 
     def __init__(self, problem: str, fix: str, *, field: str = "", status: int = 422) -> None:
         super().__init__(problem)
@@ -41,121 +50,149 @@ class Reader:
     rows: Any
     """The type of a list of rows, for `msgspec.convert`."""
     feedback: msgspec.json.Decoder[Any]
+    closed: tuple[tuple[int, Column, frozenset[str | None]], ...]
+    """Columns whose values are listed, with their place in a row."""
 
 
 def _type(column: Column) -> Any:
-    kind: Any = TYPES.get(column.kind, str)
-    if column.kind in {"number", "integer"}:
-        kind = Annotated[kind, msgspec.Meta(ge=column.minimum, le=column.maximum)]
-    elif kind is str:
-        kind = Annotated[kind, msgspec.Meta(max_length=MOST_TEXT)]
+    low, high = column.minimum, column.maximum
+    kind: Any
+    if column.kind == "number":
+        kind = Annotated[float, msgspec.Meta(ge=-LARGEST if low is None else low, le=LARGEST if high is None else high)]
+    elif column.kind == "integer":
+        least = -(2**63) if low is None else max(math.ceil(low), -(2**63))
+        most = 2**63 - 1 if high is None else min(math.floor(high), 2**63 - 1)
+        kind = Annotated[int, msgspec.Meta(ge=least, le=most)]
+    elif column.kind == "boolean":
+        kind = bool
+    else:
+        most = MOST_CHARACTERS.get(column.kind, MOST_CHARACTERS_OF_A_WORD)
+        least = 0 if column.nullable or column.kind == "text" else 1
+        kind = Annotated[str, msgspec.Meta(min_length=least, max_length=most)]
     return kind | None if column.nullable else kind
+
+
+def _truth_type(project: Project) -> Any:
+    target = project.schema.target
+    if target is None:
+        return str
+    if target.kind == "integer":  # 3.0 is welcome
+        return Annotated[float, msgspec.Meta(ge=target.minimum, le=target.maximum)]
+    return _type(target) if target.kind in {"number", "boolean"} else str | int | bool
 
 
 @functools.cache
 def reader(project_name: str) -> Reader:
     """The project's decoders, made once."""
-    from phaseflow import registry  # noqa: PLC0415  # only the first request of a project needs it
-
     project = registry.get(project_name)
-    fields = [(c.name, _type(c), None) if c.nullable else (c.name, _type(c)) for c in project.schema.features]
+    features = project.schema.features
+    fields = [(c.name, _type(c), None) if c.nullable else (c.name, _type(c)) for c in features]
     row = msgspec.defstruct("Row", fields, kw_only=True, forbid_unknown_fields=True, gc=False)
     rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]  # made here
     batch = msgspec.defstruct("Batch", [("rows", rows)], forbid_unknown_fields=True)
-    target = project.schema.target
-    truth: Any = float if target is not None and target.kind in {"number", "integer"} else str | int | bool
-    one = msgspec.defstruct("Truth", [("id", Annotated[str, msgspec.Meta(max_length=200)]), ("truth", truth)])
+    identity = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    one = msgspec.defstruct("Truth", [("id", identity), ("truth", _truth_type(project))], forbid_unknown_fields=True)
     truths = Annotated[list[one], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]  # made here
     feedback = msgspec.defstruct("Feedback", [("truths", truths)], forbid_unknown_fields=True)
-    return Reader(project, msgspec.json.Decoder(row), msgspec.json.Decoder(batch), rows, msgspec.json.Decoder(feedback))
+    closed = tuple(
+        (place, column, frozenset([*column.allowed, None] if column.nullable else column.allowed))
+        for place, column in enumerate(features)
+        if column.allowed
+    )
+    decoder = msgspec.json.Decoder
+    return Reader(project, decoder(row), decoder(batch), rows, decoder(feedback), closed)
 
 
-def rows_of(found: Reader, body: bytes) -> list[tuple[Any, ...]]:
-    """The rows of a request's body, each in the order of the schema's features.
-
-    Raises RefusedError.
-    """
-    try:
-        rows = found.batch.decode(body).rows if BATCH.match(body) else [found.row.decode(body)]
-    except msgspec.DecodeError as error:
-        raise explained(error, found.project) from error
-    return checked(found, rows)
+def rows_of(found: Reader, body: bytes) -> list[Row]:
+    """The rows of a request's body; raises RefusedError."""
+    if BATCH.match(body):
+        return _checked(found, decoded(found.batch, body, found.project).rows)
+    return _checked(found, [decoded(found.row, body, found.project)])
 
 
-def converted(found: Reader, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+def converted(found: Reader, rows: Sequence[Any]) -> list[Row]:
     """Rows of plain dictionaries, likewise; raises RefusedError."""
+    for number, row in enumerate(rows):  # what other decoders let through
+        for name, value in row.items() if isinstance(row, dict) else ():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise _not_a_number(found.project, str(name), f"[{number}].{name}", str(value))
     try:
-        return checked(found, msgspec.convert(rows, found.rows))
+        return _checked(found, msgspec.convert(rows, found.rows))
     except msgspec.ValidationError as error:
         raise explained(error, found.project) from error
 
 
-def checked(found: Reader, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """What msgspec can't say: closed sets of words, and numbers too large for a float."""
+def decoded(decoder: msgspec.json.Decoder[Any], body: bytes, project: Project, fix: str = SHAPE) -> Any:
+    """The body as the decoder's type; raises RefusedError."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise explained(error, project, fix) from error
+    except RecursionError as error:
+        raise RefusedError("The body is nested too deeply", fix) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        wrong = NOT_A_NUMBER.search(body)
+        if wrong is not None and wrong["field"].decode() in project.schema.feature_names:
+            name, number = wrong["field"].decode(), body[: wrong.start()].count(b"{") - 2
+            where = f"rows[{number}].{name}" if BATCH.match(body) else name
+            raise _not_a_number(project, name, where, wrong["found"].decode()) from error
+        said = str(error).removeprefix("JSON is malformed: ")
+        raise RefusedError(
+            f"The body is not JSON: {said:.200}",
+            "Send JSON, in UTF-8 (NaN and Infinity are none; a missing value is null).",
+        ) from error
+
+
+def _not_a_number(project: Project, name: str, where: str, found: str) -> RefusedError:
+    return RefusedError(f"{where} is {found}, which is not a number", f"Send {described(project, name)}.", field=name)
+
+
+def _checked(found: Reader, rows: Sequence[Any]) -> list[Row]:
+    """Tuples; what msgspec can't say in our words is said here: closed sets of words."""
     tuples = [msgspec.structs.astuple(row) for row in rows]
-    for place, column in enumerate(found.project.schema.features):
-        if column.allowed:
-            for number, row in enumerate(tuples):
-                if row[place] is not None and row[place] not in column.allowed:
-                    raise RefusedError(
-                        f"{column.name} of row {number} is {row[place]!r:.100}; allowed: {', '.join(column.allowed)}",
-                        suggestion(row[place][:100], column.allowed) or "Send one of them.",
-                        field=column.name,
-                    )
-        elif column.kind in {"number", "integer"}:
-            for number, row in enumerate(tuples):
-                if row[place] is not None and not (abs(row[place]) <= 3.4e38 and math.isfinite(row[place])):
-                    raise RefusedError(
-                        f"{column.name} of row {number} is too large for a 32-bit float",
-                        "Send a finite number.",
-                        field=column.name,
-                    )
+    for place, column, allowed in found.closed:
+        for number, row in enumerate(tuples):
+            if row[place] not in allowed:
+                raise RefusedError(
+                    f"{column.name} of row {number} is {row[place][:SHOWN]!r}; allowed: {', '.join(column.allowed)}",
+                    suggestion(row[place][:SHOWN], column.allowed) or "Send one of them.",
+                    field=column.name,
+                )
     return tuples
 
 
-def explained(error: msgspec.DecodeError, project: Project) -> RefusedError:
+def explained(error: msgspec.ValidationError, project: Project, fix: str = SHAPE) -> RefusedError:
     """The decoder's complaint, in terms of the schema."""
     text = str(error)
     names = project.schema.feature_names
-    if not isinstance(error, msgspec.ValidationError):
-        return RefusedError(
-            f"The body is not JSON: {text}", "Send JSON (NaN and Infinity are not; a missing value is null)."
-        )
     place = PLACE.search(text)
-    path = place["place"].lstrip(".") if place else ""
-    field = path.rsplit(".", 1)[-1] if path and not path.endswith("]") else ""
-    said = PLACE.sub("", text)
-    quoted = re.search(r"field `([^`]*)`", said)
-    if quoted:
-        field = quoted[1]
+    path = place["place"].lstrip("$.")[:SHOWN] if place else ""
+    said = PLACE.sub("", text)[: 2 * SHOWN]
     where = f" (at {path})" if path else ""
-    if "unknown field" in said:
-        fix = suggestion(field, names) or f"Send only: {', '.join(names)}."
-        return RefusedError(f"There is no field {field!r:.100}{where}", fix, field=field)
-    if "missing required field" in said:
-        return RefusedError(
-            f"The field {field!r} is missing{where}", f"Add it: {described(project, field)}.", field=field
-        )
+    quoted = re.search(r"field `(.*)`", PLACE.sub("", text), re.DOTALL)
+    if quoted:
+        field = quoted[1][:SHOWN]
+        if "unknown field" in said:
+            if fix is SHAPE and field not in (*names, "rows"):
+                fix = suggestion(field, names) or f"Send only: {', '.join(names)}."
+            return RefusedError(f"There is no field {field!r}{where}", fix, field=field)
+        known_fix = f"Add it: {described(project, field)}." if field in names else fix
+        return RefusedError(f"The field {field!r} is missing{where}", known_fix, field=field)
+    field = path.rsplit(".", 1)[-1]
     if field in names:
-        return RefusedError(f"{field}{where}: {said}", f"Send {described(project, field)}.", field=field)
-    return RefusedError(
-        f"{said}{where}", 'Send one row as an object, or {"rows": [..]} with 1 to 1000 rows.', field=field
-    )
+        return RefusedError(f"{path}: {said}", f"Send {described(project, field)}.", field=field)
+    return RefusedError(f"{said}{where}", fix, field="" if field.endswith("]") else field)
 
 
 def described(project: Project, name: str) -> str:
-    """What a field takes, in words."""
-    try:
-        column = project.schema[name]
-    except KeyError:
-        return f"a value for {name}"
-    word = {"number": "a finite number", "integer": "a whole number", "boolean": "true or false"}.get(
-        column.kind, "a text"
-    )
-    if column.minimum is not None or column.maximum is not None:
-        low = "" if column.minimum is None else f" from {column.minimum:g}"
-        high = "" if column.maximum is None else f" to {column.maximum:g}"
-        word += low + high
+    """What a feature takes, in words."""
+    column = project.schema[name]
+    words = {"number": "a finite number", "integer": "a whole number", "boolean": "true or false"}
+    word = words.get(column.kind, "a text")
     if column.allowed:
         word = f"one of {', '.join(column.allowed)}"
+    if column.minimum is not None:
+        word += f" from {column.minimum:g}"
+    if column.maximum is not None:
+        word += f" to {column.maximum:g}" if column.minimum is not None else f" up to {column.maximum:g}"
     return f"{word}{' or null' if column.nullable else ''}"

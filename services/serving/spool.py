@@ -1,7 +1,7 @@
-"""The prediction log: a line a request is on disk before the answer leaves; lines become Parquet in the store.
+"""The prediction log: a row is a line on disk before its answer leaves; lines become Parquet in the store.
 
-A spool file is locked by the process that writes it. One that nobody holds was left by a process that died, and is shipped at
-the next start. Its name becomes the object's, so that shipping it twice writes the same object twice.
+A spool file is locked by the process that writes it. One that nobody holds is complete, or was left by a process that died;
+either is shipped by the next sweep. Its name becomes the object's, so that shipping it twice writes the same object twice.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import polars as pl
@@ -24,169 +23,144 @@ from phaseflow import registry
 from phaseflow.contract import Project
 from phaseflow.store import Store
 
-TIME = pl.Datetime("us", "UTC")
-KINDS = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean}
+KINDS: Final[Mapping[str, Any]] = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean}
 
 
-class Predictions(msgspec.Struct, array_like=True):
-    """One request's rows."""
-
-    time: float
-    version: str
-    ids: list[str]
-    rows: list[list[Any]]
-    predictions: list[Any]
-    scores: list[float | None]
-    latency_ms: float
-
-
-class Truths(msgspec.Struct, array_like=True):
-    """One request's feedback."""
-
-    time: float
-    ids: list[str]
-    truths: list[Any]
-
-
-def target_type(project: Project) -> Any:
-    """Of predictions and truths: Float64 for a number, else String."""
+def schema_of(project: Project, kind: str) -> dict[str, Any]:
+    """Columns and types of `predictions` or `feedback`; `time` is in microseconds since the epoch."""
     target = project.schema.target
-    return pl.Float64 if target is not None and target.kind in {"number", "integer"} else pl.String
-
-
-def predictions_frame(project: Project, entries: list[Predictions]) -> pl.DataFrame:
-    """The prediction log's columns, a row an answered row."""
-    rows = [row for entry in entries for row in entry.rows]
-    count = [len(entry.ids) for entry in entries]
-    spread = [entry for entry, n in zip(entries, count, strict=True) for _ in range(n)]
-    features = {
-        column.name: pl.Series([row[place] for row in rows], dtype=KINDS.get(column.kind, pl.String), strict=False)
-        for place, column in enumerate(project.schema.features)
-    }
-    return pl.DataFrame(
-        {
-            "id": [identity for entry in entries for identity in entry.ids],
-            "time": pl.Series([datetime.fromtimestamp(entry.time, UTC) for entry in spread], dtype=TIME),
-            "version": [entry.version for entry in spread],
-            **features,
-            "prediction": pl.Series(
-                [p for e in entries for p in e.predictions], dtype=target_type(project), strict=False
-            ),
-            "score": pl.Series([s for e in entries for s in e.scores], dtype=pl.Float64, strict=False),
-            "latency_ms": pl.Series([entry.latency_ms for entry in spread], dtype=pl.Float64),
-        }
+    truth = pl.Float64 if target is not None and target.kind in {"number", "integer"} else pl.String
+    if kind == "feedback":
+        return {"id": pl.String, "time": pl.Int64, "truth": truth}
+    features = {column.name: KINDS.get(column.kind, pl.String) for column in project.schema.features}
+    return (
+        {"id": pl.String, "time": pl.Int64, "version": pl.String}
+        | features
+        | {"prediction": truth, "score": pl.Float64, "latency_ms": pl.Float64}
     )
-
-
-def truths_frame(project: Project, entries: list[Truths]) -> pl.DataFrame:
-    """The feedback log's columns, a row a truth."""
-    spread = [entry for entry in entries for _ in entry.ids]
-    kind = target_type(project)
-    values = [value for entry in entries for value in entry.truths]
-    if kind is pl.String:
-        values = [str(value) for value in values]
-    return pl.DataFrame(
-        {
-            "id": [identity for entry in entries for identity in entry.ids],
-            "time": pl.Series([datetime.fromtimestamp(entry.time, UTC) for entry in spread], dtype=TIME),
-            "truth": pl.Series(values, dtype=kind, strict=False),
-        }
-    )
-
-
-FRAMES: dict[str, tuple[type[Any], Callable[[Project, Any], pl.DataFrame]]] = {
-    "predictions": (Predictions, predictions_frame),
-    "feedback": (Truths, truths_frame),
-}
 
 
 class Spool:
-    """Lines of one kind of one project."""
+    """Rows of one kind of one project, on their way."""
 
-    def __init__(self, folder: Path, store: Store, project: Project, kind: str) -> None:
-        self.folder, self.store, self.project, self.kind = folder, store, project, kind
-        self.pending = 0
-        """Rows not yet shipped."""
+    def __init__(self, folder: Path, project: Project, kind: str) -> None:
+        self.rows = 0
+        """Rows in the file that is being written."""
+        self._folder, self._name = folder, f"{kind}-{project.name}"
+        self._line = msgspec.defstruct("Line", [(name, Any) for name in schema_of(project, kind)], gc=False)
+        self._encode = msgspec.json.Encoder().encode_lines
         self._lock = threading.Lock()
-        self._encode = msgspec.json.Encoder().encode
         self._file: int | None = None
-        self._path = folder
-        self._rows = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self._size = 0
 
-    def _open(self) -> int:
-        self._path = self.folder / f"{self.kind}-{self.project.name}-{uuid.uuid4()}.jsonl"
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._rows = 0
-        return self._file
-
-    def append(self, entry: Predictions | Truths) -> None:
-        """One line, whole or not at all; a killed process loses none. Raises OSError when the disk is full."""
-        line = self._encode(entry) + b"\n"
+    def append(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Write rows, each in the order of `schema_of`: all or, when the disk is full, none and OSError."""
+        lines = [self._line(*row) for row in rows]
+        content = self._encode(lines)
         with self._lock:
             file = self._file if self._file is not None else self._open()
-            size = os.fstat(file).st_size
             try:
-                written = os.write(file, line)
-                if written != len(line):
-                    raise OSError(28, "the disk is full")
+                written = os.write(file, content)
+                if written != len(content):
+                    raise OSError(28, "No space left on device")
             except OSError:
-                os.ftruncate(file, size)
+                os.ftruncate(file, self._size)
                 raise
-            self._rows += len(entry.ids)
-            self.pending += len(entry.ids)
+            self._size += written
+            self.rows += len(lines)
 
-    def ship(self) -> int:
-        """Send what is spooled to the store, and return the rows; called by one thread at a time."""
+    def _open(self) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._name}-{uuid.uuid4()}.jsonl"
+        unnamed = path.with_suffix(".new")
+        self._file = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        unnamed.rename(path)  # only now can a sweep see it, and it is locked
+        self._size = self.rows = 0
+        return self._file
+
+    def close(self) -> None:
+        """End the file; the next row opens another."""
         with self._lock:
-            file, path, rows = self._file, self._path, self._rows
-            self._file = None
-        if file is None:
-            return 0
-        try:
-            shipped(path, self.store)
-        finally:
-            os.close(file)  # unlocked: where shipping failed, the next sweep takes it
-        self.pending -= rows
-        return rows
+            if self._file is not None:
+                os.close(self._file)
+            self._file, self.rows = None, 0
+
+
+class Log:
+    """The spools of this process, and their way to the store."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder, self._store = folder, store
+        self._spools: dict[tuple[str, str], Spool] = {}
+        self._waiting = 0
+        self._said = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows that are not in the store yet."""
+        return self._waiting + sum(spool.rows for spool in list(self._spools.values()))
+
+    def append(self, project: Project, kind: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """As `Spool.append`."""
+        spool = self._spools.get((project.name, kind))
+        if spool is None:
+            spool = self._spools[project.name, kind] = Spool(self._folder, project, kind)
+        spool.append(rows)
+
+    def ship(self) -> None:
+        """Send everything to the store; what can't be sent waits for the next time. Any thread, also two at once."""
+        for spool in list(self._spools.values()):
+            spool.close()
+        waiting, said = 0, ""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            try:
+                shipped(path, self._store)
+            except (BlockingIOError, FileNotFoundError):  # another holds it, or has just shipped it
+                continue
+            except Exception as error:  # whatever ails one file, it is kept, and the others go on
+                waiting += path.read_bytes().count(b"\n") if path.exists() else 0
+                said = f"warning: {path.name} and perhaps others wait: {error}"
+        if said and said != self._said:
+            print(said, file=sys.stderr, flush=True)
+        self._waiting, self._said = waiting, said
 
 
 def shipped(path: Path, store: Store) -> None:
-    """Write the file's rows as one Parquet object, then remove it; a torn last line was never answered."""
+    """Write the file's rows as one Parquet object, then remove it.
+
+    Raises BlockingIOError where a process holds it, FileNotFoundError where it is gone, PlatformError when the store is full.
+    """
     kind, name, identity = path.stem.split("-", 2)
-    project = registry.get(name)
-    type_, frame_of = FRAMES[kind]
-    decoder = msgspec.json.Decoder(type_)
-    entries = []
-    for line in path.read_bytes().split(b"\n"):
-        if line:
-            try:
-                entries.append(decoder.decode(line))
-            except msgspec.DecodeError:
-                continue
-    if entries:
-        moment = datetime.fromtimestamp(entries[0].time, UTC)
-        content = io.BytesIO()
-        frame_of(project, entries).write_parquet(content)
-        store.write(f"{kind}/{name}/date={moment:%Y-%m-%d}/hour={moment:%H}/{identity}.parquet", content.getvalue())
-    path.unlink(missing_ok=True)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not path.exists():
+            raise FileNotFoundError(path)
+        content = file.read()
+        rows = frame(content, schema_of(registry.get(name), kind))
+        if not rows.is_empty():
+            parquet = io.BytesIO()
+            rows.write_parquet(parquet)
+            key = f"{kind}/{name}/{rows['time'][0]:date=%Y-%m-%d/hour=%H}/{identity}.parquet"
+            store.write(key, parquet.getvalue())
+        path.unlink()
 
 
-def sweep(folder: Path, store: Store) -> int:
-    """Ship files that no process holds, and return their number."""
-    done = 0
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shipped(path, store)
-            done += 1
-    return done
+def frame(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """The rows of a spool file; a torn line (its writer died in it) was never answered."""
+    whole = lines[: lines.rfind(b"\n") + 1]
+    try:
+        rows = pl.read_ndjson(whole, schema=schema) if whole else pl.DataFrame(schema=schema)
+    except pl.exceptions.ComputeError:  # a machine that lost power leaves such lines
+        readable = b"".join(line + b"\n" for line in whole.split(b"\n") if _is_object(line))
+        if readable == whole:
+            raise
+        return frame(readable, schema)
+    return rows.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
 
 
-def now() -> float:
-    """Seconds since the epoch."""
-    return time.time()
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False

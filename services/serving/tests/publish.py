@@ -1,0 +1,112 @@
+"""`python publish.py FOLDER`, in the environment `tabular`: two real versions of each project in the MLflow of the settings.
+
+Writes `FOLDER/<project>.json`: rows as clients send them, and what the training side says of them, a version each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+import mlflow
+import numpy as np
+import onnx
+import polars as pl
+
+from phaseflow import reference, registry
+from phaseflow.contract import Project
+from phaseflow.reference import PREDICTION, Bins
+from phaseflow.settings import from_environment
+from phaseflow.store import Store
+from phaseflow.toolkit import source, tabular
+from phaseflow.toolkit.model import Trained
+
+CANDIDATES = {"titanic": ("decision_tree", "logistic_regression"), "house_prices": ("ridge", "linear_regression")}
+
+
+def bins_of(name: str, values: pl.Series) -> Bins:
+    """A few bins, with what `values` put in each."""
+    if values.dtype.is_numeric():
+        edges = tuple(float(e) for e in np.unique(np.quantile(values.drop_nulls().to_numpy(), [0.25, 0.5, 0.75])))
+        empty = Bins(feature=name, edges=edges, shares=(0.0,) * (len(edges) + 2))
+    else:
+        words = tuple(sorted(values.drop_nulls().unique()))
+        empty = Bins(feature=name, values=words, shares=(0.0,) * (len(words) + 2))
+    places = [empty.index(value) for value in values]
+    shares = tuple(places.count(place) / len(places) for place in range(len(empty.shares)))
+    return Bins(feature=name, edges=empty.edges, values=empty.values, shares=shares)
+
+
+def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, candidate: str) -> dict[str, Any]:
+    """Train, log and register one version as the pipeline's last step does; gives the answers to `rows`."""
+    chosen = next(one for one in project.candidates if one.name == candidate)
+    trained: Trained = registry.load(project.train)(rows, project, chosen)
+    said = tabular.run(trained.onnx, tabular.feed(rows, project.schema))
+    answers = pl.Series(PREDICTION, said["label" if trained.classes else "value"].tolist())
+    manifest = {
+        "format": 1,
+        "project": project.name,
+        "task": project.task,
+        "candidate": candidate,
+        "sha256": hashlib.sha256(trained.onnx).hexdigest(),
+        "inputs": [{"name": column.name, "kind": column.kind} for column in project.schema.features],
+        "classes": trained.classes or None,
+        "snapshot": "0" * 16,
+        "run": f"test-{candidate}",
+        "created": datetime.now(UTC).isoformat(),
+        "metrics": {project.primary.name: 0.5},
+        "reference": reference.to_json(
+            [*(bins_of(name, rows[name]) for name in project.watched), bins_of(PREDICTION, answers)]
+        ),
+    }
+    folder = Path(sys.argv[1]) / project.name / candidate
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(trained.onnx)
+    (folder / "model.json").write_text(json.dumps(manifest))
+    mlflow.set_experiment(project.name)
+    with mlflow.start_run() as run:
+        logged = mlflow.onnx.log_model(
+            onnx.load(io.BytesIO(trained.onnx)),
+            name="model",
+            extra_files=[str(folder / "model.json")],
+            pip_requirements=["onnxruntime"],
+        )
+    tags = {
+        "phaseflow.sha256": manifest["sha256"],
+        "phaseflow.manifest_sha256": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
+        "phaseflow.candidate": candidate,
+        "phaseflow.verdict": "passed",
+    }
+    version = client.create_model_version(
+        project.name, logged.model_uri, run_id=run.info.run_id, tags=tags, model_id=logged.model_id
+    )
+    return {"version": str(version.version), "answers": {name: values.tolist() for name, values in said.items()}}
+
+
+def main() -> None:
+    """Both projects."""
+    settings = from_environment()
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    client = mlflow.MlflowClient()
+    for name, candidates in CANDIDATES.items():
+        project = registry.get(name)
+        rows = source.rows(source.load(project, settings, Store(settings.store)), project)
+        client.create_registered_model(name)
+        told = {candidate: publish(client, project, rows, candidate) for candidate in candidates}
+        features = rows.select(project.schema.feature_names).to_dicts()
+        truths = rows[project.schema.target.name].to_list() if project.schema.target else []
+        (Path(sys.argv[1]) / f"{name}.json").write_text(
+            json.dumps({"rows": features, "truths": truths, "versions": told})
+        )
+
+
+if __name__ == "__main__":
+    main()
