@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,18 +49,30 @@ class Verdict:
     created: float
 
 
-def events(store: Store, project: str, limit: int) -> list[Event]:
-    """The latest events, newest first; a key begins with the time, so only these files are read."""
-    found = []
-    for path in _newest(store, f"events/{project}", "*.json", limit):
-        content = _object(path)
-        kind = str(content.get("type", "")).removeprefix("dev.phaseflow.")
-        data = content.get("data")
-        if kind and isinstance(data, dict):
-            summary, tone = describe(kind, data)
-            at = unix(content.get("time"))
-            found.append(Event(time=at, project=project, type=kind, summary=summary, tone=tone))
-    return found
+def events(store: Store, project: str, limit: int, *, without: frozenset[str] = frozenset()) -> list[Event]:
+    """The latest events but those of the types `without`, newest first; a key tells time and type, so no other is read."""
+    names = (path for path in _found(store, f"events/{project}", "*.json") if _type(path) not in without)
+    return [event for path in _last(names, limit) if (event := _event(project, path))]
+
+
+def latest(store: Store, project: str, kind: str) -> Event | None:
+    """The newest event of a type."""
+    return next(
+        (e for p in _last(_found(store, f"events/{project}", f"*-{kind}-*.json"), 1) if (e := _event(project, p))), None
+    )
+
+
+def _type(path: Path) -> str:
+    return path.name.partition("-")[2].partition("-")[0]
+
+
+def _event(project: str, path: Path) -> Event | None:
+    content = _object(path)
+    kind, data = str(content.get("type", "")).removeprefix("dev.phaseflow."), content.get("data")
+    if not kind or not isinstance(data, dict):
+        return None
+    summary, tone = describe(kind, data)
+    return Event(time=unix(content.get("time")), project=project, type=kind, summary=summary, tone=tone)
 
 
 def verdicts(store: Store, project: str, limit: int) -> list[Verdict]:
@@ -71,7 +83,7 @@ def verdicts(store: Store, project: str, limit: int) -> list[Verdict]:
 
 def last_report(store: Store, project: str) -> tuple[str, float] | None:
     """Window and time (unix seconds) of the newest Evidently report."""
-    for path in _newest(store, f"reports/{project}", "*/report.html", 1):
+    for path in _last(_found(store, f"reports/{project}", "*/report.html"), 1):
         window = path.parent.name
         try:
             return window, datetime.strptime(window, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
@@ -172,8 +184,8 @@ def unix(value: Any) -> float:
         return 0.0
 
 
-def _newest(store: Store, prefix: str, pattern: str, limit: int) -> list[Path]:
-    return sorted(_found(store, prefix, pattern), key=lambda path: path.parts, reverse=True)[:limit]
+def _last(paths: Iterable[Path], limit: int) -> list[Path]:
+    return sorted(paths, reverse=True)[:limit]
 
 
 def _found(store: Store, prefix: str, pattern: str) -> Iterator[Path]:

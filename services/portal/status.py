@@ -46,6 +46,7 @@ HISTORY: Final[Mapping[str, str]] = {
     "began": "count(up)",
 }
 HISTORY_SECONDS: Final = 1800.0
+EVENTS: Final = 12
 SHORTEST_SECONDS: Final = 180.0
 """Of a young platform."""
 PARTS: Final = (
@@ -239,7 +240,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
     names = [project.name for project in readable]
     away: dict[str, str] = {}
     prometheus = Prometheus(http, settings.prometheus_url)
-    measured, alerts, models, parts, (events, verdicts, reports) = await asyncio.gather(
+    measured, alerts, models, parts, past = await asyncio.gather(
         _measure(prometheus, now, away),
         _alerts(http, prometheus, settings, away),
         _models(http, settings, names, away),
@@ -247,7 +248,8 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         asyncio.to_thread(_past, store, names),
     )
     projects = tuple(
-        _project(p, settings, measured, alerts, models.get(p.name), verdicts[p.name], reports[p.name]) for p in readable
+        _project(p, settings, measured, alerts, models.get(p.name), past.verdicts[p.name], past.reports[p.name])
+        for p in readable
     )
     projects += tuple(
         ProjectStatus(name=name, title=name, task="", phase=0, description="", problem=problem)
@@ -259,10 +261,10 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         headline=said,
         tone=tone,
         parts=tuple(parts),
-        stages=_stages(parts, projects, measured, alerts, events),
+        stages=_stages(parts, projects, measured, alerts, past.latest),
         projects=projects,
         alerts=alerts or (),
-        events=events[:14],
+        events=past.events,
         away=tuple(away.values()),
         history_seconds=measured.end - measured.start,
     )
@@ -352,7 +354,11 @@ async def _models(
     """What the service serves, by project."""
 
     async def one(name: str) -> dict[str, Any]:
-        found = await source.get_json(http, "The service", f"{settings.serving_url}/{name}/model")
+        answer = await source.get(http, "The service", f"{settings.serving_url}/{name}/model")
+        try:
+            found = answer.json() if answer.status_code == 200 else {}  # 503: it has no model of this project
+        except ValueError:
+            return {}
         return found if isinstance(found, dict) and "version" in found else {}
 
     answers = await asyncio.gather(*map(one, names), return_exceptions=True)
@@ -399,15 +405,30 @@ def _airflow(response: httpx.Response) -> tuple[str, str]:
     return ("degraded", f"{', '.join(ill)} unhealthy") if ill else ("up", "")
 
 
-Past = tuple[tuple[history.Event, ...], dict[str, list[history.Verdict]], dict[str, tuple[str, float] | None]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What the store tells, by project where it is one's."""
+
+    events: tuple[history.Event, ...]
+    """Without alerts, which have a place of their own."""
+    latest: Mapping[str, history.Event]
+    """The newest of a type, of all projects."""
+    verdicts: Mapping[str, Sequence[history.Verdict]]
+    reports: Mapping[str, tuple[str, float] | None]
 
 
 def _past(store: Store, names: Sequence[str]) -> Past:
-    happened = [event for name in names for event in history.events(store, name, 14)]
-    return (
-        tuple(sorted(happened, key=lambda event: event.time, reverse=True)),
-        {name: history.verdicts(store, name, 1) for name in names},
-        {name: history.last_report(store, name) for name in names},
+    happened = [e for name in names for e in history.events(store, name, EVENTS, without=frozenset({"alert"}))]
+    newest = {}
+    for kind in ("snapshot", "promotion", "retraining"):
+        found = [event for name in names if (event := history.latest(store, name, kind))]
+        if found:
+            newest[kind] = max(found, key=lambda event: event.time)
+    return Past(
+        events=tuple(sorted(happened, key=lambda event: event.time, reverse=True)[:EVENTS]),
+        latest=newest,
+        verdicts={name: history.verdicts(store, name, 1) for name in names},
+        reports={name: history.last_report(store, name) for name in names},
     )
 
 
@@ -534,11 +555,10 @@ def _stages(
     projects: Sequence[ProjectStatus],
     measured: Measured,
     alerts: tuple[Alert, ...] | None,
-    events: Sequence[history.Event],
+    last: Mapping[str, history.Event],
 ) -> tuple[Stage, ...]:
     """The loop's eight stations, each by what is known of it."""
     part = {p.name: p for p in parts}
-    last = {event.type: event for event in reversed(events)}
     running = sum(1 for p in projects if p.dag and p.dag.state == "running")
     failed = sum(1 for p in projects if p.dag and p.dag.state == "failed")
     training = sum(s.value for s in measured.of("pipeline_running"))

@@ -41,6 +41,18 @@ def test_latest_events_come_first_and_only_as_many_as_asked(store: Store) -> Non
     assert found[0].time >= found[1].time > 1e9
 
 
+def test_many_alerts_hide_no_promotion(store: Store) -> None:
+    events.record(store, "titanic", "promotion", {"version": "3"}, source="test")
+    for _ in range(5):
+        events.record(store, "titanic", "alert", {"alert": "FeatureDrift"}, source="test")
+    assert [e.type for e in history.events(store, "titanic", 2)] == ["alert", "alert"]
+    assert [e.type for e in history.events(store, "titanic", 2, without=frozenset({"alert"}))] == ["promotion"]
+    newest = history.latest(store, "titanic", "promotion")
+    assert newest is not None
+    assert newest.summary == "version 3 is champion"
+    assert history.latest(store, "titanic", "rollback") is None
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "said", "tone"),
     [

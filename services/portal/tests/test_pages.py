@@ -7,9 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -40,6 +43,34 @@ def test_what_is_not_measured_yet_says_what_to_run(measured: Settings, browse: B
     assert "No data yet: run <code>bin/phaseflow traffic house_prices</code>" in card
     assert "no DAG run yet" in card
     assert ">0<" not in card
+
+
+def test_a_service_without_a_model_is_no_fault(tmp_path: Path, browse: Browse) -> None:
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if self.path == "/titanic/model" else 200)
+            self.end_headers()
+            self.wfile.write(
+                b'{"project": "house_prices", "version": "2", "candidate": "ridge", "metrics": {"rmsle": 0.13}}'
+            )
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = (
+            browse(settings_for(tmp_path, serving=f"http://127.0.0.1:{server.server_port}")).get("/api/status").json()
+        )
+        server.shutdown()
+    titanic, house = (next(p for p in said["projects"] if p["name"] == name) for name in ("titanic", "house_prices"))
+    assert titanic["champion"] is None
+    assert (house["champion"]["version"], house["champion"]["candidate"], house["champion"]["stale"]) == (
+        "2",
+        "ridge",
+        False,
+    )
+    assert not [line for line in said["away"] if "served" in line]
 
 
 @pytest.fixture
