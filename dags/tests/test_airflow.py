@@ -17,6 +17,8 @@ from phaseflow.store import Store
 if TYPE_CHECKING:
     from dags.tests.conftest import Machine
 
+pytestmark = pytest.mark.timeout(400)  # the first test waits for the processes to start
+
 ORDER = ["extract", "validate", "snapshot", "train", "promote", "verify"]
 
 
@@ -113,6 +115,7 @@ def test_a_training_that_is_marked_failed_is_cancelled_in_the_engine(machine: Ma
     run = machine.trigger("titanic", reason="cancelled")
     machine.until(lambda: machine.states("titanic", run).get("train") == "deferred", 60, "train is deferred")
     machine.until(lambda: live_runs(machine), 10, "the engine runs it")
+    machine.until(lambda: " starting" in machine.task_log("titanic", run, "train"), 20, "the triggerer waits for it")
     url = machine.result("titanic", run, "train", "kfp_run_url")
     machine.call("PATCH", f"/dags/titanic/dagRuns/{run}/taskInstances/train", json={"new_state": "failed"})
     machine.until(lambda: not live_runs(machine), 30, "the engine's run is cancelled")

@@ -154,7 +154,7 @@ def operator() -> KFPRunOperator:
 def execute(task: KFPRunOperator) -> tuple[TaskDeferred, Instance]:
     instance = Instance()
     with pytest.raises(TaskDeferred) as deferred:
-        task.execute({"ti": instance})
+        task.execute({"ti": instance})  # type: ignore[typeddict-item]  # what it uses of the context
     return deferred.value, instance
 
 
@@ -220,7 +220,7 @@ def test_an_engine_that_is_away_says_how_to_start_it(settings: Settings, engine:
     engine.server.shutdown()
     engine.server.server_close()
     with pytest.raises(PlatformError, match=r"can't be reached: .*Start it by `phaseflow up`"):
-        operator().execute({"ti": Instance()})
+        operator().execute({"ti": Instance()})  # type: ignore[typeddict-item]  # what it uses of the context
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
