@@ -150,7 +150,7 @@ def call(settings: Settings, project: Project) -> str:
 
 
 def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.Event]]:
-    return history.verdicts(store, name, VERDICTS), history.events(store, name, EVENTS)
+    return history.verdicts(store, name, VERDICTS), history.events(store, name, EVENTS, without=frozenset({"alert"}))
 
 
 async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question]) -> Measured:

@@ -108,7 +108,7 @@ def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
             outcome = str(data.get("outcome") or "requested")
             said, tone = outcome, "bad" if outcome == "failed" else "active"
         case "swap":
-            said, tone = f"the service answers with version {version}", "ok"
+            said, tone = f"the service answers with version {data.get('to')}", "ok"
         case "snapshot":
             counts = (("train_rows", "to train on"), ("holdout_rows", "held out"), ("feedback_rows", "from feedback"))
             rows = ", ".join(f"{data[key]} {words}" for key, words in counts if data.get(key))

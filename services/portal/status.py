@@ -204,6 +204,8 @@ class Status:
     """What can't be told, and why."""
     history_seconds: float
     """What the small charts show."""
+    answers: Mapping[str, str]
+    """What the retrain hook did with a project's last alert."""
 
     def part(self, name: str) -> Part:
         """The part called `name`."""
@@ -267,6 +269,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         events=past.events,
         away=tuple(away.values()),
         history_seconds=measured.end - measured.start,
+        answers=past.answers,
     )
 
 
@@ -415,6 +418,8 @@ class Past:
     """The newest of a type, of all projects."""
     verdicts: Mapping[str, Sequence[history.Verdict]]
     reports: Mapping[str, tuple[str, float] | None]
+    answers: Mapping[str, str]
+    """What the retrain hook did with the last alert."""
 
 
 def _past(store: Store, names: Sequence[str]) -> Past:
@@ -429,6 +434,7 @@ def _past(store: Store, names: Sequence[str]) -> Past:
         latest=newest,
         verdicts={name: history.verdicts(store, name, 1) for name in names},
         reports={name: history.last_report(store, name) for name in names},
+        answers={name: event.summary for name in names if (event := history.latest(store, name, "alert"))},
     )
 
 

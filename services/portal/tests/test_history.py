@@ -67,6 +67,7 @@ def test_many_alerts_hide_no_promotion(store: Store) -> None:
         ("retraining", {"outcome": "triggered", "reason": "PSI 0.5"}, "triggered: PSI 0.5", "active"),
         ("snapshot", {"snapshot": "datasets/titanic/8c31", "train_rows": 668}, "8c31: 668 to train on", ""),
         ("alert", {"alert": "FeatureDrift", "status": "resolved"}, "FeatureDrift resolved", "ok"),
+        ("swap", {"from": "1", "to": "2"}, "the service answers with version 2", "ok"),
         ("run", {"run": "manual__1", "state": "failed", "reason": "by hand"}, "manual__1 failed", "bad"),
         ("swing", {"reason": "music", "nested": {}}, "reason music", ""),
     ],

@@ -38,6 +38,14 @@ def test_with_everything_away_the_page_says_what_to_run(away: Settings, browse: 
     assert "not running" in page
 
 
+def test_an_alert_says_what_was_done_about_it(measured: Settings, browse: Browse) -> None:
+    said = {"alertname": "FeatureDrift", "status": "firing", "why": "retrained 9 s ago; the cooldown is 60 s"}
+    events.record(Store(measured.store), "titanic", "alert", said, source="test")
+    page = browse(measured).get("/").text
+    assert "retrained 9 s ago; the cooldown is 60 s" in page.split("<h2>Alerts</h2>")[1]
+    assert "retrained 9 s ago" not in page.split("<h2>Alerts</h2>")[0]
+
+
 def test_what_is_not_measured_yet_says_what_to_run(measured: Settings, browse: Browse) -> None:
     card = browse(measured).get("/").text.split("House prices")[1].split("</article>")[0]
     assert "No data yet: run <code>bin/phaseflow traffic house_prices</code>" in card
