@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +31,10 @@ from services.portal.prometheus import Prometheus
 HERE: Final = Path(__file__).parent
 FRESH_SECONDS: Final = 2.0
 """Viewers within it share one round of questions."""
+STALE_SECONDS: Final = 30.0
+"""What is older is not shown while a new round is under way."""
+PATIENCE_SECONDS: Final = 0.7
+"""How long a page waits for a new round while it has an older one."""
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -45,21 +50,45 @@ HEADERS: Final = (
 class Portal:
     """The pages of one platform; one round of questions serves every viewer for FRESH_SECONDS."""
 
-    def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
+    def __init__(self, settings: Settings, patient: httpx.AsyncClient, hasty: httpx.AsyncClient) -> None:
         self.settings = settings
-        self.http = http
-        self.prometheus = Prometheus(http, settings.prometheus_url)
-        self._asking = asyncio.Lock()
+        self.prometheus = Prometheus(patient, settings.prometheus_url)
+        self._patient, self._hasty = patient, hasty
+        self._round: asyncio.Task[status.Status] | None = None
         self._status: status.Status | None = None
-        self._until = 0.0
 
-    async def status(self) -> status.Status:
-        """What is going on, at most FRESH_SECONDS old."""
-        async with self._asking:
-            if self._status is None or time.monotonic() > self._until:
-                self._status = await status.gather(self.http, self.settings)
-                self._until = time.monotonic() + FRESH_SECONDS
-            return self._status
+    async def now(self) -> status.Status:
+        """What is going on, within a second: fresh, else as it was just before, else what answers at once."""
+        known = self._status
+        age = math.inf if known is None else time.time() - known.time
+        if known is not None and age < FRESH_SECONDS:
+            return known
+        asking = self._ask()
+        if known is not None and age < STALE_SECONDS:
+            await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
+            return self._status or known
+        hasty = asyncio.create_task(status.gather(self._hasty, self.settings))
+        done, _ = await asyncio.wait({asking, hasty}, return_when=asyncio.FIRST_COMPLETED)
+        if asking not in done:
+            return hasty.result()
+        hasty.cancel()
+        return asking.result()
+
+    def _ask(self) -> asyncio.Task[status.Status]:
+        """The round of questions that is under way."""
+        if self._round is None or self._round.done():
+            self._round = asyncio.create_task(status.gather(self._patient, self.settings))
+            self._round.add_done_callback(self._keep)
+        return self._round
+
+    def _keep(self, asked: asyncio.Task[status.Status]) -> None:
+        if not asked.cancelled() and asked.exception() is None:
+            self._status = asked.result()
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._round is not None:
+            self._round.cancel()
 
 
 def create(settings: Settings) -> Starlette:
@@ -67,9 +96,10 @@ def create(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with source.client() as http:
-            app.state.portal = Portal(settings, http)
+        async with source.client(source.PATIENT) as patient, source.client(source.HASTY) as hasty:
+            app.state.portal = Portal(settings, patient, hasty)
             yield
+            app.state.portal.close()
 
     app = Starlette(
         routes=[
@@ -105,13 +135,13 @@ class _Headers:
 
 
 async def _home(request: Request) -> Response:
-    return _page(request, "home.html", status=await _portal(request).status())
+    return _page(request, "home.html", status=await _portal(request).now())
 
 
 async def _project(request: Request) -> Response:
     portal, name = _portal(request), request.path_params["name"]
     project = status.declared(name)
-    now, found = await asyncio.gather(portal.status(), detail.gather(portal.prometheus, portal.settings, project))
+    now, found = await asyncio.gather(portal.now(), detail.gather(portal.prometheus, portal.settings, project))
     its = next(p for p in now.projects if p.name == name)
     return _page(request, "project.html", status=now, project=project, its=its, detail=found)
 
@@ -137,7 +167,7 @@ async def _dashboard(request: Request) -> Response:
 
 
 async def _api_status(request: Request) -> Response:
-    return JSONResponse(dataclasses.asdict(await _portal(request).status(), dict_factory=_without_charts))
+    return JSONResponse(dataclasses.asdict(await _portal(request).now(), dict_factory=_without_charts))
 
 
 async def _healthz(_: Request) -> Response:

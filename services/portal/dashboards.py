@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from phaseflow.errors import PhaseflowError, PlatformError, suggestion
-from services.portal import charts, text
+from services.portal import charts, source, text
 from services.portal.prometheus import Prometheus, Series
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -133,7 +133,7 @@ async def render(prometheus: Prometheus, name: str, content: Mapping[str, Any], 
     span = _span(content.get("time") or {})
     problem, variables, marks = "", {}, []
     try:
-        await prometheus.ready()
+        await prometheus.ready(source.HASTY)
         span = replace(span, start=await prometheus.began(span.start, span.end, span.step))
         variables = await _variables(prometheus, content, chosen)
         marks = await _annotations(prometheus, content, variables | _macros(span), span)

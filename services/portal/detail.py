@@ -15,7 +15,7 @@ from phaseflow.errors import PhaseflowError
 from phaseflow.reference import PREDICTION
 from phaseflow.settings import Settings
 from phaseflow.store import Store
-from services.portal import charts, history, text
+from services.portal import charts, history, source, text
 from services.portal.prometheus import Prometheus, Series
 from services.portal.status import ANSWERS
 
@@ -166,7 +166,7 @@ async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question])
     end = time.time() // STEP * STEP
     start = end - SPAN_SECONDS
     try:
-        await prometheus.ready()
+        await prometheus.ready(source.HASTY)
         start = await prometheus.began(start, end, STEP)
     except PhaseflowError:
         return Measured(start=start, end=end, past=[[] for _ in asked])

@@ -13,8 +13,6 @@ from phaseflow.errors import PlatformError
 from services.portal import source
 
 PART = "Prometheus"
-RANGE_TIMEOUT = httpx.Timeout(5.0, connect=0.8)
-"""Seconds. A dashboard asks dozens of queries at once, after Prometheus said that it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +35,10 @@ class Prometheus:
     http: httpx.AsyncClient
     url: str
 
-    async def ready(self) -> None:
-        """Return when it answers; raises source.AwayError otherwise."""
-        response = await source.get(self.http, PART, f"{self.url}/-/ready")
+    async def ready(self, patience: httpx.Timeout | None = None) -> None:
+        """Return when it answers; raises source.AwayError otherwise, within `patience` where one is given."""
+        options = {} if patience is None else {"timeout": patience}
+        response = await source.get(self.http, PART, f"{self.url}/-/ready", **options)
         if response.status_code != 200:
             raise source.AwayError(f"{PART} is starting (it answered {response.status_code})", fix="Wait a moment")
 
@@ -50,7 +49,7 @@ class Prometheus:
     async def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
         """The values of `expression` from `start` to `end` (unix seconds), every `step` seconds."""
         span = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        return _series(await self._data("query_range", {"query": expression, **span}, timeout=RANGE_TIMEOUT))
+        return _series(await self._data("query_range", {"query": expression, **span}))
 
     async def began(self, start: float, end: float, step: float) -> float:
         """When it first measured anything after `start`, so that a young platform's charts are not empty for the most part.
@@ -69,8 +68,8 @@ class Prometheus:
         """Pending and firing alerts."""
         return list((await self._data("alerts", {}))["alerts"])
 
-    async def _data(self, call: str, params: Mapping[str, str], **options: Any) -> Any:
-        answer = await source.get_json(self.http, PART, f"{self.url}/api/v1/{call}", params, **options)
+    async def _data(self, call: str, params: Mapping[str, str]) -> Any:
+        answer = await source.get_json(self.http, PART, f"{self.url}/api/v1/{call}", params)
         if not isinstance(answer, dict) or answer.get("status") != "success":
             said = answer.get("error", answer) if isinstance(answer, dict) else answer
             raise PlatformError(f"Prometheus refused {params.get('query', call)!r}: {said}", fix="Correct the query")

@@ -9,17 +9,19 @@ import httpx
 
 from phaseflow.errors import PlatformError
 
-TIMEOUT: Final = httpx.Timeout(0.8, pool=0.8)
-"""Seconds. A page asks every part at once and shows what answered: a part that hangs may cost no more than this."""
+HASTY: Final = httpx.Timeout(0.8)
+"""Seconds. A page that has nothing else to show waits no longer for a part that hangs."""
+PATIENT: Final = httpx.Timeout(4.0, connect=0.8)
+"""Seconds. On a busy machine a part may be slow and well; a page shows what was known before, meanwhile."""
 
 
 class AwayError(PlatformError):
     """A part of the platform does not answer."""
 
 
-def client() -> httpx.AsyncClient:
-    """The one HTTP client of the process; proxies of the environment are not for parts of the platform."""
-    return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=httpx.Limits(max_connections=64))
+def client(timeout: httpx.Timeout) -> httpx.AsyncClient:
+    """An HTTP client; proxies of the environment are not for parts of the platform."""
+    return httpx.AsyncClient(timeout=timeout, trust_env=False, limits=httpx.Limits(max_connections=64))
 
 
 async def get(http: httpx.AsyncClient, part: str, url: str, **options: Any) -> httpx.Response:

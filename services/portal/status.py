@@ -202,6 +202,8 @@ class Status:
     events: tuple[history.Event, ...]
     away: tuple[str, ...]
     """What can't be told, and why."""
+    measured: bool
+    """Whether Prometheus answered everything: what is missing was then never measured."""
     history_seconds: float
     """What the small charts show."""
     answers: Mapping[str, str]
@@ -268,6 +270,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
         alerts=alerts or (),
         events=past.events,
         away=tuple(away.values()),
+        measured="prometheus" not in away,
         history_seconds=measured.end - measured.start,
         answers=past.answers,
     )
@@ -298,15 +301,13 @@ def declarations() -> tuple[list[Project], dict[str, str]]:
 
 async def _measure(prometheus: Prometheus, now: float, away: dict[str, str]) -> Measured:
     end = now - now % STEP
-    asked = [prometheus.query(expression) for expression in QUERIES.values()]
-    past = [prometheus.query_range(e, end - HISTORY_SECONDS, end, STEP) for e in HISTORY.values()]
     try:
         await prometheus.ready()
     except PhaseflowError as error:
         away["prometheus"] = f"No figures: {error}"
-        for call in (*asked, *past):
-            call.close()
         return Measured({}, {}, end, end - HISTORY_SECONDS)
+    asked = [prometheus.query(expression) for expression in QUERIES.values()]
+    past = [prometheus.query_range(e, end - HISTORY_SECONDS, end, STEP) for e in HISTORY.values()]
     answers = await asyncio.gather(*asked, *past, return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException):
@@ -386,7 +387,7 @@ async def _probe(
             state, detail = _airflow(response)
     except source.AwayError as error:
         slow = isinstance(error.__cause__, httpx.TimeoutException)
-        state, detail = ("slow", f"no answer in {source.TIMEOUT.read:g} s") if slow else ("away", "not running")
+        state, detail = ("slow", f"no answer in {http.timeout.read:g} s") if slow else ("away", "not running")
     return Part(
         name=name,
         title=title,

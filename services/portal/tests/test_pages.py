@@ -31,7 +31,7 @@ Browse = Callable[[Settings], TestClient]
 def test_with_everything_away_the_page_says_what_to_run(away: Settings, browse: Browse) -> None:
     page = browse(away).get("/").text
     assert "The platform is down: start it with <code>bin/phaseflow up</code>" in page
-    assert "Not measured: Prometheus is away" in page
+    assert "Not measured: Prometheus does not answer" in page
     assert "the service is away" in page
     assert "no DAG run yet" not in page  # nobody knows
     assert "Nobody can tell" in page
@@ -101,6 +101,40 @@ def test_a_page_takes_less_than_a_second_when_every_part_hangs(
         assert client.get(path).status_code == 200
         spans.append(time.perf_counter() - begin)
     assert min(spans) < 1.0
+
+
+def test_a_slow_part_does_not_take_away_what_was_known(tmp_path: Path, browse: Browse) -> None:
+    answers, asked = threading.Event(), threading.Event()
+    answers.set()
+
+    class Alertmanager(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.set()
+            answers.wait(20)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Alertmanager) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = browse(settings_for(tmp_path, alertmanager=f"http://127.0.0.1:{server.server_port}"))
+
+        def part() -> Any:
+            parts = client.get("/api/status").json()["parts"]
+            return next(part["state"] for part in parts if part["name"] == "alertmanager")
+
+        assert part() == "up"
+        answers.clear()
+        asked.clear()
+        eventually(lambda: part() == "up" and asked.is_set())  # a new round waits, and the page does not
+        assert part() == "up"
+        eventually(lambda: part() == "slow")
+        answers.set()
+        eventually(lambda: part() == "up")
+        server.shutdown()
 
 
 def test_figures_of_a_project_come_from_prometheus(measured: Settings, browse: Browse) -> None:
