@@ -140,12 +140,9 @@ def answer(model: Model, rows: Sequence[Row]) -> Answer:
     columns = list(zip(*rows, strict=True))
     feeds: dict[str, Any] = {}
     for name, place, numeric in model.feeds:
-        values = columns[place]
-        if numeric:
-            column = np.array([np.nan if value is None else value for value in values], np.float32)
-        else:
-            column = np.array(["" if value is None else value for value in values], object)
-        feeds[name] = column.reshape(-1, 1)
+        values, missing = columns[place], np.nan if numeric else ""
+        column = feeds[name] = np.empty((len(rows), 1), np.float32 if numeric else object)
+        column[:, 0] = [missing if value is None else value for value in values] if None in values else values
     if not model.classes:
         (values,) = model.session.run(["value"], feeds)
         return Answer(values.reshape(-1).tolist(), [None] * len(rows), None)
