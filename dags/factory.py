@@ -83,8 +83,8 @@ def training(project: Project, settings: Settings) -> DAG:
         tags=sorted({f"phase {project.phase}", project.task, project.family, *project.tags}),
         params={
             "reason": Param(
-                "",
-                type="string",
+                None,
+                type=["null", "string"],  # the form lets an empty text not pass
                 maxLength=500,
                 title="Reason",
                 description="Why this run is started. It is kept in the project's history.",

@@ -61,7 +61,7 @@ def test_verify_runs_where_promote_was_skipped(project: Project) -> None:
 def test_the_form_asks_for_a_reason_and_whether_to_promote(project: Project) -> None:
     params = training(project, SETTINGS).params
     assert set(params) == {"reason", "promote"}
-    assert params.dump() == {"reason": "", "promote": True}
+    assert params.dump() == {"reason": None, "promote": True}
     for name, wrong in (("reason", 3), ("reason", "x" * 501), ("promote", "perhaps")):
         with pytest.raises(ParamValidationError):
             params[name] = wrong
