@@ -85,7 +85,7 @@ def training(project: Project, settings: Settings) -> DAG:
             "reason": Param(
                 None,
                 type=["null", "string"],  # the form lets an empty text not pass
-                maxLength=500,
+                maxLength=2000,
                 title="Reason",
                 description="Why this run is started. It is kept in the project's history.",
             ),
@@ -165,7 +165,7 @@ def monitoring(project: Project, settings: Settings) -> DAG:
         is_paused_upon_creation=False,
         dagrun_timeout=timedelta(minutes=10),
         tags=sorted({f"phase {project.phase}", "monitor"}),
-        default_args={"owner": project.owner, **RETRIES, "retries": 1},
+        default_args={"owner": project.owner, **RETRIES},
     ) as dag:
         ReportOperator(task_id="report", project=project.name, execution_timeout=timedelta(minutes=5))
     return dag
