@@ -136,20 +136,25 @@ class Answer:
 
 
 def answer(model: Model, rows: Sequence[Row]) -> Answer:
-    """Ask the model of rows [N], each in the order of the schema's features; pure, so that it may run in any thread."""
-    columns = list(zip(*rows, strict=True))
+    """Ask the model of rows [N], each in the order of the schema's features; pure, so that it may run in any thread.
+
+    A row's answer is the same to the last bit alone and among others: onnxruntime multiplies a single row by another kernel,
+    which adds in another order, so that a row alone is asked twice.
+    """
+    count = len(rows)
+    columns = list(zip(*(rows if count > 1 else [*rows, *rows]), strict=True))
     feeds: dict[str, Any] = {}
     for name, place, numeric in model.feeds:
         values, missing = columns[place], np.nan if numeric else ""
-        column = feeds[name] = np.empty((len(rows), 1), np.float32 if numeric else object)
+        column = feeds[name] = np.empty((len(values), 1), np.float32 if numeric else object)
         column[:, 0] = [missing if value is None else value for value in values] if None in values else values
     if not model.classes:
         (values,) = model.session.run(["value"], feeds)
-        return Answer(values.reshape(-1).tolist(), [None] * len(rows), None)
+        return Answer(values.reshape(-1)[:count].tolist(), [None] * count, None)
     labels, probabilities = model.session.run(["label", "probabilities"], feeds)
-    shares = probabilities.tolist()
+    shares = probabilities[:count].tolist()
     scores = [row[1] for row in shares] if len(model.classes) == 2 else [max(row) for row in shares]
-    return Answer(labels.tolist(), scores, shares)
+    return Answer(labels[:count].tolist(), scores, shares)
 
 
 def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> None:

@@ -20,10 +20,42 @@ table { border-collapse: collapse } td, th { text-align: left; padding: .2rem 1r
 td, th { border-color: #2a3641 } a { color: #7ab7ff } }
 """
 
+PAGES = {
+    "/projects": "Every project and its served version",
+    "/healthz": "The process lives",
+    "/readyz": "The champions are known, or a cache stands in for MLflow",
+    "/metrics": "What Prometheus reads",
+    "/v2": "The Open Inference Protocol: about the server",
+    "/v2/health/live": "As /healthz",
+    "/v2/health/ready": "As /readyz",
+    "/v2/models/{project}": "A model's inputs and outputs",
+    "/v2/models/{project}/ready": "Whether there is a champion",
+}
+NAME = {"name": "project", "in": "path", "required": True, "schema": {"type": "string"}}
+
 
 def document() -> dict[str, Any]:
     """OpenAPI of every project's routes."""
-    paths: dict[str, Any] = {}
+    paths: dict[str, Any] = {
+        path: {
+            "get": {
+                "operationId": path[1:].translate(str.maketrans("/", "_", "{}")),
+                "tags": ["service"],
+                "parameters": [NAME] if "{project}" in path else [],
+                "responses": {"200": {"description": said}},
+            }
+        }
+        for path, said in PAGES.items()
+    }
+    paths["/v2/models/{project}/infer"] = {
+        "post": {
+            "operationId": "v2_models_project_infer",
+            "tags": ["service"],
+            "parameters": [NAME],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+            "responses": {"200": {"description": "A tensor an output"}, "422": {"description": "A tensor is wrong"}},
+        }
+    }
     schemas: dict[str, Any] = {}
     for project in catalog.projects():
         (row,), parts = msgspec.json.schema_components(

@@ -1,0 +1,103 @@
+"""What the service says to right requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from phaseflow import registry
+
+PROJECTS = ("titanic", "house_prices")
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_answers_equal_the_training_sides_on_every_row(serving: Any, world: Any, name: str) -> None:
+    rows, said = world.rows[name], []
+    for begin in range(0, len(rows), 500):
+        answer = serving.post(f"/{name}/predict", json={"rows": rows[begin : begin + 500]})
+        assert answer.status_code == 200, answer.text
+        version = answer.json()["version"]
+        said += answer.json()["predictions"]
+    expected = world.answers[name][version]
+    assert len(said) == len(rows)
+    if "value" in expected:
+        assert [one["value"] for one in said] == [value for value in expected["value"]]
+    else:
+        assert [one["label"] for one in said] == expected["label"]
+        assert [list(one["probabilities"].values()) for one in said] == expected["probabilities"]
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_a_row_alone_is_answered_as_among_others(serving: Any, world: Any, name: str) -> None:
+    rows = world.rows[name][:5]
+    together = serving.post(f"/{name}/predict", json={"rows": rows}).json()["predictions"]
+    alone = [serving.post(f"/{name}/predict", json=row).json()["predictions"][0] for row in rows]
+    assert [{k: v for k, v in one.items() if k != "id"} for one in alone] == [
+        {k: v for k, v in one.items() if k != "id"} for one in together
+    ]
+
+
+def test_what_may_be_left_out_is_missing_and_an_unknown_word_is_answered(serving: Any) -> None:
+    example = dict(registry.get("titanic").example)
+    short = {key: value for key, value in example.items() if value is not None}
+    assert (
+        serving.post("/titanic/predict", json=short).json()["predictions"][0]["label"]
+        == (serving.predict().json()["predictions"][0]["label"])
+    )
+    assert serving.predict(title="Admiral", embarked="Ж\u0000🚢").status_code == 200
+    assert serving.predict(fare=7).status_code == 200  # a whole number is a number
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_the_open_inference_protocol_answers_the_same(serving: Any, world: Any, name: str) -> None:
+    rows = world.rows[name][:3]
+    about = serving.get(f"/v2/models/{name}").json()
+    assert [tensor["name"] for tensor in about["inputs"]] == list(registry.get(name).schema.feature_names)
+    assert serving.get(f"/v2/models/{name}/ready").json() == {"name": name, "ready": True}
+    assert serving.get("/v2/health/live").status_code == serving.get("/v2/health/ready").status_code == 200
+    tensors = [
+        {"name": t["name"], "shape": [3], "datatype": t["datatype"], "data": [row[t["name"]] for row in rows]}
+        for t in about["inputs"]
+    ]
+    answer = serving.post(f"/v2/models/{name}/infer", json={"id": "mine", "inputs": tensors})
+    assert answer.status_code == 200, answer.text
+    said = answer.json()
+    outputs = {tensor["name"]: tensor for tensor in said["outputs"]}
+    assert [tensor["name"] for tensor in about["outputs"]] == list(outputs)
+    ours = serving.post(f"/{name}/predict", json={"rows": rows}).json()
+    assert (said["id"], said["model_version"]) == ("mine", ours["version"])
+    if name == "titanic":
+        assert outputs["label"]["data"] == [one["label"] for one in ours["predictions"]]
+        assert outputs["probabilities"]["shape"] == [3, 2]
+        flat = [share for one in ours["predictions"] for share in one["probabilities"].values()]
+        assert outputs["probabilities"]["data"] == flat
+    else:
+        assert outputs["value"]["data"] == [one["value"] for one in ours["predictions"]]
+
+
+def test_bentoml_answers_the_same_and_keeps_its_pages(serving: Any, world: Any) -> None:
+    rows = world.rows["titanic"][:3]
+    native = serving.post("/predict", json={"project": "titanic", "rows": rows})
+    assert native.status_code == 200, native.text
+    ours = serving.post("/titanic/predict", json={"rows": rows}).json()["predictions"]
+    assert [p["probabilities"] for p in native.json()["predictions"]] == [p["probabilities"] for p in ours]
+    assert {one["project"] for one in serving.post("/projects", json={}).json()} == set(registry.names())
+    assert serving.get("/livez").status_code == 200
+    refused = serving.post("/predict", json={"project": "titanic", "rows": [{"age": "x"}]})
+    assert (refused.status_code, "Send" in refused.text) == (422, True)
+    pickled = serving.post("/predict", content=b"\x80\x04.", headers={"content-type": "application/vnd.bentoml+pickle"})
+    assert pickled.status_code == 415
+
+
+def test_pages_describe_every_project(serving: Any) -> None:
+    document = serving.get("/openapi.json").json()
+    for name in registry.names():
+        assert {f"/{name}/predict", f"/{name}/feedback", f"/{name}/model"} <= set(document["paths"])
+        row = document["components"]["schemas"][f"{name}_row"]
+        assert set(row["properties"]) == set(registry.get(name).schema.feature_names)
+        assert row["examples"] == [dict(registry.get(name).example)]
+        assert f"/{name}/predict" in serving.get("/docs").text
+    assert {"/projects", "/healthz", "/readyz", "/metrics"} <= set(document["paths"])
+    about = serving.get("/titanic/model").json()
+    assert (about["project"], about["stale"], len(about["sha256"])) == ("titanic", False, 64)

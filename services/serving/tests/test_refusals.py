@@ -1,0 +1,286 @@
+"""Wrong requests: a 4xx that says what is wrong and how to mend it; never a 5xx."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phaseflow import registry
+
+EXAMPLE = dict(registry.get("titanic").example)
+HOUSE = dict(registry.get("house_prices").example)
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in EXAMPLE.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "problem", "fix"),
+    [
+        (
+            EXAMPLE | {"fare": "7.25"},
+            "fare",
+            "fare: Expected `float`, got `str`",
+            "Send a finite number from 0 to 10000.",
+        ),
+        (EXAMPLE | {"sibsp": 1.5}, "sibsp", "sibsp: Expected `int`, got `float`", "Send a whole number from 0 to 20."),
+        (EXAMPLE | {"sibsp": True}, "sibsp", "sibsp: Expected `int`, got `bool`", "Send a whole number from 0 to 20."),
+        (
+            EXAMPLE | {"fare": None},
+            "fare",
+            "fare: Expected `float`, got `null`",
+            "Send a finite number from 0 to 10000.",
+        ),
+        (EXAMPLE | {"age": -1}, "age", "age: Expected `float` >= 0.0", "Send a finite number from 0 to 120 or null."),
+        (EXAMPLE | {"sex": "femal"}, "sex", "sex of row 0 is 'femal'; allowed: female, male", 'Did you mean "female"?'),
+        (EXAMPLE | {"title": ""}, "title", "title: Expected `str` of length >= 1", "Send a text."),
+        (EXAMPLE | {"agee": 3}, "agee", "There is no field 'agee'", 'Did you mean "age"?'),
+        (without("fare"), "fare", "The field 'fare' is missing", "Add it: a finite number from 0 to 10000."),
+        (
+            {"rows": [EXAMPLE, EXAMPLE | {"age": "old"}]},
+            "age",
+            "rows[1].age: Expected `float | null`, got `str`",
+            "Send a finite number from 0 to 120 or null.",
+        ),
+        (
+            {"rows": [EXAMPLE, without("sex")]},
+            "sex",
+            "The field 'sex' is missing (at rows[1])",
+            "Add it: one of female, male.",
+        ),
+        (
+            {"rows": [EXAMPLE, EXAMPLE | {"pclass": "4"}]},
+            "pclass",
+            "pclass of row 1 is '4'; allowed: 1, 2, 3",
+            "Send one of them.",
+        ),
+        (
+            {"rows": []},
+            "rows",
+            "Expected `array` of length >= 1 (at rows)",
+            'Send one row as an object, or {"rows": [..]} with 1 to 1000 rows.',
+        ),
+        (
+            {"rows": [EXAMPLE] * 1001},
+            "rows",
+            "Expected `array` of length <= 1000 (at rows)",
+            'Send one row as an object, or {"rows": [..]} with 1 to 1000 rows.',
+        ),
+        (
+            [EXAMPLE],
+            "",
+            "Expected `object`, got `array`",
+            'Send one row as an object, or {"rows": [..]} with 1 to 1000 rows.',
+        ),
+    ],
+)
+def test_wrong_rows_name_field_row_and_fix(serving: Any, body: Any, field: str, problem: str, fix: str) -> None:
+    answer = serving.post("/titanic/predict", json=body)
+    assert (answer.status_code, answer.json()) == (422, {"error": {"field": field, "problem": problem, "fix": fix}})
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_not_finite_is_refused_by_name(serving: Any, word: str) -> None:
+    row = json.dumps(EXAMPLE | {"fare": 0.25}).replace("0.25", word)
+    alone = serving.post("/titanic/predict", content=row).json()["error"]
+    assert (alone["field"], alone["fix"]) == ("fare", "Send a finite number from 0 to 10000.")
+    among = serving.post("/titanic/predict", content=f'{{"rows": [{json.dumps(EXAMPLE)}, {row}]}}')
+    assert among.status_code == 422
+    assert "rows[1].fare" in among.json()["error"]["problem"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"{",
+        b"null",
+        b'"text"',
+        b"\xff\xfe{}",
+        b'{"age": "\xff"}',
+        b'{"title": "\\ud800"}',
+        b"[" * 300_000,
+        b'{"rows": [' * 5000,
+        b'{"age": 1' + b"0" * 6000 + b"}",
+        b'{"sibsp": 1' + b"0" * 6000 + b"}",
+        b'{"' + b"x" * 2_000_000 + b'": 1}',
+        b'{"rows": 3}',
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+@pytest.mark.parametrize("route", ["/titanic/predict", "/titanic/feedback", "/v2/models/titanic/infer"])
+def test_what_is_no_request_is_refused(serving: Any, route: str, body: bytes) -> None:
+    answer = serving.post(route, content=body)
+    assert answer.status_code == 422
+    assert len(answer.content) < 2000
+    assert "Send" in answer.text or "Did you mean" in answer.text
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["1", "male", "Mr", 0, 3.5]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+ROWS = st.fixed_dictionaries({}, optional={name: VALUES for name in [*EXAMPLE, "rows", "extra"]})
+GOOD_BUT_FOR_ONE = st.tuples(st.sampled_from(list(EXAMPLE)), VALUES).map(lambda pair: EXAMPLE | {pair[0]: pair[1]})
+
+
+@FUZZ
+@given(
+    body=VALUES | ROWS | GOOD_BUT_FOR_ONE | st.fixed_dictionaries({"rows": st.lists(ROWS | GOOD_BUT_FOR_ONE | VALUES)})
+)
+def test_no_json_makes_it_fail(serving: Any, body: Any) -> None:
+    for route in ("/titanic/predict", "/titanic/feedback", "/v2/models/titanic/infer"):
+        answer = serving.post(route, content=json.dumps(body))
+        assert answer.status_code in {200, 422}, answer.text
+        assert route.endswith("predict") or answer.status_code == 422
+        if answer.status_code == 422 and not route.endswith("infer"):
+            assert set(answer.json()["error"]) == {"field", "problem", "fix"}
+
+
+@FUZZ
+@given(body=st.binary(max_size=400))
+def test_no_bytes_make_it_fail(serving: Any, body: bytes) -> None:
+    assert serving.post("/titanic/predict", content=body).status_code == 422
+
+
+TENSORS = st.fixed_dictionaries(
+    {"name": st.sampled_from([*EXAMPLE, "x"]), "shape": st.lists(st.integers(-2, 3), max_size=3) | VALUES},
+    optional={"datatype": st.sampled_from(["FP64", "BYTES"]) | VALUES, "data": st.lists(VALUES, max_size=3) | VALUES},
+)
+
+
+@FUZZ
+@given(body=st.fixed_dictionaries({"inputs": st.lists(TENSORS, max_size=4)}))
+def test_no_tensors_make_it_fail(serving: Any, body: Any) -> None:
+    assert serving.post("/v2/models/titanic/infer", content=json.dumps(body)).status_code == 422
+
+
+@FUZZ
+@given(
+    body=st.fixed_dictionaries(
+        {}, optional={"project": st.sampled_from(["titanic", "x"]) | VALUES, "rows": st.lists(ROWS) | VALUES}
+    )
+)
+def test_bentomls_own_route_refuses_likewise(serving: Any, body: Any) -> None:
+    assert serving.post("/predict", content=json.dumps(body)).status_code in {400, 404, 422}
+
+
+def test_the_services_log_holds_no_failure(serving: Any) -> None:
+    """After all the above."""
+    assert serving.metric("phaseflow_requests_total", code="500") == 0
+
+
+def test_unknown_places_are_said(serving: Any) -> None:
+    answer = serving.post("/titanik/predict", json=EXAMPLE)
+    expected = {"field": "", "problem": "There is no project 'titanik'", "fix": 'Did you mean "titanic"?'}
+    assert (answer.status_code, answer.json()) == (404, {"error": expected})
+    for path in ("/titanik/model", "/v2/models/titanik", "/v2/models/titanik/ready", "/v2/nothing", "/nothing/at/all"):
+        assert serving.get(path).status_code == 404, path
+    assert serving.post(f"/{'x' * 5000}/predict", json=EXAMPLE).status_code == 404
+    assert serving.post("/v2/models/titanik/infer", json={"inputs": []}).status_code == 404
+    assert serving.get("/titanic/predict").status_code == 405
+    assert serving.metric("phaseflow_requests_total", project="titanik") == 0  # strangers make no series
+
+
+@pytest.mark.parametrize(
+    ("truths", "problem"),
+    [
+        ([{"id": "a", "truth": 0.5}], "Expected `bool | int | str`, got `float` (at truths[0].truth)"),
+        ([{"id": "a", "truth": None}], "Expected `bool | int | str`, got `null` (at truths[0].truth)"),
+        ([{"id": "a", "truth": "2"}], "truths[0].truth is '2'; allowed: 0, 1"),
+        ([{"id": "a", "truth": 0}, {"id": "b", "truth": True}], "truths[1].truth is 'true'; allowed: 0, 1"),
+        ([{"id": 3, "truth": 0}], "Expected `str`, got `int` (at truths[0].id)"),
+        ([{"id": "a"}], "The field 'truth' is missing (at truths[0])"),
+        ([], "Expected `array` of length >= 1 (at truths)"),
+    ],
+)
+def test_wrong_truths_are_refused(serving: Any, truths: Any, problem: str) -> None:
+    answer = serving.post("/titanic/feedback", json={"truths": truths})
+    assert (answer.status_code, answer.json()["error"]["problem"]) == (422, problem)
+
+
+def test_a_number_is_no_class_and_a_text_no_number(serving: Any) -> None:
+    for truth in ("208500", None, -5, True):
+        answer = serving.post("/house_prices/feedback", json={"truths": [{"id": "a", "truth": truth}]})
+        assert answer.status_code == 422, truth
+    assert serving.post("/house_prices/feedback", json={"truths": [{"id": "a", "truth": 208500}]}).json() == {
+        "accepted": 1
+    }
+
+
+def resident(pid: int) -> int:
+    """Megabytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) // 1024
+    raise AssertionError(pid)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("route", ["/titanic/predict", "/titanic/feedback", "/v2/models/titanic/infer", "/predict"])
+def test_a_hundred_megabytes_are_refused_and_not_kept(serving: Any, route: str, chunked: bool) -> None:
+    def parts() -> Any:
+        for _ in range(100):
+            yield b"[" * (1 << 20)
+
+    before = resident(serving.process.pid)
+    begin = time.monotonic()
+    answer = serving.post(route, content=parts() if chunked else b"".join(parts()))
+    assert answer.status_code == (411 if chunked and route == "/predict" else 413)
+    if answer.status_code == 413:
+        assert answer.json()["error"] in (
+            {"field": "", "problem": "The body is larger than 8 MiB", "fix": "Send fewer rows at once."},
+            "The body is larger than 8 MiB. Send fewer rows at once.",
+        )
+    assert time.monotonic() - begin < 20
+    assert resident(serving.process.pid) - before < 40
+    assert serving.predict().status_code == 200
+
+
+def test_a_length_that_is_only_told_is_refused_unread(serving: Any) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as one:
+        one.sendall(b"POST /titanic/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n")
+        assert one.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_who_goes_away_in_mid_request_is_not_answered_nor_logged(serving: Any) -> None:
+    rows = serving.metric("phaseflow_rows_total", project="titanic")
+    gone = serving.metric("phaseflow_requests_total", project="titanic", code="499")
+    whole = json.dumps(EXAMPLE).encode()
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as one:
+        one.sendall(b"POST /titanic/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + whole)
+    end = time.monotonic() + 10
+    while serving.metric("phaseflow_requests_total", project="titanic", code="499") == gone:
+        assert time.monotonic() < end
+    assert serving.metric("phaseflow_rows_total", project="titanic") == rows
+
+
+def test_before_the_first_champion_it_asks_for_patience(serve: Any) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        service = serve(mlflow_url=f"http://127.0.0.1:{nobody.getsockname()[1]}").start(ready=False)
+    assert service.get("/readyz").status_code == 503
+    answer = service.predict()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["problem"] == "titanic has no champion yet"
+    assert answer.json()["error"]["fix"] == "Train one: trigger the DAG titanic, or `phaseflow run titanic`."
+    assert service.get("/titanic/model").status_code == 503
+    assert service.metric("phaseflow_registry_up") == 0
+    assert isinstance(service.get("/projects"), httpx.Response)
