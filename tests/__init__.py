@@ -1,0 +1,1 @@
+"""What crosses components, on the platform's real processes."""

@@ -1,0 +1,235 @@
+"""One turn of the loop, as `make demo` plays it, and what must hold on the platform that it leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from phaseflow.settings import ROOT
+from tests.conftest import Platform
+
+pytestmark = pytest.mark.platform
+
+
+def wait_for(what: str, look: Callable[[], Any], seconds: float = 60) -> Any:
+    """Poll until there is something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.2)
+    pytest.fail(f"{what} did not happen within {seconds:.0f} s")
+
+
+def test_every_step_of_the_story_happened(platform: Platform) -> None:
+    story = platform.story
+    assert story["ok"]
+    assert [step["step"] for step in story["steps"] if not step["ok"]] == []
+    assert len(story["steps"]) >= 10
+
+
+def test_the_loop_swapped_versions_without_a_failed_request(platform: Platform) -> None:
+    story = platform.story
+    assert story["first"]["version"] == "1"
+    assert story["traffic"]["failed"] == 0
+    assert story["traffic"]["sent"] > 500
+    assert {"1", "2"} <= set(story["traffic"]["versions"])
+    model = platform.get(f"{platform.settings.serving_url}/titanic/model")
+    assert model["version"] == "2"
+    assert not model["stale"]
+
+
+def test_the_events_say_why(platform: Platform) -> None:
+    from phaseflow import events
+    from phaseflow.store import Store
+
+    found = events.read(Store(platform.settings.store), "titanic")
+    kinds = [event["type"].rsplit(".", 1)[1] for event in found]
+    assert {"snapshot", "verdict", "promotion", "retraining", "swap", "alert"} <= set(kinds)
+    retraining = next(event for event in found if event["type"].endswith("retraining"))
+    assert "has drifted" in retraining["data"]["why"] or "PSI" in retraining["data"]["why"]
+    verdicts = [event["data"] for event in found if event["type"].endswith("verdict")]
+    assert verdicts[0]["champion"] is None
+    assert verdicts[-1]["champion"] == "1"
+    gain = next(check for check in verdicts[-1]["checks"] if check["check"].startswith("gain"))
+    assert gain["passed"]
+    assert gain["found"] > 0.002
+
+
+def test_up_again_changes_nothing(platform: Platform) -> None:
+    before = {p["name"]: p["pid"] for p in platform.json("status")["programs"]}
+    platform.command("up")
+    assert {p["name"]: p["pid"] for p in platform.json("status")["programs"]} == before
+
+
+def test_a_crashed_process_comes_back(platform: Platform) -> None:
+    pid = next(p["pid"] for p in platform.json("status")["programs"] if p["name"] == "serving")
+    os.kill(pid, 9)
+
+    def back() -> bool:
+        try:
+            model = httpx.get(f"{platform.settings.serving_url}/titanic/model", timeout=2)
+        except httpx.HTTPError:
+            return False
+        now = next(p["pid"] for p in platform.json("status")["programs"] if p["name"] == "serving")
+        return model.status_code == 200 and now not in {pid, None}
+
+    wait_for("the service's return", back)
+
+
+def test_every_project_trains_and_serves(platform: Platform) -> None:
+    for project in platform.json("projects"):
+        if project["name"] == "titanic":
+            continue
+        platform.command("trigger", project["name"], "--wait")
+        model = platform.get(f"{platform.settings.serving_url}/{project['name']}/model")
+        assert model["version"] == "1"
+
+
+def test_the_service_answers_as_training_did_on_every_row_of_the_holdout(platform: Platform) -> None:
+    for project in platform.json("projects"):
+        done = subprocess.run(
+            [
+                platform.settings.python(project["family"]),
+                "-W",
+                "ignore",
+                ROOT / "bench" / "parity.py",
+                project["name"],
+            ],
+            env=platform.environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows, worst = re.search(r"(\d+) rows, largest difference ([0-9.e+-]+)", done.stdout).groups()  # type: ignore[union-attr]
+        assert int(rows) > 50
+        assert float(worst) <= 1e-5
+
+
+def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) -> None:
+    names = [project["name"] for project in platform.json("projects")]
+    token = platform.settings.secret("hook_token")
+    players = [
+        subprocess.Popen(
+            [ROOT / "bin" / "phaseflow", "traffic", name, "--rows", "0", "--rate", "15", "--feedback", "--json"],
+            env=platform.environment,
+            stdout=subprocess.DEVNULL,
+        )
+        for name in names
+    ]
+    said = ""
+    try:
+        for name in names:
+
+            def reported(name: str = name) -> bool:
+                answer = httpx.post(
+                    f"{platform.settings.monitor_url}/projects/{name}/report",
+                    headers={"Authorization": f"Bearer {token}"},
+                    timeout=250,
+                )
+                return answer.status_code == 200 and answer.json()["rows"] > 0
+
+            wait_for(f"a report of {name}", reported, 120)
+
+        def full() -> bool:
+            nonlocal said
+            done = subprocess.run(
+                [platform.settings.python("command"), "-m", "monitoring", "check"],
+                env=platform.environment | {"PYTHONPATH": str(ROOT)},
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            said = done.stdout + done.stderr
+            return done.returncode == 0
+
+        end = time.monotonic() + 120
+        while not full():
+            assert time.monotonic() < end, said
+            time.sleep(2)
+    finally:
+        for player in players:
+            player.terminate()
+            player.wait(timeout=30)
+
+
+def test_every_page_shows_data(platform: Platform) -> None:
+    for path in ("/", "/projects/titanic", "/dashboards/phaseflow-titanic", "/dashboards/phaseflow-platform"):
+        page = httpx.get(f"{platform.settings.portal_url}{path}", timeout=30)
+        assert page.status_code == 200
+        assert "titanic" in page.text.lower()
+    for address in (
+        f"{platform.settings.airflow_url}/",
+        f"{platform.settings.mlflow_url}/",
+        f"{platform.settings.serving_url}/docs",
+        f"{platform.settings.monitor_url}/reports",
+        f"{platform.settings.alertmanager_url}/api/v2/status",
+    ):
+        assert httpx.get(address, timeout=30, follow_redirects=True).status_code == 200, address
+
+
+def test_rollback_is_one_command(platform: Platform) -> None:
+    before = platform.get(f"{platform.settings.serving_url}/titanic/model")["version"]
+    platform.command("rollback", "titanic")
+    after = wait_for(
+        "the swap back",
+        lambda: (v := platform.get(f"{platform.settings.serving_url}/titanic/model")["version"]) != before and v,
+    )
+    assert after == "1"
+    platform.command("rollback", "titanic")
+    wait_for(
+        "the swap forth", lambda: platform.get(f"{platform.settings.serving_url}/titanic/model")["version"] == before
+    )
+
+
+def test_everything_listens_on_the_loopback_alone(platform: Platform) -> None:
+    import psutil
+
+    listening = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PHASEFLOW_HOME") == str(platform.settings.home):
+                listening += [
+                    (c.laddr.ip, c.laddr.port) for c in process.net_connections("tcp") if c.status == "LISTEN"
+                ]
+        except psutil.Error:
+            continue
+    assert len(listening) >= 8
+    assert {address for address, _ in listening} == {"127.0.0.1"}
+
+
+def test_secrets_are_their_owners_alone_and_in_no_command_line_or_log(platform: Platform) -> None:
+    import psutil
+
+    secrets = {path.name: path.read_text().strip() for path in platform.settings.secrets.iterdir()}
+    assert len(secrets) >= 5
+    for path in platform.settings.secrets.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    values = [value for name, value in secrets.items() if not name.endswith(".json")]
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline()) + " ".join(f"{k}={v}" for k, v in process.environ().items())
+        except psutil.Error:
+            continue
+        assert not [value for value in values if value in line], process.name()
+    for log in (platform.settings.home / "logs").glob("*.log"):
+        text = log.read_text(errors="replace")
+        assert not [value for value in values if value in text], log
+
+
+def test_no_foreign_name_was_looked_up(platform: Platform, names: list[str]) -> None:
+    if not os.environ.get("PHASEFLOW_ISOLATED"):
+        pytest.skip("this system allows no network namespace, so that look-ups can't be seen")
+    own = {"localhost", socket.gethostname(), socket.getfqdn()}
+    assert sorted({name for name in names if name.split(".")[0] not in {n.split(".")[0] for n in own}}) == []
