@@ -38,8 +38,10 @@ def main(name: str) -> int:
             f"{settings.serving_url}/{name}/predict", json={"rows": requests[begin : begin + AT_ONCE]}, timeout=30
         )
         answer.raise_for_status()
-        for one in answer.json()["predictions"]:
-            theirs.append([one["probabilities"][c] for c in found.classes] if found.classes else [one["value"]])
+        theirs += [
+            [one["probabilities"][name] for name in found.classes] if found.classes else [one["value"]]
+            for one in answer.json()["predictions"]
+        ]
     worst = float(np.abs(ours.astype(np.float64) - np.array(theirs)).max())
     print(f"{name}: {rows.height} rows, largest difference {worst:.3g}")
     return 0 if worst <= 1e-5 else 1
