@@ -15,8 +15,6 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 PORTS: Final[Mapping[str, int]] = {
     "airflow": 8080,
-    "airflow_logs": 8793,
-    "airflow_trigger_logs": 8794,
     "mlflow": 5500,
     "pipelines": 8888,
     "serving": 3000,

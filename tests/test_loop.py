@@ -56,7 +56,8 @@ def test_the_events_say_why(platform: Platform) -> None:
     kinds = [event["type"].rsplit(".", 1)[1] for event in found]
     assert {"snapshot", "verdict", "promotion", "retraining", "swap", "alert"} <= set(kinds)
     retraining = next(event for event in found if event["type"].endswith("retraining"))
-    assert "has drifted" in retraining["data"]["why"] or "PSI" in retraining["data"]["why"]
+    # Drift or the drop in quality that it causes, whichever is seen first.
+    assert re.match(r"The PSI of \w+ is|Its share of wrong answers is", retraining["data"]["why"])
     verdicts = [event["data"] for event in found if event["type"].endswith("verdict")]
     assert verdicts[0]["champion"] is None
     assert verdicts[-1]["champion"] == "1"

@@ -114,8 +114,12 @@ def follow(airflow: rest.Airflow, dag: str, run_id: str, say: Say) -> dict[str, 
 
 def state(airflow: rest.Airflow, dag: str, run_id: str) -> dict[str, Any]:
     """A run and its tasks, as plain data."""
-    tasks = [{"task": t["task_id"], "state": t["state"], "seconds": t["duration"]} for t in airflow.tasks(dag, run_id)]
-    return {"dag": dag, "run": run_id, "state": airflow.run(dag, run_id)["state"], "tasks": tasks}
+    tasks = [
+        {"task": t["task_id"], "state": t["state"], "seconds": t["duration"], "end": t["end_date"]}
+        for t in airflow.tasks(dag, run_id)
+    ]
+    run = airflow.run(dag, run_id)
+    return {"dag": dag, "run": run_id, "state": run["state"], "start": run["start_date"], "tasks": tasks}
 
 
 def traffic(settings: Settings, project: Project, arguments: list[str], say: Say) -> dict[str, Any]:
