@@ -34,12 +34,17 @@ Name = Annotated[str, typer.Argument(metavar="PROJECT", help="As `phaseflow proj
 @app.command(rich_help_panel=PLATFORM)
 def demo(as_json: Json = False) -> None:
     """One real turn of the loop: train, serve, drift, alert, retrain, swap. Leaves the platform up."""
-    from phaseflow.embedded import demo as story  # noqa: PLC0415  # the largest module, for one command
+    from phaseflow.cli import demo as story  # noqa: PLC0415  # the largest module, for one command
 
-    with show.starting(quiet=as_json) as watch:
-        pass
-    del watch
-    raise typer.Exit(story.play(as_json=as_json))
+    told = story.play(quiet=as_json)
+    if as_json:
+        show.data(told)
+    elif told["ok"]:
+        story.summary(told)
+        _urls(passwords=True)
+        story.next_steps(from_environment())
+    if not told["ok"]:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=PLATFORM)

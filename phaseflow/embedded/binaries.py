@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,14 +121,30 @@ def _debian(_: Settings, say: Say) -> None:
             done = _call(["apt-get", "download", *PACKAGES], cwd=folder)
         if done.returncode:
             raise PlatformError(f"apt-get: {_last(done)}", fix=hint())
+        root = cache().parent / "debian"
+        shutil.rmtree(root, ignore_errors=True)
         for package in Path(folder).glob("*.deb"):
-            unpacked = _call(["dpkg", "-x", str(package), "unpacked"], cwd=folder)
+            unpacked = _call(["dpkg", "-x", str(package), str(root)], cwd=folder)
             if unpacked.returncode:
                 raise PlatformError(f"dpkg: {_last(unpacked)}", fix=hint())
-        for aliases in NAMES.values():
-            for path in (Path(folder) / "unpacked" / "usr" / "bin" / alias for alias in aliases):
-                if path.exists():
-                    _install(path)
+    for program in PACKAGES:
+        _relocate(root, program)
+    _install(root / "usr" / "bin" / "promtool")
+
+
+def _relocate(root: Path, program: str) -> None:
+    """Make an unpacked program find its pages and templates without being installed.
+
+    Debian builds the path of those into the program. As conda does for its packages, the path is exchanged for one of the
+    same length, here relative to the folder that they are unpacked in, where a launcher starts the program.
+    """
+    path = root / "usr" / "bin" / program
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"/usr/share/prometheus", b"usr//share/prometheus"))
+    launcher = root / f"{program}.sh"
+    launcher.write_text(f'#!/bin/sh\ncd {shlex.quote(str(root))} && exec ./usr/bin/{program} "$@"\n')
+    launcher.chmod(0o755)
+    _install(launcher, program)
 
 
 def _go(settings: Settings, say: Say) -> None:
@@ -151,13 +168,13 @@ def _go(settings: Settings, say: Say) -> None:
             _install(Path(folder) / Path(module.split("@")[0]).name)
 
 
-def _install(path: Path) -> None:
-    """Move a program into the cache; a reader sees the whole file or none."""
+def _install(path: Path, name: str = "") -> None:
+    """Copy a program into the cache; a reader sees the whole file or none."""
     folder = cache()
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{path.name}.{os.getpid()}"
     shutil.copy2(path, partial)
-    partial.replace(folder / path.name)
+    partial.replace(folder / (name or path.name))
 
 
 def _runs(program: str) -> bool:

@@ -72,6 +72,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PHASEFLOW_STORE": settings.store,
         "PHASEFLOW_VENVS": str(settings.venvs),
         "PHASEFLOW_PORT_OFFSET": str(settings.port_offset),
+        "PHASEFLOW_DASHBOARDS": str(settings.home / "monitoring" / "dashboards"),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": "127.0.0.1,localhost",
