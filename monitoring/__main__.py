@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import httpx
+
 from monitoring import generate
 from monitoring.queries import empty
 from monitoring.windows import Windows, rehearsal
@@ -27,7 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     told = parser.parse_args(arguments)
     settings = from_environment()
     if told.action == "check":
-        found = empty(settings.prometheus_url, told.dashboard)
+        try:
+            found = empty(settings.prometheus_url, told.dashboard)
+        except httpx.HTTPError as error:
+            address = settings.prometheus_url
+            print(
+                f"error: Prometheus at {address} can't be asked: {error}. Start it by `phaseflow up`.", file=sys.stderr
+            )
+            return 2
         for board, panel, query in found:
             print(f"{board}: {panel}: no data: {query}")
         return 1 if found else 0

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import BigValueColorMode
+from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueTextMode
 from grafana_foundation_sdk.models.dashboard import AnnotationQuery, DashboardCursorSync, DataSourceRef
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -221,7 +221,7 @@ def of_project(project: Project, windows: Windows) -> Board:
                         unit="short",
                         queries=(
                             (
-                                f'max(label_replace(phaseflow_model_info{{{mine},alias="champion"}}, "n", "$1", "version", "(.*)")) by (version, candidate)',
+                                f'max by (version, candidate) (phaseflow_model_info{{{mine},alias="champion"}})',
                                 "{{version}} {{candidate}}",
                             ),
                         ),
@@ -418,6 +418,8 @@ def _panel(panel: Panel) -> Any:
     made: Any
     if panel.kind == "stat":
         made = stat.Panel().color_mode(BigValueColorMode.NONE)
+        if panel.title == "Version":  # its value is 1; what it says is its labels
+            made = made.text_mode(BigValueTextMode.NAME)
     elif panel.kind == "table":
         made = table.Panel()
     else:
