@@ -68,14 +68,18 @@ class Observed:
         self.rows[name, version] += len(rows)
         for identity, row, prediction in zip(ids, rows, predictions, strict=True):
             answers[identity] = (name, version, prediction, tuple([row[place] for _, place in slices]))
-        while len(answers) > REMEMBERED:
-            answers.popitem(last=False)
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self._answers) > REMEMBERED:
+            self._answers.popitem(last=False)
 
     def recall(self, answers: Iterable[tuple[str, Remembered]]) -> None:
         """Answers of an earlier process, the oldest first."""
         older = OrderedDict(answers)
         older.update(self._answers)
         self._answers = older
+        self._forget()
 
     def truth(self, project: Project, identity: str, truth: Any) -> None:
         """Count the loss of one answer, once; the version of an unknown one is empty."""

@@ -145,6 +145,7 @@ class Serving:
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
     prefix: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=lambda: ["python", "-m", "services.serving"])
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -162,14 +163,8 @@ class Serving:
             "PHASEFLOW_MLFLOW_URL": self.mlflow_url,
             "PYTHONPATH": str(ROOT),
         }
-        command = [
-            *self.prefix,
-            VENVS / "serving" / "bin" / "python",
-            "-m",
-            "services.serving",
-            "--port",
-            str(self.port),
-        ]
+        program = VENVS / "serving" / "bin" / self.command[0]
+        command = [*self.prefix, program, *self.command[1:], "--port", str(self.port)]
         with (self.home / "serving.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=environment | self.environment, cwd=ROOT, stdout=log, stderr=log

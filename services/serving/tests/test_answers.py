@@ -9,6 +9,7 @@ import pytest
 from phaseflow import registry
 
 PROJECTS = ("titanic", "house_prices")
+EXAMPLE = dict(registry.get("titanic").example)
 
 
 @pytest.mark.parametrize("name", PROJECTS)
@@ -22,7 +23,7 @@ def test_answers_equal_the_training_sides_on_every_row(serving: Any, world: Any,
     expected = world.answers[name][version]
     assert len(said) == len(rows)
     if "value" in expected:
-        assert [one["value"] for one in said] == [value for value in expected["value"]]
+        assert [one["value"] for one in said] == list(expected["value"])
     else:
         assert [one["label"] for one in said] == expected["label"]
         assert [list(one["probabilities"].values()) for one in said] == expected["probabilities"]
@@ -88,6 +89,16 @@ def test_bentoml_answers_the_same_and_keeps_its_pages(serving: Any, world: Any) 
     assert (refused.status_code, "Send" in refused.text) == (422, True)
     pickled = serving.post("/predict", content=b"\x80\x04.", headers={"content-type": "application/vnd.bentoml+pickle"})
     assert pickled.status_code == 415
+
+
+def test_bentoml_serves_it_alone(serve: Any) -> None:
+    service = serve()
+    service.command = ["bentoml", "serve", "services.serving.service:Phaseflow", "--host", "127.0.0.1"]
+    service.start()
+    assert service.predict().status_code == 200
+    assert service.post("/predict", json={"project": "titanic", "rows": [EXAMPLE]}).status_code == 200
+    service.stop()
+    assert service.logged().height == 2
 
 
 def test_pages_describe_every_project(serving: Any) -> None:

@@ -137,7 +137,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-ROWS = st.fixed_dictionaries({}, optional={name: VALUES for name in [*EXAMPLE, "rows", "extra"]})
+ROWS = st.fixed_dictionaries({}, optional=dict.fromkeys([*EXAMPLE, "rows", "extra"], VALUES))
 GOOD_BUT_FOR_ONE = st.tuples(st.sampled_from(list(EXAMPLE)), VALUES).map(lambda pair: EXAMPLE | {pair[0]: pair[1]})
 
 
