@@ -168,7 +168,7 @@ def home(folder: Path, name: str) -> Path:
     (versions / "1").mkdir(parents=True)
     model = versions / "1" / "model.onnx"
     command = [str(settings.python(registry.get(name).family)), "-c", TRAIN, name, str(model)]
-    environment = os.environ | {"PHASEFLOW_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PHASEFLOW_HOME": str(folder), "PHASEFLOW_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     said = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     content = model.read_bytes()
     manifest: dict[str, Any] = {
