@@ -50,8 +50,10 @@ KINDS: Final = frozenset(
 )
 """What a column holds."""
 
-RESERVED: Final = frozenset({"id", "time", "version", "prediction", "score", "latency_ms", "truth"})
-"""The prediction and feedback logs' own columns, which no column of a schema may be called."""
+RESERVED: Final = frozenset(
+    {"id", "time", "version", "prediction", "score", "latency_ms", "truth", "label", "probabilities", "value"}
+)
+"""Names of the prediction and feedback logs' own columns, and of a model's outputs."""
 
 DIRECTIONS: Final = frozenset({"higher", "lower"})
 
@@ -136,7 +138,7 @@ class Schema:
         for column in self.columns:
             if column.name in RESERVED:
                 raise ContractError(
-                    f"Column.name is {column.name!r}, a column of the prediction log",
+                    f"Column.name is {column.name!r}, a name of the prediction log or of a model's output",
                     fix=f'Rename it in `transform`, for example "{column.name}_"',
                 )
 

@@ -20,6 +20,7 @@ from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings
 
 Say = Callable[[str], None]
+READ_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 1.0
 SWAP_SECONDS: Final = 60.0
 """The service looks at the registry every few seconds."""
@@ -93,6 +94,16 @@ def _number(value: object) -> str:
 def trigger(settings: Settings, project: str, reason: str, *, wait: bool, say: Say) -> dict[str, Any]:
     """Start the DAG, and follow its tasks until it ends if `wait`."""
     airflow = rest.Airflow(settings)
+    deadline = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            airflow.dag(project)
+            break
+        except PlatformError:  # a new project's DAG is read within seconds
+            if time.monotonic() > deadline:
+                raise
+            say(f"{project}: waits until Airflow has read its DAG")
+            time.sleep(POLL_SECONDS)
     run_id = airflow.trigger(project, reason)
     return follow(airflow, project, run_id, say) if wait else state(airflow, project, run_id)
 

@@ -6,6 +6,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import keyword
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from phaseflow import checks
-from phaseflow.errors import DataError, PhaseflowError, PlatformError
+from phaseflow.errors import ContractError, DataError, PhaseflowError, PlatformError
 from phaseflow.scaffold import measure, plan, render
 from phaseflow.scaffold.measure import Measured
 from phaseflow.scaffold.plan import Plan
@@ -59,6 +60,10 @@ def create(
     Raises PhaseflowError for a wrong name, a folder that is already there, and a file that does not make a project.
     """
     checks.name("The project's name", name)
+    if keyword.iskeyword(name):
+        raise ContractError(
+            f"The project's name is {name!r}, a word of Python's", fix=f'Choose another, for example "my_{name}"'
+        )
     folder = into / name
     if folder.exists():
         raise PlatformError(

@@ -123,7 +123,7 @@ def column(cells: pl.Series, name: str, decimal: str) -> Found:
     return _date(found, known) or number(found, known, decimal) or _category(found, known)
 
 
-def number(found: Found, known: pl.Series, decimal: str) -> Found | None:
+def number(found: Found, known: pl.Series, decimal: str) -> Found | None:  # noqa: PLR0911  # one for each way to refuse
     """`found` as numbers; dropped where they are row numbers or identifiers; None where they are no numbers."""
     values = known.unique(maintain_order=True).head(5000)
     if values.str.contains(r"^0\d+$").sum() > 0.01 * len(values):
@@ -131,28 +131,27 @@ def number(found: Found, known: pl.Series, decimal: str) -> Found | None:
     reader = number_reader(values, decimal)
     if reader is None:
         return None
-    parsed = parse(known, Reader("number", reader.arguments)).drop_nulls()
-    mark = str(reader.arguments.get("decimal", "."))
-    whole = not known.str.contains(mark, literal=True).any() or not known.str.contains(rf"\{mark}\d*$").any()
-    whole = whole and bool((parsed == parsed.round()).all()) and float(parsed.abs().max() or 0) < 2**53  # type: ignore[arg-type]  # numbers
-    missing = len(known) - len(parsed) + found.missing
-    note = f"in {reader.arguments['unit']}" if "unit" in reader.arguments else ""
+    parsed = parse(known, reader).drop_nulls()
+    if len(parsed) < (1 - delimited.TOLERANCE) * len(known) and "missing" not in reader.arguments:
+        return None
+    largest, mark = float(parsed.abs().max() or 0), reader.arguments.get("decimal", ".")  # type: ignore[arg-type]  # numbers
+    integers = Reader("integer", reader.arguments)
+    whole = not known.str.contains(mark, literal=True).any() and largest < 2**53
+    whole = whole and parse(known, integers).count() == len(parsed)
     found = replace(
         found,
         kind="integer" if whole else "number",
-        reader=Reader("integer" if whole else "number", reader.arguments),
-        missing=missing,
-        note=note,
+        reader=integers if whole else reader,
+        missing=found.missing + len(known) - len(parsed),
+        note=f"in {reader.arguments['unit']}" if "unit" in reader.arguments else "",
     )
-    if float(parsed.abs().max() or 0) > 1e30:  # type: ignore[arg-type]  # numbers
+    if largest > 1e30:
         return replace(found, kind="dropped", note="beyond what 32-bit floats hold")
-    if parsed.n_unique() == 1 and missing == 0:
+    if parsed.n_unique() == 1 and found.missing == 0:
         return replace(found, kind="dropped", note=f"always {_short(known[0])}")
-    return (
-        replace(found, kind="dropped", note=refused)
-        if (refused := whole and _identifier(found.name, parsed, missing))
-        else found
-    )
+    if whole and (refused := _identifier(found.name, parsed, found.missing)):
+        return replace(found, kind="dropped", note=refused)
+    return found
 
 
 def _identifier(name: str, values: pl.Series, missing: int) -> str:
@@ -171,11 +170,12 @@ def number_reader(values: pl.Series, decimal: str) -> Reader | None:
     """How `values`, distinct cells, read as numbers: the decimal mark, a unit, a word or two for missing; else None."""
     for mark in (decimal, "," if decimal == "." else "."):
         arguments: dict[str, Any] = {} if mark == "." else {"decimal": mark}
-        if _reads(values, Reader("number", arguments)) >= READS:
-            return Reader("number", arguments)
-        wrong = values.filter(parse(values, Reader("number", arguments)).is_null())
-        if len(values) >= 10 and len(wrong) <= 2 and not wrong.str.contains(r"\d").any():
+        plain = Reader("number", arguments)
+        wrong = values.filter(parse(values, plain).is_null())
+        if 0 < len(wrong) <= 2 and len(values) >= 10 and not wrong.str.contains(r"\d").any():
             return Reader("number", arguments | {"missing": tuple(wrong)})
+        if len(wrong) <= (1 - READS) * len(values):
+            return plain
         units = values.str.extract_groups(UNIT).struct.unnest().fill_null("")
         pairs = units.select(pl.concat_str("1", "2").str.strip_chars()).to_series().value_counts(sort=True)
         for unit in pairs.to_series().head(2):
@@ -200,11 +200,17 @@ def _date(found: Found, known: pl.Series) -> Found | None:
         return None
     pattern = max(rates, key=lambda pattern: rates[pattern])
     reader = Reader(function, {"pattern": pattern})
-    missing = found.missing + int(parse(known, reader).null_count())
+    missing = int(parse(known, reader).null_count())
+    if missing > delimited.TOLERANCE * len(known):
+        return None
     twin = pattern.replace("%m", "%_").replace("%d", "%m").replace("%_", "%d")
     note = "day or month first: both fit" if twin != pattern and rates.get(twin) == rates[pattern] else ""
     return replace(
-        found, kind=kind, reader=reader, missing=missing, note=note or ("hours" if kind == "number" else pattern)
+        found,
+        kind=kind,
+        reader=reader,
+        missing=found.missing + missing,
+        note=note or ("hours" if kind == "number" else pattern),
     )
 
 

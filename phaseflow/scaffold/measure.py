@@ -65,7 +65,7 @@ def measure(plan: Plan, seed: int) -> Measured:
         "n_estimators": 50,
         "max_depth": 12,
         "min_samples_leaf": 2,
-        "max_features": 0.3,
+        "max_features": 0.3 if plan.task == "regression" else "sqrt",
         "random_state": seed,
     }
     if plan.task == "classification":

@@ -107,7 +107,7 @@ def test_a_wrong_project_names_field_value_and_fix(changes: dict[str, Any], text
         ),
         (
             lambda: Schema(features=(Column(name="score", kind="number"),)),
-            "Column.name is 'score', a column of the prediction log. Rename it in `transform`, for example \"score_\".",
+            "Column.name is 'score', a name of the prediction log or of a model's output. Rename it in `transform`, for example \"score_\".",
         ),
         (
             lambda: Column(name="age", kind="number", minimum=3, maximum=1),

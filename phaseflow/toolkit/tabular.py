@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.compose
 import onnxruntime
 import polars as pl
 from onnx import TensorProto, helper
@@ -28,6 +29,7 @@ from phaseflow.errors import PhaseflowError
 from phaseflow.toolkit.model import Trained
 
 NUMERIC: Final = frozenset({"number", "integer", "boolean"})
+PREFIX: Final = "phaseflow_"
 PROBABILITY_GAP: Final = 1e-5
 VALUE_GAP: Final = 1e-4
 """Largest difference between scikit-learn (double precision) and ONNX (single) that conversion accepts: of a probability,
@@ -74,7 +76,8 @@ def preprocessing(schema: Schema, features: pl.DataFrame, *, scale: bool) -> Col
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     parts: list[tuple[str, Any, list[str]]] = []
     if numbers(schema):
-        parts.append(("numbers", make_pipeline(fill, StandardScaler()) if scale else fill, numbers(schema)))
+        steps = make_pipeline(fill, StandardScaler()) if scale else fill
+        parts.append(("numbers", steps, [PREFIX + name for name in numbers(schema)]))
     if categories(schema):
         words = OneHotEncoder(
             categories=[frequent(features[name]) for name in categories(schema)],
@@ -82,7 +85,7 @@ def preprocessing(schema: Schema, features: pl.DataFrame, *, scale: bool) -> Col
             sparse_output=False,
             dtype=np.float32,
         )
-        parts.append(("words", words, categories(schema)))
+        parts.append(("words", words, [PREFIX + name for name in categories(schema)]))
     return ColumnTransformer(parts)
 
 
@@ -95,10 +98,11 @@ def fit_classifier(rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale:
     truth = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
     features = inputs(rows, schema)
     model = Pipeline([("preprocessing", preprocessing(schema, features, scale=scale)), ("estimator", estimator)])
-    model.fit(features, truth)
+    named = prefixed(features)
+    model.fit(named, truth)
     content = to_onnx(model, schema)
     ours = run(content, feed(rows, schema))["probabilities"]
-    gap = float(np.abs(model.predict_proba(features) - ours).max())
+    gap = float(np.abs(model.predict_proba(named) - ours).max())
     _refuse(gap, PROBABILITY_GAP, "probability")
     return Trained(
         onnx=content,
@@ -118,10 +122,11 @@ def fit_regressor(
     truth = rows[schema.target.name].cast(pl.Float64).to_numpy()
     features = inputs(rows, schema)
     model = Pipeline([("preprocessing", preprocessing(schema, features, scale=scale)), ("estimator", estimator)])
-    model.fit(features, np.log(truth) if log else truth)
+    named = prefixed(features)
+    model.fit(named, np.log(truth) if log else truth)
     content = to_onnx(model, schema, log=log)
     ours = run(content, feed(rows, schema))["value"]
-    theirs = model.predict(features).reshape(-1)
+    theirs = model.predict(named).reshape(-1)
     theirs = np.exp(theirs) if log else theirs
     gap = float((np.abs(theirs - ours) / np.maximum(np.abs(theirs), np.abs(truth).mean() + 1e-12)).max())
     _refuse(gap, VALUE_GAP, "value")
@@ -138,8 +143,8 @@ def _refuse(gap: float, allowed: float, what: str) -> None:
 
 def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
     """The fitted pipeline as an ONNX file; `log` says that it answers with the logarithm of the value."""
-    types = [(name, FloatTensorType([None, 1])) for name in numbers(schema)]
-    types += [(name, StringTensorType([None, 1])) for name in categories(schema)]
+    types = [(PREFIX + name, FloatTensorType([None, 1])) for name in numbers(schema)]
+    types += [(PREFIX + name, StringTensorType([None, 1])) for name in categories(schema)]
     if is_classifier(model):
         graph = convert_sklearn(
             model,
@@ -151,7 +156,7 @@ def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
                 ("probabilities", FloatTensorType([None, len(model.classes_)])),
             ],
         )
-        return bytes(graph.SerializeToString())
+        return finished(graph)
     graph = convert_sklearn(model, initial_types=types, target_opset=17)
     last = graph.graph.output[0].name
     if log:
@@ -161,6 +166,23 @@ def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
     graph.graph.node.append(helper.make_node("Reshape", [last, "flat"], ["value"]))
     del graph.graph.output[:]
     graph.graph.output.append(helper.make_tensor_value_info("value", TensorProto.FLOAT, [None]))
+    return finished(graph)
+
+
+def prefixed(features: pl.DataFrame) -> pl.DataFrame:
+    """The features under names that nothing inside a converted graph bears: a column may be called `variable`."""
+    return features.rename({name: PREFIX + name for name in features.columns})
+
+
+def finished(graph: onnx.ModelProto) -> bytes:
+    """The graph, checked, whose inputs bear the columns' names."""
+    graph = onnx.compose.add_prefix(
+        graph, "inner:", rename_nodes=False, rename_inputs=False, rename_outputs=False, rename_functions=False
+    )
+    for name in graph.graph.input:
+        name.name = name.name.removeprefix(PREFIX)
+    for node in graph.graph.node:
+        node.input[:] = [name.removeprefix(PREFIX) for name in node.input]
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString())
 
