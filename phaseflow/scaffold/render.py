@@ -376,7 +376,8 @@ def _spread(plan: Plan, name: str) -> float | int:
 
 
 def _tests(name: str) -> str:
-    return f"""import pytest
+    return f"""import polars as pl
+import pytest
 
 from phaseflow.toolkit import source, tabular
 from projects.{name}.data import read, sample
@@ -397,7 +398,8 @@ def test_most_rows_can_be_learned_from(rows):
 @pytest.mark.parametrize("candidate", project.candidates, ids=lambda candidate: candidate.name)
 def test_each_candidate_answers_the_example(rows, candidate):
     trained = train(rows.head(2000), project, candidate)
-    example = source.conform(rows.head(1).with_columns(**project.example), project.schema)
+    asked = {{name: pl.lit(value) for name, value in project.example.items()}}
+    example = source.conform(rows.head(1).with_columns(**asked), project.schema)
     answer = tabular.run(trained.onnx, tabular.feed(example, project.schema))
     assert len(answer["label" if project.task == "classification" else "value"]) == 1
 """
