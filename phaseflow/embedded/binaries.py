@@ -75,6 +75,7 @@ def ensure(settings: Settings, say: Say) -> Binaries:
             try:
                 way(settings, say)
             except PlatformError as error:
+                say(f"that did not work: {error.problem}")
                 problems.append(error.problem)
                 continue
             found = find(settings)
@@ -122,11 +123,16 @@ def _debian(_: Settings, say: Say) -> None:
         if done.returncode:
             raise PlatformError(f"apt-get: {_last(done)}", fix=hint())
         root = cache().parent / "debian"
-        shutil.rmtree(root, ignore_errors=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".debian-", dir=root.parent))
         for package in Path(folder).glob("*.deb"):
-            unpacked = _call(["dpkg", "-x", str(package), str(root)], cwd=folder)
+            unpacked = _call(["dpkg", "-x", str(package), str(partial)], cwd=folder)
             if unpacked.returncode:
+                shutil.rmtree(partial, ignore_errors=True)
                 raise PlatformError(f"dpkg: {_last(unpacked)}", fix=hint())
+        partial.chmod(0o755)
+        shutil.rmtree(root, ignore_errors=True)
+        partial.rename(root)
     for program in PACKAGES:
         _relocate(root, program)
     _install(root / "usr" / "bin" / "promtool")

@@ -454,7 +454,7 @@ def files(draw):
     return csv(['"' + name + '"' for name in columns], zip(*columns.values(), strict=True))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(content=files())
 def test_any_file_goes_through_the_loop(make, loop, content):
     project, *_ = make(content, "truth")
