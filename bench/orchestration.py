@@ -83,7 +83,7 @@ def task_seconds() -> dict[str, float]:
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout.strip().splitlines()[-1] if "\n{" not in done.stdout else done.stdout)
+    found = json.loads(done.stdout)
     ends = {task["task"]: task for task in found["tasks"]}
     before, seconds = found["start"], {}
     for name in TASKS:
