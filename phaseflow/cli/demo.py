@@ -27,6 +27,8 @@ HOME_SETTINGS: Final = {
     # With fewer rows the index of drift is mostly noise, about (bins - 1) / rows.
     "PHASEFLOW_DRIFT_MINIMUM_ROWS": "150",
     "PHASEFLOW_DRIFT_COOLDOWN_SECONDS": "120",
+    # Once it is set up the demo looks nothing up outside this machine: the mirror or the sample, unless told 0.
+    "PHASEFLOW_OFFLINE": "1",
 }
 NORMAL_ROWS: Final = 400
 RATE: Final = 40.0
