@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -32,6 +33,12 @@ def log_of(folder: Path, tail: int | None = None) -> str:
     except FileNotFoundError:
         return ""
     return text[-tail:] if tail else text
+
+
+def _reason(folder: Path) -> str:
+    """The error that a step of ours raised last, with its fix: kfp's own says only which step failed."""
+    said = re.findall(r"phaseflow\.errors\.\w+: (.+)", log_of(folder))
+    return str(said[-1]) if said else ""
 
 
 def alive(pid: int | None, started: float | None) -> bool:
@@ -139,7 +146,7 @@ class Runner:
         outcome = folder / "outcome.json"
         if outcome.exists():
             said = json.loads(outcome.read_text())
-            error = f"{said['error']}\n{log_of(folder, TAIL)}" if said["error"] else ""
+            error = f"{_reason(folder) or said['error']}\n{log_of(folder, TAIL)}" if said["error"] else ""
             self._end(record, said["state"], error)
         else:
             self._end(record, "FAILED", f"The run's process was killed before it ended.\n{log_of(folder, TAIL)}")
