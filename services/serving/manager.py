@@ -41,6 +41,7 @@ class Manager:
         self._settings, self._store = settings, store
         self._cache = settings.home / "serving" / "models"
         self._asked = False
+        self._cached = False
         self._refused: dict[tuple[str, str], float] = {}
 
     def start(self) -> None:
@@ -54,6 +55,7 @@ class Manager:
                 version = about["version"]
                 folder = self._cache / name / version
                 self.models[name] = models.load(name, version, folder, about["sha256"], about["manifest_sha256"])
+                self._cached = True
             except Exception as error:  # a damaged cache must not keep the service from starting
                 shutil.rmtree(self._cache / name, ignore_errors=True)
                 self._failed(name, "cache", f"{name} can't be loaded from the cache: {error}")
@@ -164,7 +166,8 @@ class Manager:
     @property
     def ready(self) -> bool:
         """Whether MLflow has said who the champions are, or a cache stands in for it."""
-        return (self._asked and self.registry_up) or bool(self.models)
+        # While MLflow is asked for the first time, the first of several models is not all of them.
+        return self._cached or (self._asked and (self.registry_up or bool(self.models)))
 
     def describe(self, name: str) -> dict[str, Any]:
         """The model of a project, for people and for the DAG."""

@@ -114,7 +114,8 @@ def converted(found: Reader, rows: Sequence[Any]) -> list[Row]:
     """Rows of plain dictionaries, likewise; raises RefusedError."""
     for number, row in enumerate(rows):  # what other decoders let through
         for name, value in row.items() if isinstance(row, dict) else ():
-            if isinstance(value, float) and not math.isfinite(value):
+            known = name in found.project.schema.feature_names  # a field that is not is refused below, by its name
+            if known and isinstance(value, float) and not math.isfinite(value):
                 raise _not_a_number(found.project, str(name), f"[{number}].{name}", str(value))
     try:
         return _checked(found, msgspec.convert(rows, found.rows))

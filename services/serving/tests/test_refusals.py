@@ -182,6 +182,12 @@ def test_bentomls_own_route_refuses_likewise(serving: Any, body: Any) -> None:
     assert serving.post("/predict", content=json.dumps(body)).status_code in {400, 404, 422}
 
 
+def test_a_strange_field_that_is_not_a_number_is_refused_by_bentomls_route(serving: Any) -> None:
+    answer = serving.post("/predict", content='{"project": "titanic", "rows": [{"pclass": null, "extra": Infinity}]}')
+    assert answer.status_code == 422
+    assert "extra" in answer.text or "pclass" in answer.text
+
+
 def test_the_services_log_holds_no_failure(serving: Any) -> None:
     """After all the above."""
     assert serving.metric("phaseflow_requests_total", code="500") == 0
