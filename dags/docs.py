@@ -67,10 +67,10 @@ def monitor_page(project: Project, settings: Settings, seconds: int) -> str:
 
 def _addresses(project: Project, settings: Settings) -> list[str]:
     return [
-        f"[The project at a glance]({settings.portal_url}/projects/{project.name}) · "
-        f"[Model versions]({settings.mlflow_url}/#/models/{project.name}) · "
-        f"[The service's interface]({settings.serving_url}/docs) · "
-        f"[Alerts]({settings.alertmanager_url})"
+        f"[The project at a glance]({settings.page('portal')}/projects/{project.name}) · "
+        f"[Model versions]({settings.page('mlflow')}/#/models/{project.name}) · "
+        f"[The service's interface]({settings.page('serving')}/docs) · "
+        f"[Alerts]({settings.page('alertmanager')})"
     ]
 
 

@@ -100,7 +100,8 @@ def training(project: Project, settings: Settings) -> DAG:
         user_defined_macros={"run_key": run_key},
     ) as dag:
         steps: list[BaseOperator] = [
-            ModuleOperator(
+            module_task(
+                settings,
                 task_id=step,
                 group=project.family,
                 module="pipelines.etl",
@@ -120,10 +121,12 @@ def training(project: Project, settings: Settings) -> DAG:
             project=project.name,
             snapshot="{{ ti.xcom_pull(task_ids='snapshot')['snapshot'] }}",
             run="{{ run_key(run_id) }}",
+            family=project.family,
             pool=POOL,
             doc_md="The Kubeflow pipeline: profile, train each candidate, evaluate, gate, register.",
         )
-        promote = ModuleOperator(
+        promote = module_task(
+            settings,
             task_id="promote",
             group="registry",
             module="services.registry",
@@ -169,6 +172,15 @@ def monitoring(project: Project, settings: Settings) -> DAG:
     ) as dag:
         ReportOperator(task_id="report", project=project.name, execution_timeout=timedelta(minutes=5))
     return dag
+
+
+def module_task(settings: Settings, **arguments: Any) -> BaseOperator:
+    """A component's module as a task: on Kubernetes a pod of its image, else a process in its environment."""
+    if settings.images:
+        from dags.pods import PodModuleOperator  # noqa: PLC0415  # its provider is in Airflow's image alone
+
+        return PodModuleOperator(**arguments)
+    return ModuleOperator(**arguments)
 
 
 def _announce(context: Context) -> None:

@@ -21,6 +21,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.sdk.types import TaskInstanceKey
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from dags import cluster
 from dags.modules import environment
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
@@ -57,9 +58,12 @@ class KFPRunOperator(BaseOperator):
     template_fields: Sequence[str] = ("snapshot", "run")
     operator_extra_links = (RunLink(),)
 
-    def __init__(self, *, project: str, snapshot: str, run: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, project: str, snapshot: str, run: str, family: str = "tabular", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.project = project
+        self.family = family
         self.snapshot = snapshot
         self.run = run
         self._run_id: str | None = None
@@ -73,12 +77,15 @@ class KFPRunOperator(BaseOperator):
                 self.log.info("Joining the run that an earlier try has started")
             else:
                 # KFP on Kubernetes may keep pipelines as its objects, whose names have no underscore.
-                reference = pipeline_version(client, self.project.replace("_", "-"), compiled(settings, self.project))
+                pipeline = compiled(settings, self.project)
+                if settings.images:
+                    pipeline = cluster.submitted(pipeline, settings, self.family)
+                reference = pipeline_version(client, self.project.replace("_", "-"), pipeline)
                 run = start(client, name, reference, {"snapshot": self.snapshot, "run": self.run})
         self._run_id = run["run_id"]
         url = f"{settings.pipelines_url}{API}/runs/{self._run_id}"
         self.log.info("Pipeline run: %s", url)
-        context["ti"].xcom_push(key=URL_KEY, value=url)
+        context["ti"].xcom_push(key=URL_KEY, value=run_page(settings, self._run_id))
         raise TaskDeferred(trigger=KFPRunTrigger(url=url, deadline=time.time() + TIMEOUT_SECONDS), method_name="finish")
 
     def finish(self, context: Context, event: Mapping[str, str]) -> dict[str, Any]:  # noqa: ARG002  # Airflow's signature
@@ -218,9 +225,18 @@ def terminate(client: httpx.Client, run_id: str) -> None:
 
 
 def log_tail(client: httpx.Client, run_id: str) -> list[str]:
-    """The last lines that the run printed; none from a KFP server, whose API has no logs."""
+    """The last lines that the run printed; those of its failed pods from a KFP server, whose API has no logs."""
     answer = client.get(f"/runs/{run_id}/log")
-    return answer.text.splitlines()[-TAIL_LINES:] if answer.is_success else []
+    if answer.is_success:
+        return answer.text.splitlines()[-TAIL_LINES:]
+    return list(cluster.failed_logs(run_id, TAIL_LINES))
+
+
+def run_page(settings: Settings, run_id: str) -> str:
+    """Where a person sees the run: KFP's page where there is one, else the engine's answer."""
+    if settings.kfp_page:
+        return f"{settings.page('pipelines')}/#/runs/details/{run_id}"
+    return f"{settings.page('pipelines')}{API}/runs/{run_id}"
 
 
 def table(verdict: Mapping[str, Any]) -> Iterator[str]:

@@ -42,7 +42,7 @@ class VerifyOperator(BaseOperator):
                 "served. Read why in the log of promote, then improve the model or promote it by "
                 f"`phaseflow promote {self.project}`."
             )
-        url = f"{from_environment().serving_url}/{self.project}"
+        url = f"{from_environment().serving(self.project)}/{self.project}"
         trigger = ServedTrigger(url=url, version=str(version), deadline=time.time() + WAIT_SECONDS)
         said = _served(url)
         if said != str(version):

@@ -10,12 +10,15 @@ from typing import Any
 
 from phaseflow.contract import Project
 from phaseflow.errors import ContractError, PhaseflowError, suggestion
+from phaseflow.settings import from_environment
 
 
 def names() -> tuple[str, ...]:
-    """Names of all projects, sorted; nothing of them is imported."""
+    """Names of all projects, sorted; nothing of them is imported. `PHASEFLOW_ONLY` leaves those it names (a pod's one)."""
     package = importlib.import_module("projects")
-    return tuple(sorted({path.parent.name for root in package.__path__ for path in Path(root).glob("*/project.py")}))
+    found = {path.parent.name for root in package.__path__ for path in Path(root).glob("*/project.py")}
+    only = from_environment().only
+    return tuple(sorted(found & only if only else found))
 
 
 @functools.cache

@@ -60,8 +60,16 @@ class Settings:
     """Folder of Prometheus, promtool and Alertmanager, looked into before the PATH."""
     grafana_home: Path | None = None
     """Folder of an unpacked Grafana."""
-    serving_host: str = "127.0.0.1"
-    """Interface that the service listens on."""
+    host: str = "127.0.0.1"
+    """Interface that this process listens on."""
+    public_url: str = ""
+    """Address of the front door, under which a person finds every page; none where each part has its own."""
+    kfp_page: bool = False
+    """Whether the pipeline engine is a KFP server with its web page."""
+    only: frozenset[str] = frozenset()
+    """Projects that this process is for; all of them where none is named."""
+    images: str = ""
+    """On Kubernetes the images of the groups: 'registry/phaseflow/{group}:tag'; a task there runs in a pod."""
     serving_poll_seconds: int = 1
     """How often the service asks MLflow for new champions."""
     serving_ship_seconds: int = 2
@@ -70,6 +78,17 @@ class Settings:
     def python(self, group: str) -> Path:
         """The interpreter of the environment `group` ('tabular', 'registry', ...)."""
         return self.venvs / group / "bin" / "python"
+
+    def serving(self, project: str) -> str:
+        """Address of the service of a project: `serving_url`, in which `{project}` stands for its name with hyphens."""
+        return self.serving_url.replace("{project}", project.replace("_", "-"))
+
+    def page(self, name: str) -> str:
+        """Where a person's browser finds the part `name`; its own address where there is no front door."""
+        if not self.public_url:
+            address: str = getattr(self, f"{name}_url")
+            return address
+        return self.public_url if name == "portal" else f"{self.public_url}/{name}"
 
     def port(self, name: str) -> int:
         """The embedded tier's port of `name`."""
@@ -144,7 +163,11 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         monitor_seconds=number("PHASEFLOW_MONITOR_SECONDS"),
         bin=folder("PHASEFLOW_BIN"),
         grafana_home=folder("PHASEFLOW_GRAFANA_HOME"),
-        serving_host=env.get("PHASEFLOW_SERVING_HOST") or "127.0.0.1",
+        host=env.get("PHASEFLOW_HOST") or "127.0.0.1",
+        public_url=(env.get("PHASEFLOW_PUBLIC_URL") or "").rstrip("/"),
+        kfp_page=env.get("PHASEFLOW_KFP_PAGE", "") not in {"", "0"},
+        only=frozenset(filter(None, env.get("PHASEFLOW_ONLY", "").split(","))),
+        images=env.get("PHASEFLOW_IMAGES") or "",
         serving_poll_seconds=number("PHASEFLOW_SERVING_POLL_SECONDS") or 1,
         serving_ship_seconds=number("PHASEFLOW_SERVING_SHIP_SECONDS") or 2,
     )

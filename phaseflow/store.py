@@ -2,17 +2,40 @@
 
 Keys are relative POSIX paths such as `datasets/titanic/<hash>/train.parquet`. A write is atomic: a reader sees the
 whole object or none, also when the writer is killed.
+
+On S3 (`s3://bucket/prefix`) the address and the credentials are those of every AWS client: `AWS_ENDPOINT_URL`,
+`AWS_REGION`, `AWS_SHARED_CREDENTIALS_FILE`, else the pod's or the instance's own role.
 """
 
 from __future__ import annotations
 
+import configparser
+import contextlib
+import fcntl
+import functools
+import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from phaseflow.errors import PlatformError
+
+PATIENCE: Final = 60.0
+"""Seconds that `Store.lock` waits for another holder."""
+LEASE: Final = 120.0
+"""Seconds after which a lock on S3 is free although its holder has not said so: it is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object: its key, and when it was written, in unix seconds."""
+
+    key: str
+    modified: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +44,14 @@ class Store:
 
     root: str
 
+    @property
+    def remote(self) -> bool:
+        """Whether the root is an S3 prefix."""
+        return "://" in self.root
+
     def path(self, key: str) -> Path:
         """The file of `key`; raises PlatformError when the key leaves the root or the store is not a folder."""
-        if "://" in self.root:
+        if self.remote:
             raise PlatformError(
                 f"The store {self.root!r} is not a folder, and this step works on folders only",
                 fix="Set PHASEFLOW_STORE to a folder",
@@ -36,32 +64,185 @@ class Store:
 
     def uri(self, key: str) -> str:
         """Address of `key` for other processes."""
-        return str(self.path(key))
+        return f"{self.root.rstrip('/')}/{_checked(key)}" if self.remote else str(self.path(key))
 
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
-        return self.path(key).exists()
+        if not self.remote:
+            return self.path(key).exists()
+        try:
+            with _said(self.root):
+                _bucket(self.root).head(_checked(key))
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, key: str) -> bytes:
         """The object's bytes; raises FileNotFoundError."""
-        return self.path(key).read_bytes()
+        if not self.remote:
+            return self.path(key).read_bytes()
+        with _said(self.root):
+            return bytes(_bucket(self.root).get(_checked(key)).bytes())
 
     def write(self, key: str, content: bytes) -> str:
         """Write atomically and durably, and return the object's address.
 
         Raises PlatformError when the disk is full; a partial object is never seen.
         """
-        path = self.path(key)
-        write_atomic(path, content)
-        return str(path)
+        if self.remote:
+            with _said(self.root):
+                _bucket(self.root).put(_checked(key), content, use_multipart=False)
+        else:
+            write_atomic(self.path(key), content)
+        return self.uri(key)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is gone already is no error."""
+        if not self.remote:
+            self.path(key).unlink(missing_ok=True)
+            return
+        with contextlib.suppress(FileNotFoundError), _said(self.root):
+            _bucket(self.root).delete(_checked(key))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Objects under the folder `prefix`, by key; unfinished writes are not listed."""
+        if self.remote:
+            with _said(self.root):
+                found = [
+                    Entry(str(one["path"]), one["last_modified"].timestamp())
+                    for part in _bucket(self.root).list(_checked(prefix) or None)
+                    for one in part
+                ]
+            yield from sorted(found, key=lambda entry: entry.key)
+            return
+        base, root = self.path(prefix), Path(self.root).resolve()
+        for path in sorted(base.rglob("*")):
+            if path.name.startswith("."):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                if path.is_file():
+                    yield Entry(path.relative_to(root).as_posix(), path.stat().st_mtime)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Keys under the folder `prefix`, sorted; unfinished writes are not listed."""
-        base = self.path(prefix)
-        root = Path(self.root).resolve()
-        for path in sorted(base.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                yield path.relative_to(root).as_posix()
+        """Keys under the folder `prefix`, sorted."""
+        return (entry.key for entry in self.entries(prefix))
+
+    @contextlib.contextmanager
+    def lock(self, name: str, patience: float = PATIENCE) -> Iterator[None]:
+        """Hold the lock `name`, one process at a time; a dead holder's is free at once (folder) or after LEASE (S3).
+
+        Raises PlatformError when another holds it for longer than `patience` seconds.
+        """
+        key, end = f"locks/{name}", time.monotonic() + patience
+        take = _leased(self, key) if self.remote else _flocked(self.path(key))
+        while (release := next(take)) is None:
+            if time.monotonic() > end:
+                raise PlatformError(
+                    f"Another process has held the lock {self.uri(key)} for {patience:.0f} s",
+                    fix="Wait for it, or end it",
+                )
+            time.sleep(0.05)  # the interval of polling: neither kind of lock has a wait with a deadline
+        try:
+            yield
+        finally:
+            release()
+
+
+def _flocked(path: Path) -> Iterator[Any]:
+    """What frees the lock once it is ours, None while it is another's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                yield None
+        yield file.close
+
+
+def _leased(store: Store, key: str) -> Iterator[Any]:
+    """As `_flocked`, by an object that is made only where there is none; one whose lease is over is taken over."""
+    from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415  # see _bucket
+
+    bucket = _bucket(store.root)
+    while True:
+        lease = json.dumps({"until": time.time() + LEASE}).encode()
+        try:
+            with _said(store.root):
+                bucket.put(key, lease, mode="create", use_multipart=False)
+            break
+        except (AlreadyExistsError, PreconditionError):
+            pass
+        try:
+            with _said(store.root):
+                found = bucket.get(key)
+                if json.loads(bytes(found.bytes()))["until"] < time.time():
+                    mode = {"e_tag": found.meta["e_tag"], "version": None}
+                    bucket.put(key, lease, mode=mode, use_multipart=False)
+                    break
+        except (FileNotFoundError, PreconditionError):
+            continue
+        yield None
+    yield functools.partial(store.delete, key)
+
+
+@functools.cache
+def _bucket(root: str) -> Any:
+    """The client of an S3 prefix; raises PlatformError for another kind of address."""
+    # Late: a folder needs nothing but the standard library, and most processes have a folder.
+    from obstore.store import S3Store  # noqa: PLC0415
+
+    scheme, _, rest = root.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise PlatformError(
+            f"The store {root!r} is no address of ours", fix="Set PHASEFLOW_STORE to a folder or to `s3://bucket/prefix`"
+        )
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    return S3Store(
+        bucket,
+        prefix=prefix.strip("/") or None,
+        region=os.environ.get("AWS_REGION") or "us-east-1",
+        client_options={"allow_http": endpoint.startswith("http://"), "timeout": "60s"},
+        retry_config={"max_retries": 5},
+        **({"endpoint": endpoint} if endpoint else {}),
+        **credentials(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "")),
+    )
+
+
+def credentials(path: str) -> dict[str, str]:
+    """Keys of the profile `default` of an AWS credentials file; none where there is no file."""
+    found = configparser.ConfigParser()
+    if not path or not found.read(path) or not found.has_section("default"):
+        return {}
+    profile = found["default"]
+    return {
+        "access_key_id": profile["aws_access_key_id"],
+        "secret_access_key": profile["aws_secret_access_key"],
+    }
+
+
+@contextlib.contextmanager
+def _said(root: str) -> Iterator[None]:
+    """The client's errors as ours; what is not there stays FileNotFoundError, a lost race stays obstore's."""
+    from obstore import exceptions  # noqa: PLC0415  # see _bucket
+
+    try:
+        yield
+    except (FileNotFoundError, exceptions.AlreadyExistsError, exceptions.PreconditionError):
+        raise
+    except exceptions.BaseError as error:
+        raise PlatformError(
+            f"The store {root} does not do what was asked: {str(error).splitlines()[0][:300]}",
+            fix="Look at the object store, AWS_ENDPOINT_URL and AWS_SHARED_CREDENTIALS_FILE",
+        ) from error
+
+
+def _checked(key: str) -> str:
+    if key.startswith("/") or ".." in key.split("/"):
+        raise PlatformError(f"The key {key!r} leaves the store", fix="Use a relative key without '..'")
+    return key
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -83,3 +264,14 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
         raise PlatformError(
             f"{path} can't be written: {error.strerror}", fix="Free disk space or correct the folder's permissions"
         ) from error
+
+
+def hand_over(path: Path, content: bytes) -> None:
+    """Write a result to the file that the caller named: atomically, or in place where the caller has mounted it.
+
+    A pod's termination message is such a file: nothing can be renamed over it.
+    """
+    if path.is_relative_to("/dev"):
+        path.write_bytes(content)
+    else:
+        write_atomic(path, content)

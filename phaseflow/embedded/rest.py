@@ -104,7 +104,7 @@ def alertmanager_alerts(settings: Settings, project: str) -> list[dict[str, Any]
 def served(settings: Settings, project: str) -> dict[str, Any] | None:
     """The served model of the project, or None while there is none."""
     try:
-        model: dict[str, Any] = Rest("The service", settings.serving_url).call("GET", f"/{project}/model")
+        model: dict[str, Any] = Rest("The service", settings.serving(project)).call("GET", f"/{project}/model")
     except PlatformError:
         return None
     return model

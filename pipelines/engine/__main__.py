@@ -1,4 +1,4 @@
-"""`python -m pipelines.engine`: the engine at its port of this machine."""
+"""`python -m pipelines.engine`: the engine at its port."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from pipelines.engine.server import application
 
 if __name__ == "__main__":
     settings = from_environment()
-    uvicorn.run(application(settings), host="127.0.0.1", port=settings.port("pipelines"), log_level="warning")
+    uvicorn.run(application(settings), host=settings.host, port=settings.port("pipelines"), log_level="warning")

@@ -13,7 +13,7 @@ from pathlib import Path
 from phaseflow import registry
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import from_environment
-from phaseflow.store import Store, write_atomic
+from phaseflow.store import Store, hand_over
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    write_atomic(told.result, json.dumps(result).encode())
+    hand_over(told.result, json.dumps(result).encode())
     return 0
 
 

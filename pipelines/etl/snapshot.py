@@ -38,7 +38,7 @@ def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
     frames = []
     for key in store.keys(f"{kind}/{project}"):
         try:
-            frames.append(pl.read_parquet(store.path(key)))
+            frames.append(pl.read_parquet(store.read(key)))
         except (pl.exceptions.ComputeError, OSError) as error:
             print(f"warning: {key} is left out: {error}", file=sys.stderr)
     if not frames:
@@ -65,7 +65,7 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
 
     Raises DataError when a split would be empty.
     """
-    base = pl.read_parquet(store.path(f"staging/{project.name}/{run}/valid.parquet"))
+    base = pl.read_parquet(store.read(f"staging/{project.name}/{run}/valid.parquet"))
     base = base.with_columns(pl.lit(None, TIME).alias("_time"), pl.lit("base").alias("_origin"))
     back = answered(project, store)
     rows = (

@@ -75,7 +75,7 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
 
     Raises DataError when more than `Project.quarantine_share` are refused, or when the target holds one class.
     """
-    raw = pl.read_parquet(store.path(f"staging/{project.name}/{run}/raw.parquet"))
+    raw = pl.read_parquet(store.read(f"staging/{project.name}/{run}/raw.parquet"))
     frame = source.transformed(raw, project)
     reasons = refused(frame, project.schema)
     quarantine = None

@@ -20,13 +20,13 @@ def store() -> Store:
 
 def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
     """The rows of `train` or `holdout`, in the order they were written; raises DataError when there is no such snapshot."""
-    path = store().path(f"datasets/{project.name}/{snapshot}/{side}.parquet")
-    if not path.exists():
+    try:
+        return pl.read_parquet(store().read(f"datasets/{project.name}/{snapshot}/{side}.parquet"))
+    except FileNotFoundError as error:
         raise DataError(
             f"There is no snapshot {snapshot!r} of {project.name} in the store {store().root}",
             fix="Make one by `python -m pipelines.etl snapshot`, or trigger the DAG",
-        )
-    return pl.read_parquet(path)
+        ) from error
 
 
 def manifest(project: Project, snapshot: str) -> dict[str, Any]:

@@ -1,8 +1,6 @@
-"""`python -m services.monitor`: at its port of this machine (`PHASEFLOW_MONITOR_HOST` moves it)."""
+"""`python -m services.monitor`: at its port of this machine."""
 
 from __future__ import annotations
-
-import os
 
 import uvicorn
 
@@ -13,7 +11,7 @@ if __name__ == "__main__":
     settings = from_environment()
     uvicorn.run(
         application(settings),
-        host=os.environ.get("PHASEFLOW_MONITOR_HOST", "127.0.0.1"),
+        host=settings.host,
         port=settings.port("monitor"),
         log_level="warning",
         access_log=False,

@@ -103,7 +103,7 @@ def application(settings: Settings) -> Starlette:
 
     async def reports(_: Request) -> Response:
         keys = [key for key in store.keys("reports") if key.endswith("report.html")]
-        lines = "".join(f"<li><a href='/{html.escape(key)}'>{html.escape(key)}</a>" for key in reversed(keys))
+        lines = "".join(f"<li><a href='{html.escape(key)}'>{html.escape(key)}</a>" for key in reversed(keys))
         return HTMLResponse(
             f"<!doctype html><meta charset='utf-8'><title>reports</title><h1>Reports</h1><ul>{lines or 'none yet'}</ul>"
         )
@@ -140,9 +140,9 @@ async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
     """Status and result of a report made now."""
     async with httpx.AsyncClient(timeout=10) as client:
         try:
-            model = await client.get(f"{settings.serving_url}/{name}/model")
+            model = await client.get(f"{settings.serving(name)}/{name}/model")
         except httpx.HTTPError as error:
-            return 503, {"error": f"The service at {settings.serving_url} can't be reached: {error!r}"}
+            return 503, {"error": f"The service at {settings.serving(name)} can't be reached: {error!r}"}
     if model.status_code != 200:
         return 200, {"rows": 0, "reason": f"{name} has no champion yet"}
     command = ["-m", "services.monitor.report", "--project", name, "--snapshot", model.json()["snapshot"]]

@@ -43,7 +43,7 @@ def window(store: Store, project: Project, kind: str, since: datetime) -> pl.Dat
     while hour <= datetime.now(UTC):
         for key in store.keys(f"{kind}/{project.name}/date={hour:%Y-%m-%d}/hour={hour:%H}"):
             with contextlib.suppress(pl.exceptions.ComputeError, OSError):
-                frames.append(pl.read_parquet(store.path(key)))
+                frames.append(pl.read_parquet(store.read(key)))
         hour += timedelta(hours=1)
     if not frames:
         return pl.DataFrame()
@@ -63,7 +63,7 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
     truths = window(store, project, "feedback", since)
     if not truths.is_empty():
         current = current.join(truths.select("id", pl.col("truth").alias("target")), on="id", how="left")
-    train = pl.read_parquet(store.path(f"datasets/{project.name}/{snapshot}/train.parquet"))
+    train = pl.read_parquet(store.read(f"datasets/{project.name}/{snapshot}/train.parquet"))
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
         reference = reference.rename({project.schema.target.name: "target"})
@@ -157,14 +157,14 @@ def make(project: Project, snapshot: str) -> dict[str, Any]:
         "drifted": sorted(feature for feature, score in scores.items() if score > project.drift.psi),
         "threshold": project.drift.psi,
         "time": now.timestamp(),
-        "report": f"{settings.monitor_url}/reports/{project.name}/{name}/report.html",
+        "report": f"{settings.page('monitor')}/reports/{project.name}/{name}/report.html",
     }
     store.write(f"{folder}/report.html", content)
     store.write(f"{folder}/report.json", json.dumps(found, indent=1).encode())
     windows = sorted({key.rsplit("/", 1)[0] for key in store.keys(f"reports/{project.name}")})
     for old in windows[:-KEPT]:
         for key in list(store.keys(old)):
-            store.path(key).unlink(missing_ok=True)
+            store.delete(key)
     return found
 
 

@@ -11,7 +11,7 @@ from services.portal.app import create
 def main() -> None:
     """Serve until told to stop."""
     settings = from_environment()
-    uvicorn.run(create(settings), host="127.0.0.1", port=settings.port("portal"), access_log=False, server_header=False)
+    uvicorn.run(create(settings), host=settings.host, port=settings.port("portal"), access_log=False, server_header=False)
 
 
 if __name__ == "__main__":

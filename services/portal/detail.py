@@ -146,7 +146,7 @@ def questions(project: Project) -> tuple[Question, ...]:
 def call(settings: Settings, project: Project) -> str:
     """The shell command that asks the service for the example's prediction."""
     body = json.dumps(dict(project.example), ensure_ascii=False, default=str)
-    return f"curl -s {settings.serving_url}/{project.name}/predict \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"
+    return f"curl -s {settings.page('serving')}/{project.name}/predict \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"
 
 
 def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.Event]]:

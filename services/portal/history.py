@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from phaseflow.errors import PlatformError
-from phaseflow.store import Store
+from phaseflow.store import Entry, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +51,22 @@ class Verdict:
 
 def events(store: Store, project: str, limit: int, *, without: frozenset[str] = frozenset()) -> list[Event]:
     """The latest events but those of the types `without`, newest first; a key tells time and type, so no other is read."""
-    names = (path for path in _found(store, f"events/{project}", "*.json") if _type(path) not in without)
-    return [event for path in _last(names, limit) if (event := _event(project, path))]
+    found = (entry for entry in _found(store, f"events/{project}", ".json") if _type(entry) not in without)
+    return [event for entry in _last(found, limit) if (event := _event(store, project, entry))]
 
 
 def latest(store: Store, project: str, kind: str) -> Event | None:
     """The newest event of a type."""
-    return next(
-        (e for p in _last(_found(store, f"events/{project}", f"*-{kind}-*.json"), 1) if (e := _event(project, p))), None
-    )
+    found = (entry for entry in _found(store, f"events/{project}", ".json") if _type(entry) == kind)
+    return next((event for entry in _last(found, 1) if (event := _event(store, project, entry))), None)
 
 
-def _type(path: Path) -> str:
-    return path.name.partition("-")[2].partition("-")[0]
+def _type(entry: Entry) -> str:
+    return entry.key.rsplit("/", 1)[-1].partition("-")[2].partition("-")[0]
 
 
-def _event(project: str, path: Path) -> Event | None:
-    content = _object(path)
+def _event(store: Store, project: str, entry: Entry) -> Event | None:
+    content = _object(store, entry)
     kind, data = str(content.get("type", "")).removeprefix("dev.phaseflow."), content.get("data")
     if not kind or not isinstance(data, dict):
         return None
@@ -77,18 +76,20 @@ def _event(project: str, path: Path) -> Event | None:
 
 def verdicts(store: Store, project: str, limit: int) -> list[Verdict]:
     """The latest verdicts, newest first."""
-    paths = sorted(_found(store, f"runs/{project}", "*/verdict.json"), key=_modified, reverse=True)[:limit]
-    return sorted((v for v in map(_verdict, map(_object, paths)) if v), key=lambda v: v.created, reverse=True)
+    found = _found(store, f"runs/{project}", "/verdict.json")
+    newest = sorted(found, key=lambda entry: entry.modified, reverse=True)[:limit]
+    read = (_verdict(_object(store, entry)) for entry in newest)
+    return sorted((verdict for verdict in read if verdict), key=lambda v: v.created, reverse=True)
 
 
 def last_report(store: Store, project: str) -> tuple[str, float] | None:
     """Window and time (unix seconds) of the newest Evidently report."""
-    for path in _last(_found(store, f"reports/{project}", "*/report.html"), 1):
-        window = path.parent.name
+    for entry in _last(_found(store, f"reports/{project}", "/report.html"), 1):
+        window = entry.key.split("/")[-2]
         try:
             return window, datetime.strptime(window, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
         except ValueError:
-            return window, _modified(path)
+            return window, entry.modified
     return None
 
 
@@ -184,28 +185,26 @@ def unix(value: Any) -> float:
         return 0.0
 
 
-def _last(paths: Iterable[Path], limit: int) -> list[Path]:
-    return sorted(paths, reverse=True)[:limit]
+def _last(entries: Iterable[Entry], limit: int) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry.key, reverse=True)[:limit]
 
 
-def _found(store: Store, prefix: str, pattern: str) -> Iterator[Path]:
+def _found(store: Store, prefix: str, suffix: str) -> list[Entry]:
     try:
-        base = store.path(prefix)
-    except PlatformError:  # not a folder: nothing to show, and the page says so
-        return
-    yield from (path for path in base.glob(pattern) if not path.name.startswith("."))
+        return [entry for entry in store.entries(prefix) if entry.key.endswith(suffix)]
+    except PlatformError:  # the store is away: nothing to show, and the page says so
+        return []
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(store: Store, entry: Entry) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(_read(store, entry))
+    except (OSError, PlatformError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+@functools.lru_cache(maxsize=4096)
+def _read(store: Store, entry: Entry) -> bytes:
+    """An object is read once as long as it is not written again."""
+    return store.read(entry.key)

@@ -358,7 +358,7 @@ async def _models(
     """What the service serves, by project."""
 
     async def one(name: str) -> dict[str, Any]:
-        answer = await source.get(http, "The service", f"{settings.serving_url}/{name}/model")
+        answer = await source.get(http, "The service", f"{settings.serving(name)}/{name}/model")
         try:
             found = answer.json() if answer.status_code == 200 else {}  # 503: it has no model of this project
         except ValueError:
@@ -377,7 +377,7 @@ async def _models(
 async def _probe(
     http: httpx.AsyncClient, settings: Settings, name: str, title: str, page: str, health: str, purpose: str
 ) -> Part:
-    base: str = getattr(settings, f"{name}_url")
+    base: str = settings.serving(registry.names()[0]) if name == "serving" else getattr(settings, f"{name}_url")
     state, detail = "up", ""
     try:
         response = await source.get(http, title, base + health)
@@ -392,7 +392,7 @@ async def _probe(
         name=name,
         title=title,
         purpose=purpose,
-        url=base + page,
+        url=settings.page(name) + page,
         state=state,
         detail=detail,
         optional=name in OPTIONAL,
@@ -475,7 +475,7 @@ def _project(
         minimum_rows=measured.one("minimum_rows", project=name),
         alert="" if alerts is None else "firing" if "firing" in firing else "pending" if firing else "quiet",
         dag=dag_run(name, measured),
-        report=f"{settings.monitor_url}/reports/{name}/{report[0]}/report.html" if report else "",
+        report=f"{settings.page('monitor')}/reports/{name}/{report[0]}/report.html" if report else "",
         reported=report[1] if report else None,
         traffic=_spark(measured, "requests", name),
         drift=_spark(measured, "psi", name, threshold),

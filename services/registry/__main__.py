@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from phaseflow import registry
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import from_environment
-from phaseflow.store import write_atomic
+from phaseflow.store import hand_over
 from services.registry import promotion
 
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     text = json.dumps(result)
     if told.result:
-        write_atomic(told.result, text.encode())
+        hand_over(told.result, text.encode())
     print(text)
     return 0
 

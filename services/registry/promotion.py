@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 from mlflow import MlflowClient
@@ -19,30 +15,6 @@ from phaseflow.store import Store
 
 PATIENCE: Final = 60.0
 """Seconds to wait for another promotion."""
-
-
-@contextlib.contextmanager
-def lock(settings: Settings, project: Project) -> Iterator[None]:
-    """Hold the project's promotion lock; the system frees it when the process dies.
-
-    Raises PlatformError when another process holds it for longer than `PATIENCE`.
-    """
-    path = settings.home / "locks" / f"promotion-{project.name}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > end:
-                    raise PlatformError(
-                        f"Another promotion of {project.name} has held {path} for {PATIENCE:.0f} s",
-                        fix="Wait for it, or end its process",
-                    ) from error
-                time.sleep(0.05)  # the interval of polling, as flock has no wait with a deadline
-        yield
 
 
 def by_alias(client: MlflowClient, project: Project, alias: str) -> str | None:
@@ -63,7 +35,7 @@ def promote(
     Raises PlatformError for a version that doesn't exist, that the gate refused (unless `force`), or that is older than
     the champion while it was the one a pipeline has just made (two at once: the newer wins).
     """
-    with lock(settings, project):
+    with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE):
         chosen = version or by_alias(client, project, "challenger")
         if chosen is None:
             raise PlatformError(f"{project.name} has no challenger", fix=f"Train one by `phaseflow run {project.name}`")
@@ -104,7 +76,7 @@ def rollback(client: MlflowClient, settings: Settings, project: Project) -> dict
 
     Raises PlatformError when there is no previous version.
     """
-    with lock(settings, project):
+    with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE):
         previous, champion = by_alias(client, project, "previous"), by_alias(client, project, "champion")
         if previous is None:
             raise PlatformError(f"{project.name} has no previous champion", fix="There is nothing to go back to yet")

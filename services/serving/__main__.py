@@ -15,7 +15,7 @@ def main() -> None:
     """Serve; on SIGTERM answer what is under way, then ship the log."""
     service = current()
     parser = argparse.ArgumentParser(prog="services.serving")
-    parser.add_argument("--host", default=service.settings.serving_host)
+    parser.add_argument("--host", default=service.settings.host)
     parser.add_argument("--port", type=int, default=service.settings.port("serving"))
     told = parser.parse_args()
     uvicorn.run(

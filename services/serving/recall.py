@@ -45,7 +45,7 @@ def _hour(key: str) -> str:
 
 def _read(store: Store, key: str, columns: list[str]) -> pl.DataFrame:
     try:
-        return pl.read_parquet(store.path(key), columns=columns)
+        return pl.read_parquet(store.read(key), columns=columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         print(f"warning: {key} is left out: {error}", file=sys.stderr, flush=True)
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))

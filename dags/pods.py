@@ -1,0 +1,82 @@
+"""Starts a component in a pod of its own image: what `dags.modules` is on one machine. Only Airflow's image has the provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes import client as k8s
+
+from dags.modules import WRONG_INPUT
+from phaseflow.settings import from_environment
+
+TEMPLATE: Final = Path("/etc/phaseflow/pod.yaml")
+"""The chart's pod: its namespace, service account, security, environment and secrets."""
+RESULT: Final = "/dev/termination-log"
+"""Kubernetes keeps up to 4 KiB of it with the ended container: enough for a result, and no helper container reads it."""
+START_SECONDS: Final = 300
+"""For the node to take the pod and pull the image."""
+
+
+class PodModuleOperator(KubernetesPodOperator):
+    """`python -m <module> <arguments>` in a pod of the image `group`; its termination message is the result.
+
+    Raises as `ModuleOperator` does, with the container's last line.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        module: str,
+        arguments: Sequence[str],
+        memory_mb: int = 1024,
+        labels: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            image=from_environment().images.format(group=group),
+            cmds=["python", "-m", module],
+            arguments=[*arguments, "--result", RESULT],
+            pod_template_file=str(TEMPLATE),
+            labels=dict(labels or {}) | {"app.kubernetes.io/component": "task"},
+            container_resources=k8s.V1ResourceRequirements(
+                requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": f"{memory_mb}Mi"}
+            ),
+            in_cluster=True,
+            get_logs=True,
+            log_events_on_failure=True,
+            on_finish_action="delete_pod",
+            startup_timeout_seconds=START_SECONDS,
+            termination_message_policy="FallbackToLogsOnError",
+            **kwargs,
+        )
+        self.module = module
+
+    def execute(self, context: Context) -> Any:
+        """Run the pod to its end."""
+        try:
+            super().execute(context)
+        except AirflowException as error:
+            ended = self._ended()
+            if ended is None:  # it has never started: Kubernetes' events, above, say why
+                raise
+            last = (ended.message or "").strip().rsplit("\n", 1)[-1] or ended.reason or "it printed nothing"
+            if ended.exit_code == WRONG_INPUT:
+                raise AirflowFailException(last.removeprefix("error: ")) from error
+            raise AirflowException(f"{self.module} ended with {ended.exit_code}: {last}") from error
+        ended = self._ended()
+        if ended is None or not ended.message:
+            raise AirflowException(f"{self.module} ended without a result. Look at its log above, and run it again.")
+        return json.loads(ended.message)
+
+    def _ended(self) -> Any:
+        """How the container ended; None where it did not."""
+        status = self.remote_pod.status if self.remote_pod is not None else None
+        states = [one.state for one in (status and status.container_statuses) or () if one.name == "base"]
+        return states[0].terminated if states and states[0] else None
