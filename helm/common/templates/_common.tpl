@@ -1,0 +1,213 @@
+{{/* What the charts of the platform share. `global` is the umbrella's; a chart alone gets along without. */}}
+
+{{/* phaseflow.name (root): <release>-<chart>, the name of what a chart makes. */}}
+{{- define "phaseflow.name" -}}
+{{ .Release.Name }}-{{ .Chart.Name }}
+{{- end }}
+
+{{/* phaseflow.selector (dict root component) */}}
+{{- define "phaseflow.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* phaseflow.labels (dict root component) */}}
+{{- define "phaseflow.labels" -}}
+{{ include "phaseflow.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: phaseflow
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{/* phaseflow.image (dict root image): a third-party image, by digest where one is given, from the mirror where there is one. */}}
+{{- define "phaseflow.image" -}}
+{{- $registry := dig "images" "registry" "" (.root.Values.global | default dict) -}}
+{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
+{{- if .image.digest }}{{ $name }}:{{ .image.tag }}@{{ .image.digest }}{{ else }}{{ $name }}:{{ .image.tag }}{{ end }}
+{{- end }}
+
+{{/* phaseflow.own (dict root group): an image of ours, by the group of the lock that it holds. `{group}` stays a placeholder. */}}
+{{- define "phaseflow.own" -}}
+{{- $images := dig "images" dict (.root.Values.global | default dict) -}}
+{{- $registry := $images.registry | default "" -}}
+{{- ternary (printf "%s/" $registry) "" (ne $registry "") }}{{ $images.repository | default "phaseflow" }}/{{ .group }}:{{ $images.tag | default "dev" }}
+{{- end }}
+
+{{- define "phaseflow.pullPolicy" -}}
+{{ dig "images" "pullPolicy" "IfNotPresent" (.Values.global | default dict) }}
+{{- end }}
+
+{{/* phaseflow.pod (dict root user group seconds): what every pod has, by the restricted Pod Security Standard. */}}
+{{- define "phaseflow.pod" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with dig "images" "pullSecrets" list (.root.Values.global | default dict) }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with dig "scheduling" "nodeSelector" dict (.root.Values.global | default dict) }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with dig "scheduling" "tolerations" list (.root.Values.global | default dict) }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .user | default 1000 }}
+  runAsGroup: {{ .user | default 1000 }}
+  fsGroup: {{ .user | default 1000 }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* phaseflow.container: likewise of every container. */}}
+{{- define "phaseflow.container" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* phaseflow.spread (dict root component): replicas on different nodes where there are several. */}}
+{{- define "phaseflow.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "phaseflow.selector" . | nindent 8 }}
+{{- end }}
+
+{{/* phaseflow.kept (dict root secret key): the secret's value as it is in the cluster, else a new one; upgrades never change it. */}}
+{{- define "phaseflow.kept" -}}
+{{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
+{{- $data := ($found | default dict).data | default dict -}}
+{{- if hasKey $data .key }}{{ index $data .key | b64dec }}{{ else }}{{ randAlphaNum (.length | default 32) }}{{ end }}
+{{- end }}
+
+{{/* phaseflow.address (dict root part): where a part of the platform answers inside the cluster. */}}
+{{- define "phaseflow.address" -}}
+{{- $given := dig "addresses" .part "" (.root.Values.global | default dict) -}}
+{{- $release := .root.Release.Name -}}
+{{- $own := dict
+  "airflow" (printf "http://%s-airflow:8080/airflow" $release)
+  "mlflow" (printf "http://%s-mlflow:5000" $release)
+  "pipelines" (printf "http://%s-pipelines:8888" $release)
+  "serving" (printf "http://%s-serving-{project}:3000" $release)
+  "monitor" (printf "http://%s-monitor:8085" $release)
+  "prometheus" (printf "http://%s-prometheus:9090/prometheus" $release)
+  "alertmanager" (printf "http://%s-alertmanager:9093/alertmanager" $release)
+  "grafana" (printf "http://%s-grafana:3000/grafana" $release)
+  "portal" (printf "http://%s-portal:8090" $release) -}}
+{{- $given | default (get $own .part) -}}
+{{- end }}
+
+{{/* phaseflow.publicUrl (root): the front door, as a browser sees it. */}}
+{{- define "phaseflow.publicUrl" -}}
+{{ dig "publicUrl" "" (.Values.global | default dict) | default "http://localhost:30080" | trimSuffix "/" }}
+{{- end }}
+
+{{/* phaseflow.s3Secret (root): the Secret with the key `credentials`, an AWS credentials file; empty where the pod's own role is used. */}}
+{{- define "phaseflow.s3Secret" -}}
+{{- $store := dig "store" dict (.Values.global | default dict) -}}
+{{- if not $store.ambientCredentials }}{{ $store.existingSecret | default (printf "%s-s3" .Release.Name) }}{{ end }}
+{{- end }}
+
+{{- define "phaseflow.s3Endpoint" -}}
+{{- $store := dig "store" dict (.Values.global | default dict) -}}
+{{- if hasKey $store "endpoint" }}{{ $store.endpoint | default "" }}{{ end -}}
+{{- if and (not $store.endpoint) (not $store.external) }}http://{{ .Release.Name }}-s3:8333{{ end -}}
+{{- end }}
+
+{{- define "phaseflow.bucket" -}}
+{{ dig "store" "bucket" "phaseflow" (.Values.global | default dict) }}
+{{- end }}
+
+{{/* phaseflow.env (root): what every process of ours knows of the others. Addresses only: secrets are files. */}}
+{{- define "phaseflow.env" -}}
+{{- $root := . -}}
+{{- $store := dig "store" dict (.Values.global | default dict) -}}
+{{- $drift := dig "drift" dict (.Values.global | default dict) -}}
+- {name: PHASEFLOW_STORE, value: "s3://{{ include "phaseflow.bucket" . }}/store"}
+{{- with include "phaseflow.s3Endpoint" . }}
+- {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
+{{- end }}
+- {name: AWS_REGION, value: {{ $store.region | default "us-east-1" | quote }}}
+- {name: AWS_DEFAULT_REGION, value: {{ $store.region | default "us-east-1" | quote }}}
+{{- with include "phaseflow.s3Secret" . }}
+- {name: AWS_SHARED_CREDENTIALS_FILE, value: /etc/phaseflow/s3/credentials}
+- {name: PHASEFLOW_S3_SECRET, value: {{ . }}}
+{{- end }}
+{{- range list "airflow" "mlflow" "pipelines" "serving" "monitor" "prometheus" "alertmanager" "grafana" "portal" }}
+- {name: PHASEFLOW_{{ upper . }}_URL, value: {{ include "phaseflow.address" (dict "root" $root "part" .) | quote }}}
+{{- end }}
+- {name: PHASEFLOW_PUBLIC_URL, value: {{ include "phaseflow.publicUrl" . | quote }}}
+- {name: PHASEFLOW_HOST, value: 0.0.0.0}
+- {name: PHASEFLOW_IMAGES, value: {{ include "phaseflow.own" (dict "root" . "group" "{group}") | quote }}}
+{{- range $name, $key := dict "windowSeconds" "WINDOW_SECONDS" "minimumRows" "MINIMUM_ROWS" "cooldownSeconds" "COOLDOWN_SECONDS" }}
+{{- with index $drift $name }}
+- {name: PHASEFLOW_DRIFT_{{ $key }}, value: {{ . | int | quote }}}
+{{- end }}
+{{- end }}
+{{- with dig "monitorSeconds" 0 (.Values.global | default dict) }}
+- {name: PHASEFLOW_MONITOR_SECONDS, value: {{ . | int | quote }}}
+{{- end }}
+{{- if dig "offline" false (.Values.global | default dict) }}
+- {name: PHASEFLOW_OFFLINE, value: "1"}
+{{- end }}
+{{- with dig "kfp" "namespace" "" (.Values.global | default dict) }}
+- {name: PHASEFLOW_KFP_NAMESPACE, value: {{ . }}}
+- {name: PHASEFLOW_KFP_PAGE, value: "1"}
+{{- end }}
+{{- end }}
+
+{{/* phaseflow.mounts, phaseflow.volumes (dict root secrets home): a place to write, the object store's key, the secrets a process reads. */}}
+{{- define "phaseflow.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: home, mountPath: /var/lib/phaseflow}
+{{- if include "phaseflow.s3Secret" .root }}
+- {name: s3, mountPath: /etc/phaseflow/s3, readOnly: true}
+{{- end }}
+{{- if .secrets }}
+- {name: secrets, mountPath: /var/lib/phaseflow/secrets, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "phaseflow.volumes" -}}
+- {name: tmp, emptyDir: {}}
+{{- if .claim }}
+- {name: home, persistentVolumeClaim: {claimName: {{ .claim }}}}
+{{- else }}
+- {name: home, emptyDir: {}}
+{{- end }}
+{{- with include "phaseflow.s3Secret" .root }}
+- {name: s3, secret: {secretName: {{ . }}, items: [{key: credentials, path: credentials}]}}
+{{- end }}
+{{- if .secrets }}
+- name: secrets
+  projected:
+    sources:
+      {{- range $secret, $keys := .secrets }}
+      - secret:
+          name: {{ $secret }}
+          items:
+            {{- range $keys }}
+            - {key: {{ . }}, path: {{ . }}}
+            {{- end }}
+      {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* phaseflow.postgres (root): host:port of the database. */}}
+{{- define "phaseflow.postgres" -}}
+{{- $postgres := dig "postgres" dict (.Values.global | default dict) -}}
+{{ $postgres.host | default (printf "%s-postgres" .Release.Name) }}:{{ $postgres.port | default 5432 | int }}
+{{- end }}
+
+{{/* phaseflow.postgresSecret (root): the Secret with the key `pgpass`, a file of libpq's passwords. */}}
+{{- define "phaseflow.postgresSecret" -}}
+{{ dig "postgres" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-postgres" .Release.Name) }}
+{{- end }}

@@ -1,0 +1,83 @@
+{{/* kfp.store (root): where the object store is, as YAML: url, host, port, secure, bucket, region, secret. */}}
+{{- define "kfp.store" -}}
+{{- $global := dig "store" dict (.Values.global | default dict) -}}
+{{- $region := .Values.store.region | default $global.region | default "us-east-1" -}}
+{{- $url := .Values.store.endpoint | default (include "phaseflow.s3Endpoint" .) | default (printf "https://s3.%s.amazonaws.com" $region) | trimSuffix "/" -}}
+{{- if not (regexMatch "^https?://[^/]+$" $url) }}
+{{- fail (printf "store.endpoint is %q: give scheme and host alone, such as http://minio:9000." $url) }}
+{{- end -}}
+{{- $parts := urlParse $url -}}
+{{- $secure := eq $parts.scheme "https" -}}
+{{- $host := splitList ":" $parts.host -}}
+url: {{ $url }}
+host: {{ first $host }}
+port: {{ ternary (last $host) (ternary "443" "80" $secure) (gt (len $host) 1) | quote }}
+secure: {{ $secure }}
+bucket: {{ .Values.store.bucket | default (include "phaseflow.bucket" .) }}
+region: {{ $region }}
+# Empty where the pods' own role is used.
+secret: {{ .Values.store.existingSecret | default (include "phaseflow.s3Secret" .) | quote }}
+{{- end }}
+
+{{- define "kfp.mysqlSecret" -}}
+{{ .Values.mysql.existingSecret | default (printf "%s-mysql" .Release.Name) }}
+{{- end }}
+
+{{/* kfp.pod (dict root user token): phaseflow.pod, with Kubernetes's API where token is set. */}}
+{{- define "kfp.pod" -}}
+{{ include "phaseflow.pod" . | replace "automountServiceAccountToken: false" (printf "automountServiceAccountToken: %t" (.token | default false)) }}
+{{- end }}
+
+{{/* kfp.waitMysql (root): an init container that ends when the database answers. */}}
+{{- define "kfp.waitMysql" -}}
+- name: wait
+  image: {{ include "phaseflow.image" (dict "root" . "image" .Values.mysql.image) }}
+  imagePullPolicy: {{ include "phaseflow.pullPolicy" . }}
+  securityContext: {{- include "phaseflow.container" . | nindent 4 }}
+  command: [sh, -c, 'until mysqladmin ping --silent --connect-timeout=3 --host="$HOST" --port="$PORT"; do sleep 1; done']
+  env:
+    - {name: HOST, value: {{ .Values.mysql.host | quote }}}
+    - {name: PORT, value: {{ .Values.mysql.port | quote }}}
+  resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 128Mi}}
+{{- end }}
+
+{{/* kfp.waitApi (dict root image): likewise for the API server, by a shell and nc of the part's own image. */}}
+{{- define "kfp.waitApi" -}}
+- name: wait
+  image: {{ include "phaseflow.image" . }}
+  imagePullPolicy: {{ include "phaseflow.pullPolicy" .root }}
+  securityContext: {{- include "phaseflow.container" .root | nindent 4 }}
+  command: [sh, -c, "until nc -z -w 2 ml-pipeline 8887; do sleep 1; done"]
+  resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+{{- end }}
+
+{{/* kfp.account (dict root name component token store rules): a ServiceAccount, its Role and their binding. */}}
+{{- define "kfp.account" -}}
+{{- $labels := include "phaseflow.labels" (dict "root" .root "component" .component) -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ .name }}
+  labels: {{- $labels | nindent 4 }}
+  {{- if .store }}
+  {{- with .root.Values.serviceAccounts.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+automountServiceAccountToken: {{ .token | default false }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .name }}
+  labels: {{- $labels | nindent 4 }}
+rules: {{- toYaml .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .name }}
+  labels: {{- $labels | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .name }}}
+subjects: [{kind: ServiceAccount, name: {{ .name }}, namespace: {{ .root.Release.Namespace }}}]
+{{- end }}

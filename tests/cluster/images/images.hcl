@@ -1,0 +1,22 @@
+# docker buildx bake -f tests/cluster/images/images.hcl: the stand-ins, under the names in the charts' values.
+group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx"] }
+target "postgres" {
+  context = "tests/cluster/images/postgres"
+  tags = ["postgres:17"]
+}
+target "seaweedfs" {
+  context = "tests/cluster/images/seaweedfs"
+  tags = ["chrislusf/seaweedfs:4.48"]
+}
+target "prometheus" {
+  context = "tests/cluster/images/prometheus"
+  tags = ["prom/prometheus:v3.8.0"]
+}
+target "alertmanager" {
+  context = "tests/cluster/images/alertmanager"
+  tags = ["prom/alertmanager:v0.29.0"]
+}
+target "nginx" {
+  context = "tests/cluster/images/nginx"
+  tags = ["nginxinc/nginx-unprivileged:1.29-bookworm"]
+}
