@@ -58,9 +58,7 @@ class KFPRunOperator(BaseOperator):
     template_fields: Sequence[str] = ("snapshot", "run")
     operator_extra_links = (RunLink(),)
 
-    def __init__(
-        self, *, project: str, snapshot: str, run: str, family: str = "tabular", **kwargs: Any
-    ) -> None:
+    def __init__(self, *, project: str, snapshot: str, run: str, family: str = "tabular", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.project = project
         self.family = family

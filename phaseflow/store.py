@@ -197,7 +197,8 @@ def _bucket(root: str) -> Any:
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
         raise PlatformError(
-            f"The store {root!r} is no address of ours", fix="Set PHASEFLOW_STORE to a folder or to `s3://bucket/prefix`"
+            f"The store {root!r} is no address of ours",
+            fix="Set PHASEFLOW_STORE to a folder or to `s3://bucket/prefix`",
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     return S3Store(

@@ -181,7 +181,15 @@ async def _play(project: Project, settings: Settings, told: argparse.Namespace) 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     sending = asyncio.create_task(
-        send(project, settings.serving(project.name), batches, rate=told.rate, feedback=told.feedback, tally=tally, stop=stop)
+        send(
+            project,
+            settings.serving(project.name),
+            batches,
+            rate=told.rate,
+            feedback=told.feedback,
+            tally=tally,
+            stop=stop,
+        )
     )
     while not sending.done():
         await asyncio.wait({sending}, timeout=PROGRESS_SECONDS)

@@ -11,7 +11,9 @@ from services.portal.app import create
 def main() -> None:
     """Serve until told to stop."""
     settings = from_environment()
-    uvicorn.run(create(settings), host=settings.host, port=settings.port("portal"), access_log=False, server_header=False)
+    uvicorn.run(
+        create(settings), host=settings.host, port=settings.port("portal"), access_log=False, server_header=False
+    )
 
 
 if __name__ == "__main__":
