@@ -2,7 +2,7 @@
 group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx"] }
 target "postgres" {
   context = "tests/cluster/images/postgres"
-  tags = ["postgres:17"]
+  tags = ["postgres:17.11"]
 }
 target "seaweedfs" {
   context = "tests/cluster/images/seaweedfs"
@@ -10,13 +10,13 @@ target "seaweedfs" {
 }
 target "prometheus" {
   context = "tests/cluster/images/prometheus"
-  tags = ["prom/prometheus:v3.8.0"]
+  tags = ["prom/prometheus:v3.13.3"]
 }
 target "alertmanager" {
   context = "tests/cluster/images/alertmanager"
-  tags = ["prom/alertmanager:v0.29.0"]
+  tags = ["prom/alertmanager:v0.34.1"]
 }
 target "nginx" {
   context = "tests/cluster/images/nginx"
-  tags = ["nginxinc/nginx-unprivileged:1.29-bookworm"]
+  tags = ["nginxinc/nginx-unprivileged:1.30.5-alpine"]
 }
