@@ -81,6 +81,22 @@ topologySpreadConstraints:
       matchLabels: {{- include "phaseflow.selector" . | nindent 8 }}
 {{- end }}
 
+{{/* phaseflow.budget (dict root component name replicas): of several replicas one stays while nodes are drained. */}}
+{{- define "phaseflow.budget" -}}
+{{- if gt (int .replicas) 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .name }}
+  labels: {{- include "phaseflow.labels" . | nindent 4 }}
+spec:
+  minAvailable: 1
+  selector:
+    matchLabels: {{- include "phaseflow.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}
+
 {{/* phaseflow.kept (dict root secret key): the secret's value as it is in the cluster, else a new one; upgrades never change it. */}}
 {{- define "phaseflow.kept" -}}
 {{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
