@@ -97,6 +97,47 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* phaseflow.asks (dict root urls): a pod of `helm test` that asks each address. The umbrella's own test asks every part at once. */}}
+{{- define "phaseflow.asks" -}}
+{{- if .root.Chart.IsRoot }}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ include "phaseflow.name" .root }}-answers
+  labels: {{- include "phaseflow.labels" (dict "root" .root "component" "test") | nindent 4 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  restartPolicy: Never
+  {{- include "phaseflow.pod" (dict "root" .root) | nindent 2 }}
+  containers:
+    - name: answers
+      image: {{ include "phaseflow.own" (dict "root" .root "group" "portal") }}
+      imagePullPolicy: {{ include "phaseflow.pullPolicy" .root }}
+      securityContext: {{- include "phaseflow.container" .root | nindent 8 }}
+      command: [python, -c]
+      args:
+        - |
+          import httpx, sys
+          wrong = 0
+          for url in sys.argv[1:]:
+              try:
+                  status = httpx.get(url, timeout=20).status_code
+              except httpx.HTTPError as error:
+                  status = error
+              wrong += status != 200
+              print(f"{url} {status}")
+          sys.exit(wrong)
+        {{- range .urls }}
+        - {{ . | quote }}
+        {{- end }}
+      resources: {requests: {cpu: 20m, memory: 64Mi}, limits: {memory: 256Mi}}
+      volumeMounts: [{name: tmp, mountPath: /tmp}]
+  volumes: [{name: tmp, emptyDir: {}}]
+{{- end }}
+{{- end }}
+
 {{/* phaseflow.kept (dict root secret key): the secret's value as it is in the cluster, else a new one; upgrades never change it. */}}
 {{- define "phaseflow.kept" -}}
 {{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
