@@ -19,7 +19,7 @@ _LOOSE: Final = ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "io.k8s.apim
 def write(openapi: dict[str, Any], folder: Path) -> int:
     """Writes a file a kind; returns how many."""
     definitions = {name: _strict(schema) for name, schema in openapi["definitions"].items()}
-    definitions |= dict.fromkeys(_LOOSE, {"type": ["string", "number"]})
+    definitions |= {name: {"type": ["string", "number"]} for name in _LOOSE}
     count = 0
     for name, schema in openapi["definitions"].items():
         for kind in schema.get("x-kubernetes-group-version-kind", []):
