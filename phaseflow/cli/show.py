@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from phaseflow.embedded.machine import Finding
 from phaseflow.errors import PhaseflowError
 
 console = Console(highlight=False)
@@ -45,6 +46,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in rows:
         drawn.add_row(*(str(cell) for cell in row))
     console.print(drawn)
+
+
+def findings(found: Iterable[Finding]) -> None:
+    """What a doctor saw."""
+    table(
+        "",
+        ("", "what", "found", "fix"),
+        [(mark(item.ok if item.required or item.ok else None), item.subject, item.found, item.fix) for item in found],
+    )
 
 
 def mark(ok: bool | None) -> str:
