@@ -20,7 +20,7 @@ _ACCEPT: Final = ", ".join(
 )
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK: Final = ("localhost", "127.", "[::1]")
 
 
 def address(name: str) -> tuple[str, str]:
@@ -46,8 +46,8 @@ def resolve(name: str, tag: str, client: httpx.Client) -> str:
     headers = {"Accept": _ACCEPT}
     try:
         answer = client.head(url, headers=headers)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            headers["Authorization"] = f"Bearer {_token(answer, client)}"
+        if answer.status_code == httpx.codes.UNAUTHORIZED and (token := _token(answer, client)):
+            headers["Authorization"] = f"Bearer {token}"
             answer = client.head(url, headers=headers)
     except httpx.HTTPError as error:
         raise PlatformError(f"{registry} can't be asked for {name}:{tag}: {error}", fix="See to the network") from error
@@ -63,7 +63,7 @@ def resolve(name: str, tag: str, client: httpx.Client) -> str:
 
 
 def _token(refused: httpx.Response, client: httpx.Client) -> str:
-    """What lets anyone read (the Distribution specification's token authentication)."""
+    """What lets anyone read (the Distribution specification's token authentication); empty where nobody may."""
     told = dict(_CHALLENGE.findall(refused.headers.get("WWW-Authenticate", "")))
     if "realm" not in told:
         return ""
