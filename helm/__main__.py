@@ -1,12 +1,14 @@
-"""`python -m helm generate [--check]`, `python -m helm lock`, `python -m helm mirror REGISTRY [--own]`.
+"""`python -m helm generate [--check]`, `python -m helm lock`, `python -m helm reach`, `python -m helm mirror REGISTRY [--own]`.
 
 generate: the charts' READMEs and schemas, the list of projects, the image lock. lock: asks the registries for every image's digest and
-writes it into the charts' values and the lock. mirror: copies every image into a registry of one's own.
+writes it into the charts' values and the lock. reach: asks for every image, and prints by reference what is wrong, as JSON.
+mirror: copies every image into a registry of one's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 import httpx
@@ -23,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("generate").add_argument("--check", action="store_true", help="compare, write nothing")
     actions.add_parser("lock")
+    asking = actions.add_parser("reach")
+    asking.add_argument("--without", action="append", default=[], metavar="CHART", help="leave out what only it names")
     copying = actions.add_parser("mirror")
     copying.add_argument("registry", help="host and, if need be, a folder: registry.example.com/mirror")
     copying.add_argument("--own", action="store_true", help="phaseflow's own images too, as `make images` built them")
@@ -34,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return _generate(check=told.check)
             case "lock":
                 _lock()
+            case "reach":
+                _reach(told.without)
             case _:
                 _mirror(told.registry.rstrip("/"), own=told.own, copiers=told.by)
     except PhaseflowError as error:
@@ -64,6 +70,19 @@ def _lock() -> None:
     for chart in found:
         images.write_digests(chart, known)
     _generate(check=False)
+
+
+def _reach(without: list[str]) -> None:
+    """An image that can be pulled by its digest or tag has no problem."""
+    problems: dict[str, str] = {}
+    with httpx.Client(follow_redirects=True, timeout=15) as client:
+        for image in images.gather(charts.read(name) for name in charts.names() if name not in without):
+            try:
+                digests.resolve(image.name, image.digest or image.tag, client)
+                problems[image.reference] = ""
+            except PhaseflowError as error:
+                problems[image.reference] = error.problem
+    print(json.dumps(problems))
 
 
 def _mirror(registry: str, *, own: bool, copiers: list[str]) -> None:

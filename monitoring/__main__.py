@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = from_environment()
     if told.action == "check":
         try:
-            found = empty(settings.prometheus_url, told.dashboard)
+            found = empty(settings, told.dashboard)
         except httpx.HTTPError as error:
             address = settings.prometheus_url
             print(

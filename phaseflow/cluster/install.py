@@ -75,11 +75,33 @@ def wait(release: Release, watch: Watch, begun: float) -> None:
 
 def explain(release: Release) -> list[Reason]:
     """Why what is not ready is not: of each pod, and of each workload that has none."""
-    pods = kube.items(release, "pods", *kube.ours(release))
-    workloads = kube.items(release, "deployments,statefulsets", *kube.ours(release))
-    found = [reasons.of_pod(release, pod) for pod in pods if pod["metadata"].get("deletionTimestamp") is None]
+    objects = kube.items(release, "pods,deployments,statefulsets,replicasets", *kube.ours(release))
+    pods = [one for one in objects if one["kind"] == "Pod" and "deletionTimestamp" not in one["metadata"]]
+    workloads = [one for one in objects if one["kind"] in {"Deployment", "StatefulSet"}]
+    old = _replaced([one for one in objects if one["kind"] == "ReplicaSet"])
+    found = [reasons.of_pod(release, pod) for pod in pods if not old & {o["uid"] for o in _owners(pod)}]
     found += [reasons.of_workload(workload) for workload in workloads]
     return [reason for reason in found if reason is not None]
+
+
+def _owners(one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = one["metadata"].get("ownerReferences", [])
+    return found
+
+
+def _replaced(sets: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Ids of ReplicaSets that are not their Deployment's newest: their pods only wait for the new ones."""
+    newest: dict[str, int] = {}
+
+    def revision(one: Mapping[str, Any]) -> int:
+        return int(one["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
+
+    for one in sets:
+        for owner in _owners(one):
+            newest[owner["uid"]] = max(newest.get(owner["uid"], 0), revision(one))
+    return {
+        one["metadata"]["uid"] for one in sets if any(revision(one) < newest[owner["uid"]] for owner in _owners(one))
+    }
 
 
 def _warnings(release: Release) -> list[str]:
@@ -117,10 +139,11 @@ def _ready(one: Mapping[str, Any]) -> bool:
 
 
 def down(release: Release, *, data: bool) -> None:
-    """Uninstall; with `data` the volumes and the kept secrets go too."""
+    """Uninstall; with `data` the volumes and the kept secrets go too. The volume of backups stays in any case."""
     kube.helm(release, "uninstall", release.name, "--ignore-not-found", "--wait", "--timeout", "3m")
     if data:
-        kube.kubectl(release, "delete", "pvc,secret", *kube.ours(release), "--ignore-not-found")
+        what = f"app.kubernetes.io/instance={release.name},app.kubernetes.io/component!=backup"
+        kube.kubectl(release, "delete", "pvc,secret", "--selector", what, "--ignore-not-found")
 
 
 def workload(release: Release, part: str) -> str:

@@ -151,7 +151,7 @@ spec:
 {{- $release := .root.Release.Name -}}
 {{- $own := dict
   "airflow" (printf "http://%s-airflow:8080/airflow" $release)
-  "mlflow" (printf "http://%s-mlflow:5000" $release)
+  "mlflow" (printf "http://%s-mlflow:5000/mlflow" $release)
   "pipelines" (printf "http://%s-pipelines:8888" $release)
   "serving" (printf "http://%s-serving-{project}:3000" $release)
   "monitor" (printf "http://%s-monitor:8085" $release)
