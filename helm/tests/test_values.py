@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from helm import charts, generate, readme, schema
 from helm.tests.rendering import Helm
@@ -108,6 +109,17 @@ def test_a_wrong_value_is_named(helm: Helm, chart: str, given: str, said: str) -
 )
 def test_what_does_not_go_together_says_what_to_do(helm: Helm, chart: str, given: str, said: str) -> None:
     assert said in helm.refused(chart, "--set", given)
+
+
+def test_a_release_s_name_leaves_room_for_the_services(helm: Helm) -> None:
+    for chart in set(charts.names()) - {"kubeflow-pipelines"}:  # whose names are fixed
+        longest = helm.run("template", "r" * 30, str(helm.charts / chart))
+        assert longest.returncode == 0, longest.stderr
+        for it in yaml.safe_load_all(longest.stdout):
+            assert it is None or len(it["metadata"]["name"]) <= 63
+        refused = helm.run("template", "r" * 31, str(helm.charts / chart))
+        assert "has 31 characters: a Service's name may have 63" in refused.stderr
+        assert "Take one of at most 30." in refused.stderr
 
 
 @pytest.mark.parametrize(

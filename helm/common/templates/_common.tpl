@@ -2,6 +2,9 @@
 
 {{/* phaseflow.name (root): <release>-<chart>, the name of what a chart makes. */}}
 {{- define "phaseflow.name" -}}
+{{- if gt (len .Release.Name) 30 }}
+{{- fail (printf "The release's name %q has %d characters: a Service's name may have 63, and the longest puts 33 behind it. Take one of at most 30." .Release.Name (len .Release.Name)) }}
+{{- end -}}
 {{ .Release.Name }}-{{ .Chart.Name }}
 {{- end }}
 
