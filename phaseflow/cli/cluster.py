@@ -215,7 +215,11 @@ def _stage(target: Release) -> Any:
     return Stage(
         settings=settings,
         start=start,
-        log=lambda part: f"kubectl -n {target.namespace} logs {install.workload(target, part)}",
+        log=lambda part: (
+            "`phaseflow cluster status`"
+            if part == "supervisord"
+            else f"`kubectl -n {target.namespace} logs {install.workload(target, part)}`"
+        ),
         tail=lambda part: install.tail(target, part),
         memory_mb=lambda: install.memory_mb(target),
         again="`phaseflow cluster demo` again",

@@ -130,7 +130,10 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The umbrella chart of the previous commit, with its parts."""
     folder = tmp_path_factory.mktemp("before")
     archive = subprocess.run(
-        ["git", "archive", "HEAD~1", "helm", "monitoring/generated", "bin/charts"], cwd=ROOT, capture_output=True, check=True
+        ["git", "archive", "HEAD~1", "helm", "monitoring/generated", "bin/charts"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
     subprocess.run([folder / "bin" / "charts", folder / "charts"], check=True)
