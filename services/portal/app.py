@@ -231,6 +231,8 @@ def _pages() -> jinja2.Environment:
         "code": _code,
     }
     pages.filters.update(filters)
+    # How a person makes a project's first model: on Kubernetes by its DAG.
+    pages.globals["command"] = f"bin/phaseflow {'cluster trigger' if from_environment().public_url else 'run'}"
     return pages
 
 
