@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phaseflow import registry
 from phaseflow.errors import PhaseflowError
-from phaseflow.settings import ROOT, Settings
+from phaseflow.settings import ROOT, Settings, from_environment
 from services.portal import dashboards, detail, source, status, text
 from services.portal.prometheus import Prometheus
 
