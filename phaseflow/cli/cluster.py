@@ -191,7 +191,8 @@ def demo(
 
 
 def _stage(target: Release) -> Any:
-    from phaseflow.cli.stage import Stage  # noqa: PLC0415  # as above
+    from phaseflow.cli.demo import PROJECT  # noqa: PLC0415  # as above
+    from phaseflow.cli.stage import Stage  # noqa: PLC0415
     from phaseflow.embedded import rest  # noqa: PLC0415
 
     settings = access.settings(target)
@@ -204,11 +205,11 @@ def _stage(target: Release) -> Any:
     def start(say: Any) -> str:
         say("waits until every part is ready")
         install.wait(target, lambda *_: None, time.monotonic())
-        if rest.served(settings, "titanic"):
+        if rest.served(settings, PROJECT):
             raise PlatformError(
-                "This release serves a champion of titanic already, and the story begins before the first one",
+                f"This release serves a champion of {PROJECT} already, and the story begins before the first one",
                 fix="`phaseflow cluster down --data`, then `phaseflow cluster up --rehearsal`; "
-                "or go on with `phaseflow cluster traffic titanic --drift --feedback`",
+                f"or go on with `phaseflow cluster traffic {PROJECT} --drift --feedback`",
             )
         return f"{len(install.states(target))} parts in the namespace {target.namespace}"
 
@@ -218,9 +219,9 @@ def _stage(target: Release) -> Any:
         log=lambda part: (
             "`phaseflow cluster status`"
             if part == "supervisord"
-            else f"`kubectl -n {target.namespace} logs {install.workload(target, part)}`"
+            else f"`kubectl -n {target.namespace} logs {install.workload(target, part, PROJECT)}`"
         ),
-        tail=lambda part: install.tail(target, part),
+        tail=lambda part: install.tail(target, part, PROJECT),
         memory_mb=lambda: install.memory_mb(target),
         again="`phaseflow cluster demo` again",
     )
@@ -321,7 +322,9 @@ def backup_now(release: Name = "phaseflow", namespace: Namespace = "phaseflow", 
 def restore(
     at: Annotated[
         str,
-        typer.Option(help="The backup's time, as `phaseflow cluster backups` lists it; the last where none is named."),
+        typer.Option(
+            help="A backup's name, such as 20260102T030405Z; the last where none is named. A wrong one is answered with those that there are."
+        ),
     ] = "",
     release: Name = "phaseflow",
     namespace: Namespace = "phaseflow",

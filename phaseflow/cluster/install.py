@@ -146,16 +146,16 @@ def down(release: Release, *, data: bool) -> None:
         kube.kubectl(release, "delete", "pvc,secret", "--selector", what, "--ignore-not-found")
 
 
-def workload(release: Release, part: str) -> str:
-    """The object whose pods do what the process `part` does on one machine."""
+def workload(release: Release, part: str, project: str) -> str:
+    """The object whose pods do what the process `part` does on one machine; serving has one a project."""
     kind = "statefulset" if part == "prometheus" else "deployment"
-    return f"{kind}/{release.name}-{'serving-titanic' if part == 'serving' else part}"
+    return f"{kind}/{release.name}-{part}" + (f"-{project.replace('_', '-')}" if part == "serving" else "")
 
 
-def tail(release: Release, part: str, lines: int = 20) -> str:
+def tail(release: Release, part: str, project: str, lines: int = 20) -> str:
     """The part's last lines; the reason where there are none."""
     try:
-        return kube.kubectl(release, "logs", workload(release, part), "--tail", str(lines))
+        return kube.kubectl(release, "logs", workload(release, part, project), "--tail", str(lines))
     except PlatformError as error:
         return error.problem
 
