@@ -65,14 +65,15 @@
 {{ include "phaseflow.env" . }}
 {{- end }}
 
-{{/* airflow.command (list of words): the passwords where only this user reads them, then Airflow. */}}
+{{/* airflow.command (dict root run): the passwords where only this user reads them, then Airflow when its database answers. */}}
 {{- define "airflow.command" -}}
 command: [sh, -c]
 args:
   - >-
     install -m 600 /etc/phaseflow/postgres/pgpass /tmp/pgpass &&
     install -m 600 /var/lib/phaseflow/secrets/passwords.json /tmp/passwords.json &&
-    {{ . }}
+    {{ include "phaseflow.untilPostgres" .root }} &&
+    {{ .run }}
 {{- end }}
 
 {{- define "airflow.mounts" -}}

@@ -271,3 +271,9 @@ spec:
 {{- define "phaseflow.postgresSecret" -}}
 {{ dig "postgres" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-postgres" .Release.Name) }}
 {{- end }}
+
+{{/* phaseflow.untilPostgres (root): shell that goes on when the database answers: a pod that waits looks better than one that crashes. */}}
+{{- define "phaseflow.untilPostgres" -}}
+{{- $where := include "phaseflow.postgres" . | splitList ":" -}}
+until python -c 'import socket; socket.create_connection(("{{ first $where }}", {{ last $where }}), 3)' 2>/dev/null; do echo "waits for the database {{ join ":" $where }}"; sleep 1; done
+{{- end }}
