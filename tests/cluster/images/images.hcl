@@ -1,5 +1,5 @@
 # docker buildx bake -f tests/cluster/images/images.hcl: the stand-ins, under the names in the charts' values.
-group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx"] }
+group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx", "statsd"] }
 target "postgres" {
   context = "tests/cluster/images/postgres"
   tags = ["postgres:17.11"]
@@ -19,4 +19,9 @@ target "alertmanager" {
 target "nginx" {
   context = "tests/cluster/images/nginx"
   tags = ["nginxinc/nginx-unprivileged:1.30.5-alpine"]
+}
+target "statsd" {
+  context = "tests/cluster/images/statsd"
+  contexts = { binaries = "build/standins" }
+  tags = ["prom/statsd-exporter:v0.29.0"]
 }
