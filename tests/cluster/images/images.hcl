@@ -20,8 +20,15 @@ target "nginx" {
   context = "tests/cluster/images/nginx"
   tags = ["nginxinc/nginx-unprivileged:1.30.5-alpine"]
 }
+# prom/statsd-exporter's interface: /bin/statsd_exporter, user nobody. The program is upstream's own, which bin/test-images installs by Go.
 target "statsd" {
-  context = "tests/cluster/images/statsd"
-  contexts = { binaries = "build/standins" }
+  context = "build/standins"
+  dockerfile-inline = <<-EOT
+    FROM debian:bookworm-slim
+    COPY statsd_exporter /bin/statsd_exporter
+    USER 65534
+    EXPOSE 9102 9125/udp
+    ENTRYPOINT ["/bin/statsd_exporter"]
+  EOT
   tags = ["prom/statsd-exporter:v0.29.0"]
 }
