@@ -81,6 +81,11 @@ class Part:
         """Colour of its dot."""
         return {"up": "ok", "away": "" if self.optional else "bad"}.get(self.state, "warn")
 
+    @property
+    def expected(self) -> bool:
+        """Whether it counts: one that may be absent does where it answers."""
+        return not self.optional or self.state == "up"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Champion:
