@@ -178,8 +178,9 @@ def show_moved(done: dict[str, Any], *, as_json: bool) -> None:
 
 
 def traffic(settings: Settings, project: Project, arguments: list[str], say: Say) -> dict[str, Any]:
-    """Send, showing how it goes; Ctrl-C ends it with what was sent so far."""
+    """Send, showing how it goes; Ctrl-C or SIGTERM ends it with what was sent so far."""
     last: dict[str, Any] = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with components.traffic(settings, project.family, project.name, *arguments) as process:
         assert process.stdout is not None  # noqa: S101  # a pipe was asked for
         while True:
