@@ -28,16 +28,15 @@ def settings(release: Release) -> Settings:
     home = from_environment().home / "cluster" / f"{release.namespace}.{release.name}"
     for key, value in secrets(release, given).items():
         write_atomic(home / "secrets" / key, value.encode(), mode=0o600)
-    os.environ["PHASEFLOW_HOME"] = str(home)
-    os.environ["PHASEFLOW_PUBLIC_URL"] = public
+    environment = dict(os.environ) | {"PHASEFLOW_HOME": str(home), "PHASEFLOW_PUBLIC_URL": public}
+    environment["PHASEFLOW_PORTAL_URL"] = public
     for name in ("airflow", "mlflow", "pipelines", "serving", "monitor", "prometheus", "alertmanager", "grafana"):
-        os.environ[f"PHASEFLOW_{name.upper()}_URL"] = f"{public}/{name}"
-    os.environ["PHASEFLOW_PORTAL_URL"] = public
+        environment[f"PHASEFLOW_{name.upper()}_URL"] = f"{public}/{name}"
     drift = given["global"].get("drift", {})
     for name, key in (("WINDOW_SECONDS", "windowSeconds"), ("MINIMUM_ROWS", "minimumRows")):
         if drift.get(key):
-            os.environ[f"PHASEFLOW_DRIFT_{name}"] = str(int(drift[key]))
-    return from_environment()
+            environment[f"PHASEFLOW_DRIFT_{name}"] = str(int(drift[key]))
+    return from_environment(environment)
 
 
 def secrets(release: Release, given: dict[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from phaseflow.embedded.program import Program
 from phaseflow.errors import PlatformError
-from phaseflow.settings import ROOT, Settings
+from phaseflow.settings import PORTS, ROOT, Settings
 from phaseflow.store import write_atomic
 
 MARK: Final = "PHASEFLOW_PROGRAM"
@@ -67,24 +67,29 @@ def inherited() -> dict[str, str]:
 def environment(settings: Settings) -> dict[str, str]:
     """What every process of the platform gets besides."""
     passed = {key: value for key, value in os.environ.items() if key.startswith("PHASEFLOW_") and key != MARK}
-    return passed | {
-        "PHASEFLOW_HOME": str(settings.home),
-        "PHASEFLOW_STORE": settings.store,
-        "PHASEFLOW_VENVS": str(settings.venvs),
-        "PHASEFLOW_PORT_OFFSET": str(settings.port_offset),
-        "PHASEFLOW_DASHBOARDS": str(settings.home / "monitoring" / "dashboards"),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
-        # No library phones home.
-        "DO_NOT_TRACK": "true",
-        "BENTOML_DO_NOT_TRACK": "True",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
-        "SCARF_ANALYTICS": "false",
-        "SCARF_NO_ANALYTICS": "true",
-    }
+    addresses = {f"PHASEFLOW_{name.upper()}_URL": str(getattr(settings, f"{name}_url")) for name in PORTS}
+    return (
+        passed
+        | addresses
+        | {
+            "PHASEFLOW_HOME": str(settings.home),
+            "PHASEFLOW_STORE": settings.store,
+            "PHASEFLOW_VENVS": str(settings.venvs),
+            "PHASEFLOW_PORT_OFFSET": str(settings.port_offset),
+            "PHASEFLOW_DASHBOARDS": str(settings.home / "monitoring" / "dashboards"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            # No library phones home.
+            "DO_NOT_TRACK": "true",
+            "BENTOML_DO_NOT_TRACK": "True",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "ORT_DISABLE_TELEMETRY": "1",
+            "SCARF_ANALYTICS": "false",
+            "SCARF_NO_ANALYTICS": "true",
+        }
+    )
 
 
 def configuration(settings: Settings, programs: tuple[Program, ...]) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from phaseflow.cluster import install, kube
 from phaseflow.cluster.kube import Release
-from phaseflow.embedded import rest
+from phaseflow.embedded import rest, supervisor
 from phaseflow.settings import ROOT
 from tests.cluster.conftest import VALUES, Cluster, until
 
@@ -128,6 +128,7 @@ def test_no_panel_of_the_projects_dashboards_is_empty(cluster: Cluster, story: d
                     *("--dashboard", "phaseflow-titanic", "--dashboard", "phaseflow-platform"),
                 ],
                 cwd=ROOT,
+                env=os.environ | supervisor.environment(settings) | {"PHASEFLOW_PUBLIC_URL": settings.public_url},
                 capture_output=True,
                 text=True,
                 check=False,
@@ -139,7 +140,6 @@ def test_no_panel_of_the_projects_dashboards_is_empty(cluster: Cluster, story: d
         while not full():
             assert time.monotonic() < end, said
             time.sleep(2)
-    assert settings.prometheus_url
 
 
 def _run(cluster: Cluster, reason: str) -> tuple[rest.Airflow, str]:
