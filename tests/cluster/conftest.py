@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
+from phaseflow.cli.demo import World
 from phaseflow.cluster import access, kube
 from phaseflow.cluster.kube import Release
+from phaseflow.embedded import components
 from phaseflow.settings import ROOT, Settings
 
 HERE = Path(__file__).parent
@@ -89,20 +90,17 @@ class Cluster:
         return found
 
     @contextmanager
-    def traffic(self, *more: str, rate: float = 20) -> Iterator[dict[str, Any]]:
-        """Requests through the front door for as long as the block runs; afterwards what came of them."""
-        arguments = ["traffic", "titanic", "--rows", "0", "--rate", str(rate), "--feedback", "--json", *more]
-        where = ("--namespace", self.release.namespace, "--release", self.release.name)
-        process = subprocess.Popen(
-            [ROOT / "bin" / "phaseflow", "cluster", *arguments, *where], stdout=subprocess.PIPE, text=True
-        )
+    def traffic(self, rate: float = 20) -> Iterator[dict[str, Any]]:
+        """Requests through the front door while the block runs, which begins when the first are answered; then what came of them."""
+        arguments = ["--rows", "0", "--rate", str(rate), "--feedback"]
         summary: dict[str, Any] = {}
-        try:
+        with components.traffic(self.settings, "tabular", "titanic", *arguments) as process:
+            assert process.stdout is not None
+            world = World(iter(process.stdout.readline, ""))
+            until("the first answers", lambda: world.last["sent"] > 50)
             yield summary
-        finally:
             process.terminate()
-            said, _ = process.communicate(timeout=60)
-            summary |= json.loads(said)
+            summary |= world.ended()
 
 
 def until(what: str, look: Callable[[], Any], seconds: float = 180) -> Any:
@@ -138,12 +136,3 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
     subprocess.run([folder / "bin" / "charts", folder / "charts"], check=True)
     return folder / "charts" / "platform"
-
-
-def watched(process: subprocess.Popen[str]) -> list[str]:
-    """The lines of a process, as they come."""
-    lines: list[str] = []
-    assert process.stdout is not None
-    stream = process.stdout
-    threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")), daemon=True).start()
-    return lines

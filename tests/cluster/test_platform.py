@@ -194,7 +194,6 @@ def test_no_request_fails_while_a_node_is_drained(cluster: Cluster, story: dict[
             refused += not _evicted(cluster, min(left))
             time.sleep(0.5)  # `kubectl drain` too asks again after a while
         _full_strength(cluster)
-    assert summary["sent"] > 100
     assert summary["failed"] == 0, summary["errors"]
     assert refused > 0, "the disruption budget never said no"
 
@@ -263,8 +262,9 @@ def test_a_fresh_installation_is_brought_back_to_the_same_runs_models_and_champi
         }
 
     cluster.up("--set", "backup.enabled=true")
-    cluster.phaseflow("backup")
+    until("the end of every run", lambda: {run for _, run in state()["runs"]} <= {"success", "failed"})
     before = state()
+    cluster.phaseflow("backup")
     old = cluster.secrets()
     cluster.phaseflow("down", "--data")
     kept = cluster.kubectl("get", "pvc", "--output", "name")
