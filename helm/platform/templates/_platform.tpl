@@ -82,11 +82,12 @@ server {
   {{- end }}
   location /monitor/ { proxy_set_header Authorization ""; proxy_pass http://{{ $release }}-monitor:8085/; }
   {{- end }}
-  {{- if eq .Values.pipelines.engine "local" }}
-  location /pipelines/ { proxy_set_header Authorization ""; proxy_pass http://{{ $release }}-pipelines:8888/; }
-  {{- else if index .Values "kubeflow-pipelines" "enabled" }}
+  {{- $kfp := index .Values "kubeflow-pipelines" }}
+  {{- if and (eq .Values.pipelines.engine "kfp") $kfp.enabled (dig "ui" "enabled" true $kfp) }}
   location /pipelines/apis/ { proxy_set_header Authorization ""; proxy_pass http://{{ $release }}-pipelines:8888/apis/; }
   location /pipelines/ { proxy_set_header Authorization ""; proxy_pass http://ml-pipeline-ui:80/; }
+  {{- else if or (eq .Values.pipelines.engine "local") $kfp.enabled }}
+  location /pipelines/ { proxy_set_header Authorization ""; proxy_pass http://{{ $release }}-pipelines:8888/; }
   {{- end }}
   {{- if .Values.portal.enabled }}
   location / { proxy_set_header Authorization ""; proxy_pass http://{{ $release }}-portal:8090; }
