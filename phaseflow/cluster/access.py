@@ -84,7 +84,7 @@ def urls(release: Release, *, passwords: bool) -> list[dict[str, str]]:
     pages += [
         ("Alertmanager", "/alertmanager/", door, DOOR, watched and given["monitoring"]["alertmanager"]["enabled"])
     ]
-    kfp = given["pipelines"]["engine"] == "kfp"
+    kfp = given["pipelines"]["engine"] == "kfp" and given["kubeflow-pipelines"].get("ui", {}).get("enabled", True)
     pages += [("pipelines", "/pipelines/" if kfp else "/pipelines/apis/v2beta1/runs", door, DOOR, True)]
     pages += [("reports", "/monitor/reports", door, DOOR, watched)]
     pages += [("service", "/serving/docs", "", "", given["serving"]["enabled"])]
