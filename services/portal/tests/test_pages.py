@@ -89,9 +89,7 @@ def hung() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["/", "/projects/titanic", "/dashboards/titanic", "/api/status"])
-def test_a_page_does_not_wait_for_parts_that_hang(
-    hung: str, tmp_path: Path, browse: Browse, path: str
-) -> None:
+def test_a_page_does_not_wait_for_parts_that_hang(hung: str, tmp_path: Path, browse: Browse, path: str) -> None:
     settings = settings_for(tmp_path, **dict.fromkeys(PORTS, hung))
     spans: list[float] = []
     while len(spans) < 3 and min(spans, default=3.0) >= 3.0:  # other processes share the machine: the best of three
