@@ -10,10 +10,10 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test check format generate clean shell bench
+.PHONY: help setup demo up down test check format generate clean shell images mirror lock-images cluster cluster-down test-cluster
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) $(VENVS)/.binaries ## every component's environment, Prometheus and Alertmanager (a second time: nothing to do)
 
@@ -52,9 +52,29 @@ test: setup $(DEV) ## unit tests of every component, then the loop against the r
 	@bin/unit-tests
 	tests/isolated $(VENVS)/command/bin/python -m pytest tests
 
+images: ## one container image a component; REGISTRY=… TAG=… name them, PUSH=1 pushes them for amd64 and arm64
+	@bin/images
+
+mirror: $(VENVS)/command/.ready ## copy every image the charts name into REGISTRY, for a cluster that reaches no other
+	@test -n "$(REGISTRY)" || { echo "error: name the registry: make mirror REGISTRY=registry.example.com/phaseflow" >&2; exit 2; }
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m helm mirror "$(REGISTRY)" --own
+
+lock-images: $(VENVS)/command/.ready ## ask the registries for every image's digest, and write it into the charts
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m helm lock
+
+PROFILE ?= small
+cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with the platform and one turn of the loop (PROFILE=small|kind)
+	@bin/cluster $(PROFILE)
+
+cluster-down: ## remove the kind cluster and all that is in it
+	@kind delete cluster --name phaseflow
+
+test-cluster: setup $(DEV) ## the platform on the cluster that KUBECONFIG names: install, loop, faults, upgrade, restore
+	@bin/test-cluster
+
 generate: setup $(DEV) ## pipelines, rules and dashboards from the declarations
 	@bin/generate
 
 clean: down ## remove the platform's data and caches; environments stay (rm -rf .venvs removes those)
-	rm -rf .phaseflow .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .phaseflow build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENVS)/*' -prune -exec rm -rf {} +

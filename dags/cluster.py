@@ -36,7 +36,8 @@ def submitted(compiled: bytes, settings: Settings, family: str) -> bytes:
         if secret and path:
             volumes = mounted.setdefault(name, {}).setdefault("secretAsVolume", [])
             volumes.append({"secretName": secret, "mountPath": os.path.dirname(path)})  # noqa: PTH120  # a pod's path
-    return yaml.safe_dump_all([spec, platform], sort_keys=True).encode()
+    text: str = yaml.safe_dump_all([spec, platform], sort_keys=True)
+    return text.encode()
 
 
 def failed_logs(run_id: str, lines: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import Context
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes import client as k8s
 
@@ -73,7 +74,10 @@ class PodModuleOperator(KubernetesPodOperator):
         ended = self._ended()
         if ended is None or not ended.message:
             raise AirflowException(f"{self.module} ended without a result. Look at its log above, and run it again.")
-        return json.loads(ended.message)
+        result = json.loads(ended.message)
+        # What `execute` returns is not kept: to the provider, keeping it means a helper container in each pod.
+        context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
+        return result
 
     def _ended(self) -> Any:
         """How the container ended; None where it did not."""

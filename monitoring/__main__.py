@@ -14,7 +14,7 @@ import httpx
 
 from monitoring import generate
 from monitoring.queries import empty
-from monitoring.windows import Windows, rehearsal
+from monitoring.windows import rehearsal
 from phaseflow.settings import from_environment
 from phaseflow.store import write_atomic
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = from_environment()
     if told.action == "check":
         try:
-            found = empty(settings.prometheus_url, told.dashboard)
+            found = empty(settings, told.dashboard)
         except httpx.HTTPError as error:
             address = settings.prometheus_url
             print(
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         windows, folder = rehearsal(settings), told.out.resolve()
         files = generate.portable(windows) | generate.machine(windows, settings, folder)
     else:
-        folder, files = generate.COMMITTED, generate.portable(Windows())
+        folder, files = generate.COMMITTED, generate.committed()
     if told.check:
         old = generate.stale(folder, files)
         if old:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in generate.stale(folder, files):
         if name in files:
             write_atomic(folder / name, files[name].encode())
-        elif name.startswith(("rules/", "dashboards/")):
+        elif name.startswith(("rules/", "rehearsal/", "dashboards/")):
             (folder / name).unlink()
     return 0
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from monitoring import alertmanager, dashboards, prometheus, rules
-from monitoring.windows import Windows
+from monitoring.windows import CLUSTER_REHEARSAL, Windows
 from phaseflow import registry
 from phaseflow.settings import ROOT, Settings
 
@@ -22,11 +22,21 @@ def text(content: Any) -> str:
     return HEADER + str(yaml.safe_dump(content, sort_keys=False, width=1000, allow_unicode=True))
 
 
+def committed() -> dict[str, str]:
+    """What the repository holds and the charts install: production's windows, and the rules with a rehearsal's."""
+    return portable(Windows()) | rule_files(CLUSTER_REHEARSAL, "rehearsal")
+
+
+def rule_files(windows: Windows, folder: str) -> dict[str, str]:
+    """A file of rules a project, and the platform's."""
+    found = {f"{folder}/{it.name}.yaml": text(rules.project_rules(it, windows)) for it in registry.all_projects()}
+    return {**found, f"{folder}/platform.yaml": text(rules.platform_rules(windows))}
+
+
 def portable(windows: Windows) -> dict[str, str]:
     """What depends on the declarations alone: rules and dashboards."""
     projects = registry.all_projects()
-    found = {f"rules/{project.name}.yaml": text(rules.project_rules(project, windows)) for project in projects}
-    found["rules/platform.yaml"] = text(rules.platform_rules(windows))
+    found = rule_files(windows, "rules")
     for board in dashboards.boards(projects, windows):
         found[f"dashboards/{board.uid}.json"] = dashboards.to_json(board)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from phaseflow.contract import Project
 from phaseflow.settings import Settings
@@ -31,6 +32,18 @@ class Windows:
     def rows(self, project: Project) -> int:
         """Rows that a verdict needs."""
         return self.minimum_rows or project.drift.minimum_rows
+
+
+CLUSTER_REHEARSAL: Final = Windows(
+    window_seconds=60,
+    minimum_rows=150,
+    hold_seconds=4,
+    scrape_seconds=5,
+    group_seconds=1,
+    repeat_seconds=60,
+    resolve_seconds=30,
+)
+"""The same on a cluster: the monitoring chart's `windows: rehearsal`, beside helm/platform/values-rehearsal.yaml."""
 
 
 def rehearsal(settings: Settings) -> Windows:

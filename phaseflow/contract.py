@@ -60,7 +60,7 @@ DERIVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "text": ("characters", "words", "word_length", "unknown"),
     }
 )
-"""What is watched of a value that is no scalar: figures of it, which `phaseflow.derived` computes."""
+"""What is watched of a value that is no scalar: figures of it, which `phaseflow.toolkit.derived` computes."""
 
 RESERVED: Final = frozenset(
     {

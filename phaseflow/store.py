@@ -36,6 +36,8 @@ class Entry:
 
     key: str
     modified: float
+    mark: str = ""
+    """Changes when the content does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Store:
         if self.remote:
             with _said(self.root):
                 found = [
-                    Entry(str(one["path"]), one["last_modified"].timestamp())
+                    Entry(str(one["path"]), one["last_modified"].timestamp(), one["e_tag"] or "")
                     for part in _bucket(self.root).list(_checked(prefix) or None)
                     for one in part
                 ]
@@ -121,7 +123,9 @@ class Store:
                 continue
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 if path.is_file():
-                    yield Entry(path.relative_to(root).as_posix(), path.stat().st_mtime)
+                    about = path.stat()
+                    mark = f"{about.st_mtime_ns}-{about.st_size}"
+                    yield Entry(path.relative_to(root).as_posix(), about.st_mtime, mark)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys under the folder `prefix`, sorted."""
@@ -201,14 +205,16 @@ def _bucket(root: str) -> Any:
             fix="Set PHASEFLOW_STORE to a folder or to `s3://bucket/prefix`",
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    # Left out where there is none: the client then asks AWS, and the pod's own role.
+    known: Any = {"endpoint": endpoint} if endpoint else {}
+    known |= credentials(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", ""))
     return S3Store(
         bucket,
         prefix=prefix.strip("/") or None,
         region=os.environ.get("AWS_REGION") or "us-east-1",
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": "60s"},
         retry_config={"max_retries": 5},
-        **({"endpoint": endpoint} if endpoint else {}),
-        **credentials(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "")),
+        **known,
     )
 
 

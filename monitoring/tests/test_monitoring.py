@@ -280,7 +280,7 @@ def test_every_panel_says_what_it_shows_and_in_which_unit(project: Project) -> N
 
 
 def test_the_committed_files_are_fresh() -> None:
-    assert generate.stale(generate.COMMITTED, generate.portable(Windows())) == [], "run `make generate`"
+    assert generate.stale(generate.COMMITTED, generate.committed()) == [], "run `make generate`"
 
 
 def test_no_query_holds_an_unresolved_name() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from phaseflow import registry
-from phaseflow.cli import show, work
+from phaseflow.cli import cluster, show, work
 from phaseflow.embedded import components, lifecycle, platform, report, supervisor
 from phaseflow.embedded import doctor as checks
 from phaseflow.errors import PlatformError, suggestion
@@ -18,12 +18,13 @@ from phaseflow.settings import from_environment
 
 app = typer.Typer(
     name="phaseflow",
-    help="The MLOps loop on one machine: Airflow, Kubeflow Pipelines, MLflow, BentoML, Prometheus, Evidently.",
+    help="The MLOps loop, on one machine and on Kubernetes: Airflow, Kubeflow Pipelines, MLflow, BentoML, Prometheus, Evidently.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.add_typer(cluster.app, rich_help_panel="Kubernetes")
 PLATFORM = "The platform"
 PROJECTS = "Projects"
 
@@ -165,14 +166,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         show.data([{slot: getattr(item, slot) for slot in item.__slots__} for item in found])
     else:
-        show.table(
-            "",
-            ("", "what", "found", "fix"),
-            [
-                (show.mark(item.ok if item.required or item.ok else None), item.subject, item.found, item.fix)
-                for item in found
-            ],
-        )
+        show.findings(found)
     if any(item.required and not item.ok for item in found):
         raise typer.Exit(1)
 
@@ -224,19 +218,7 @@ def trigger(
     registry.get(project)
     with show.working(f"{project}: triggers its DAG", quiet=as_json) as say:
         found = work.trigger(settings, project, reason, wait=wait, say=say)
-    if as_json:
-        show.data(found)
-    else:
-        show.console.print(f"{found['run']}: {found['state']}")
-        if found["tasks"]:
-            show.table(
-                "",
-                ("task", "state", "seconds"),
-                [
-                    (t["task"], t["state"], "" if t["seconds"] is None else f"{t['seconds']:.1f}")
-                    for t in found["tasks"]
-                ],
-            )
+    work.show_run(found, as_json=as_json)
     if wait and found["state"] != "success":
         raise typer.Exit(1)
 
@@ -254,20 +236,10 @@ def traffic(
     """Play the world: send rows of the project's data to the service. Ends with 1 when a request failed."""
     settings = from_environment()
     declared = registry.get(project)
-    arguments = ["--rows", str(rows), "--rate", str(rate), "--seed", str(seed)]
-    arguments += ["--drift"] * drift + ["--feedback"] * feedback
+    arguments = work.traffic_arguments(rows=rows, rate=rate, seed=seed, drift=drift, feedback=feedback)
     with show.working(f"{project}: reads its data", quiet=as_json) as say:
         summary = work.traffic(settings, declared, arguments, say)
-    if as_json:
-        show.data(summary)
-    else:
-        served = ", ".join(f"version {version}: {count}" for version, count in summary["versions"].items())
-        show.console.print(
-            f"sent {summary['sent']}, failed {summary['failed']}, truths {summary['truths']}, "
-            f"p50 {summary['p50_ms']} ms, p99 {summary['p99_ms']} ms ({served})"
-        )
-        for text, count in summary["errors"].items():
-            show.errors.print(f"{count} x {text}", markup=False)
+    work.show_traffic(summary, as_json=as_json)
     if summary["failed"]:
         raise typer.Exit(1)
 
@@ -295,12 +267,7 @@ def rollback(project: Name, as_json: Json = False) -> None:
 def _moved(action: str, arguments: list[str], *, as_json: bool) -> None:
     with show.working(action, quiet=as_json):
         done = components.call(from_environment(), "registry", "services.registry", action, *arguments)
-    if as_json:
-        show.data(done)
-        return
-    before = f" (it was version {done['previous']})" if done.get("previous") else ""
-    changed = "" if done.get("changed", True) else ", as before"
-    show.console.print(f"{done['project']}: version {done['version']} is champion{changed}{before}")
+    work.show_moved(done, as_json=as_json)
 
 
 @app.command(

@@ -15,10 +15,11 @@ from typing import Any, Final, TypeVar
 
 from phaseflow import registry
 from phaseflow.cli import show, work
+from phaseflow.cli.stage import Stage
 from phaseflow.embedded import components, lifecycle, platform, report, rest, supervisor
 from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import Settings, from_environment
-from phaseflow.store import Store, write_atomic
+from phaseflow.store import write_atomic
 
 PROJECT: Final = "titanic"
 HOME_SETTINGS: Final = {
@@ -47,7 +48,26 @@ def play(*, quiet: bool) -> dict[str, Any]:
     The platform is left up, also after a step that failed, so that its logs can be read.
     """
     settings = fresh()
-    story = Story(settings, quiet=quiet)
+
+    def start(say: Callable[[str], None]) -> str:
+        with show.starting(quiet=True) as watch:
+            platform.up(settings, watch, say)
+        return f"{len(supervisor.states(settings))} processes"
+
+    stage = Stage(
+        settings=settings,
+        start=start,
+        log=lambda part: str(supervisor.log(settings, part)),
+        tail=lambda part: supervisor.tail(supervisor.log(settings, part)),
+        memory_mb=lambda: report.memory(supervisor.members(settings)) / report.MIB,
+        again="`make demo` again",
+    )
+    return on(stage, quiet=quiet)
+
+
+def on(stage: Stage, *, quiet: bool) -> dict[str, Any]:
+    """Play the story there."""
+    story = Story(stage, quiet=quiet)
     try:
         story.tell()
     except PhaseflowError as error:
@@ -98,8 +118,8 @@ class World:
 class Story:
     """The steps, in order; each raises PlatformError when what it waits for does not happen."""
 
-    def __init__(self, settings: Settings, *, quiet: bool) -> None:
-        self.settings = settings
+    def __init__(self, stage: Stage, *, quiet: bool) -> None:
+        self.stage, self.settings = stage, stage.settings
         self.project = registry.get(PROJECT)
         self.quiet = quiet
         self.begun = time.monotonic()
@@ -166,20 +186,17 @@ class Story:
             time.sleep(POLL_SECONDS)
 
     def _fix(self) -> str:
-        return f"Read {supervisor.log(self.settings, self.read)}, then `make demo` again"
+        return f"Read {self.stage.log(self.read)}, then {self.stage.again}"
 
     def _measure(self) -> None:
         """Keep the most memory that all processes used together."""
         if time.monotonic() - self.measured >= MEMORY_SECONDS:
             self.measured = time.monotonic()
-            used = report.memory(supervisor.members(self.settings)) / report.MIB
-            self.facts["memory_mb"] = round(max(used, self.facts.get("memory_mb", 0.0)))
+            self.facts["memory_mb"] = round(max(self.stage.memory_mb(), self.facts.get("memory_mb", 0.0)))
 
     def _start(self) -> None:
-        with self.step("the platform starts", "supervisord") as entry, show.starting(quiet=True) as watch:
-            absent = platform.up(self.settings, watch, self.say)
-            entry["detail"] = f"{len(supervisor.states(self.settings))} processes"
-            self.facts["absent"] = dict(absent)
+        with self.step("the platform starts", "supervisord") as entry:
+            entry["detail"] = self.stage.start(self.say)
 
     def _first_training(self) -> None:
         with self.step(f"Airflow reads the DAG {PROJECT}", "airflow-dag-processor"):
@@ -201,9 +218,8 @@ class Story:
             self.facts |= {"first": model, "first_verdict": verdict}
 
     def _verdict(self, run: str) -> dict[str, Any]:
-        key = f"runs/{PROJECT}/{''.join(c if c.isalnum() or c in '._-' else '-' for c in run)}/verdict.json"
-        found: dict[str, Any] = json.loads(Store(self.settings.store).read(key))
-        return found
+        """What the pipeline's gate decided, as the task that ran it says."""
+        return self.airflow.result(PROJECT, run, "train")
 
     def _psi(self, version: str) -> dict[str, float]:
         """Live drift of each feature, once the window holds enough rows."""
@@ -322,10 +338,8 @@ class Story:
             done = work.follow(self.airflow, f"{PROJECT}_monitor", run, self.say)
             if done["state"] != "success":
                 raise PlatformError(f"The run {run} ended {done['state']}", fix=self._fix())
-            windows = sorted({key.split("/")[2] for key in Store(self.settings.store).keys(f"reports/{PROJECT}")})
-            if not windows:
-                raise PlatformError("The monitor wrote no report", fix=self._fix())
-            entry["detail"] = f"{self.settings.monitor_url}/reports/{PROJECT}/{windows[-1]}/report.html"
+            window = self.airflow.result(f"{PROJECT}_monitor", run, "report")["window"]
+            entry["detail"] = f"{self.settings.monitor_url}/reports/{PROJECT}/{window}/report.html"
             self.facts["report"] = entry["detail"]
 
     def failed(self, error: PhaseflowError) -> None:
@@ -337,8 +351,9 @@ class Story:
         }
         show.errors.print(f"\n[bold red]The demo stops at: {self.facts['error']['step']}[/]")
         show.error(error)
-        log = supervisor.log(self.settings, self.read)
-        show.errors.print(f"[bold]its log:[/] {log}\n{supervisor.tail(log)}", markup=False, soft_wrap=True)
+        show.errors.print(
+            f"its log: {self.stage.log(self.read)}\n{self.stage.tail(self.read)}", markup=False, soft_wrap=True
+        )
 
     def written(self) -> dict[str, Any]:
         """The story as data, kept in `<home>/demo.json`."""

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
@@ -15,8 +15,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from phaseflow.embedded.machine import Finding
 from phaseflow.errors import PhaseflowError
 
+QUIET: Final = 10.0
+"""Seconds between two lines that differ only by how far it has come, where there is no terminal."""
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 if not console.is_terminal:
@@ -47,6 +50,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     console.print(drawn)
 
 
+def findings(found: Iterable[Finding]) -> None:
+    """What a doctor saw."""
+    table(
+        "",
+        ("", "what", "found", "fix"),
+        [(mark(item.ok if item.required or item.ok else None), item.subject, item.found, item.fix) for item in found],
+    )
+
+
 def mark(ok: bool | None) -> str:
     """A green tick, a red cross, or a dash for what does not matter."""
     return {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]-[/]"}[ok]
@@ -64,13 +76,21 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def working(text: str, *, quiet: bool = False) -> Iterator[Any]:
-    """A spinner with the time passed; gives `say`, which changes its text. Without a terminal each text is a line."""
+    """A spinner with the time passed; gives `say`, which changes its text. Without a terminal a text now and then is a line."""
     if quiet:
         yield lambda _text: None
         return
     if not console.is_terminal:
         console.print(text)
-        yield lambda new: console.print(new, markup=False)
+        said, since = text, time.monotonic()
+
+        def line(new: str) -> None:
+            nonlocal said, since
+            if new.partition(": sent")[0] != said.partition(": sent")[0] or time.monotonic() - since > QUIET:
+                console.print(new, markup=False)
+                said, since = new, time.monotonic()
+
+        yield line
         return
     begun = time.monotonic()
     spinner = Spinner("dots", text=text)

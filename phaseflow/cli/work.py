@@ -133,6 +133,50 @@ def state(airflow: rest.Airflow, dag: str, run_id: str) -> dict[str, Any]:
     return {"dag": dag, "run": run_id, "state": run["state"], "start": run["start_date"], "tasks": tasks}
 
 
+def show_run(found: dict[str, Any], *, as_json: bool) -> None:
+    """A run and its tasks."""
+    if as_json:
+        show.data(found)
+        return
+    show.console.print(f"{found['run']}: {found['state']}")
+    if found["tasks"]:
+        show.table(
+            "",
+            ("task", "state", "seconds"),
+            [(t["task"], t["state"], "" if t["seconds"] is None else f"{t['seconds']:.1f}") for t in found["tasks"]],
+        )
+
+
+def traffic_arguments(*, rows: int, rate: float, seed: int, drift: bool, feedback: bool) -> list[str]:
+    """The options of `python -m phaseflow.traffic`."""
+    arguments = ["--rows", str(rows), "--rate", str(rate), "--seed", str(seed)]
+    return arguments + ["--drift"] * drift + ["--feedback"] * feedback
+
+
+def show_traffic(summary: dict[str, Any], *, as_json: bool) -> None:
+    """What was sent and what came of it."""
+    if as_json:
+        show.data(summary)
+        return
+    served = ", ".join(f"version {version}: {count}" for version, count in summary["versions"].items())
+    show.console.print(
+        f"sent {summary['sent']}, failed {summary['failed']}, truths {summary['truths']}, "
+        f"p50 {summary['p50_ms']} ms, p99 {summary['p99_ms']} ms ({served})"
+    )
+    for text, count in summary["errors"].items():
+        show.errors.print(f"{count} x {text}", markup=False)
+
+
+def show_moved(done: dict[str, Any], *, as_json: bool) -> None:
+    """Which version is champion now."""
+    if as_json:
+        show.data(done)
+        return
+    before = f" (it was version {done['previous']})" if done.get("previous") else ""
+    changed = "" if done.get("changed", True) else ", as before"
+    show.console.print(f"{done['project']}: version {done['version']} is champion{changed}{before}")
+
+
 def traffic(settings: Settings, project: Project, arguments: list[str], say: Say) -> dict[str, Any]:
     """Send, showing how it goes; Ctrl-C ends it with what was sent so far."""
     last: dict[str, Any] = {}

@@ -13,9 +13,11 @@ from phaseflow.settings import Settings
 class Rest:
     """JSON over HTTP; raises PlatformError when the other side is away or refuses."""
 
-    def __init__(self, name: str, url: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, url: str, headers: dict[str, str] | None = None, auth: tuple[str, str] | None = None
+    ) -> None:
         self.name = name
-        self.client = httpx.Client(base_url=url, headers=headers, timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=url, headers=headers, auth=auth, timeout=20, trust_env=False)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One request."""
@@ -32,6 +34,11 @@ class Rest:
                 fix="Look at `phaseflow status` and `phaseflow logs`",
             )
         return answer.json()
+
+
+def door(settings: Settings) -> tuple[str, str] | None:
+    """User and password of the front door, for what has no login of its own; None where there is no door."""
+    return ("admin", settings.secret("door_password")) if settings.public_url else None
 
 
 class Airflow:
@@ -74,12 +81,18 @@ class Airflow:
         found: list[dict[str, Any]] = self._rest.call("GET", path)["task_instances"]
         return sorted(found, key=lambda task: task["start_date"] or "9")
 
+    def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
+        """What the task gave back."""
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
+        found: dict[str, Any] = self._rest.call("GET", path)["value"]
+        return found
+
 
 class Prometheus:
     """Prometheus's HTTP API."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rest = Rest("Prometheus", f"{settings.prometheus_url}/api/v1")
+        self._rest = Rest("Prometheus", f"{settings.prometheus_url}/api/v1", auth=door(settings))
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of an instant vector."""
@@ -94,7 +107,7 @@ class Prometheus:
 
 def alertmanager_alerts(settings: Settings, project: str) -> list[dict[str, Any]]:
     """What Alertmanager holds as active for the project."""
-    rest = Rest("Alertmanager", f"{settings.alertmanager_url}/api/v2")
+    rest = Rest("Alertmanager", f"{settings.alertmanager_url}/api/v2", auth=door(settings))
     found: list[dict[str, Any]] = rest.call(
         "GET", "/alerts", params={"filter": f'project="{project}"', "active": "true"}
     )

@@ -25,7 +25,7 @@ def test_every_component_has_its_group_in_the_one_lock() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    sorted(p for p in ROOT.rglob("*.md") if ".venvs" not in p.parts and ".phaseflow" not in p.parts),
+    sorted(p for p in ROOT.rglob("*.md") if not {".venvs", ".phaseflow", "build"} & set(p.parts)),
     ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 def test_links_between_pages_lead_somewhere(page) -> None:
@@ -36,13 +36,30 @@ def test_links_between_pages_lead_somewhere(page) -> None:
 
 def test_commands_of_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
-    source = (ROOT / "phaseflow" / "cli" / "app.py").read_text()
-    commands = set(re.findall(r"^def ([a-z]+)\(", source, re.MULTILINE)) | set(
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    assert set(re.findall(r"bin/phaseflow ([a-z]+)", text)) <= _commands("app") | {"cluster"}
+
+
+def test_commands_on_a_cluster_exist_wherever_a_page_or_an_error_names_one() -> None:
+    known = _commands("cluster")
+    assert {"up", "down", "urls", "backup", "restore"} <= known
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("helm/**/*.md"),
+        *ROOT.glob("phaseflow/**/*.py"),
+    ]:
+        if "charts" not in path.relative_to(ROOT).parts:
+            assert set(re.findall(r"phaseflow cluster ([a-z]+)", path.read_text())) <= known, path
+
+
+def _commands(module: str) -> set[str]:
+    source = (ROOT / "phaseflow" / "cli" / f"{module}.py").read_text()
+    named = set(re.findall(r'command\([^)]*?name="([a-z]+)"', source)) | set(
         re.findall(r'command\(\s*"([a-z]+)"', source)
     )
-    assert set(re.findall(r"bin/phaseflow ([a-z]+)", text)) <= commands
+    return named | set(re.findall(r"^def ([a-z]+)\(", source, re.MULTILINE))
 
 
 def test_a_project_is_nothing_but_its_folder() -> None:

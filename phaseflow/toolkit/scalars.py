@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from phaseflow import derived
 from phaseflow.contract import DERIVED, Schema
+from phaseflow.toolkit import derived
 
 Vocabularies = Mapping[str, Sequence[str]]
 """The known words of a text column, by its name."""

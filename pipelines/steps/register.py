@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import warnings
@@ -34,13 +35,11 @@ from pipelines.steps import bins, card, data, plots, tracking
 def code_version() -> str:
     """The image's version, else the checkout's commit."""
     told = os.environ.get("PHASEFLOW_CODE_VERSION")
-    if told:
-        return told
+    git = shutil.which("git")
+    if told or git is None:
+        return told or "unknown"
     done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"],  # noqa: S607  # git is where the user has it
-        capture_output=True,
-        text=True,
-        check=False,
+        [git, "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
     )
     return done.stdout.strip() or "unknown"
 

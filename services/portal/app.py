@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phaseflow import registry
 from phaseflow.errors import PhaseflowError
-from phaseflow.settings import ROOT, Settings
+from phaseflow.settings import ROOT, Settings, from_environment
 from services.portal import dashboards, detail, source, status, text
 from services.portal.prometheus import Prometheus
 
@@ -231,6 +231,8 @@ def _pages() -> jinja2.Environment:
         "code": _code,
     }
     pages.filters.update(filters)
+    # How a person makes a project's first model: on Kubernetes by its DAG.
+    pages.globals["command"] = f"bin/phaseflow {'cluster trigger' if from_environment().public_url else 'run'}"
     return pages
 
 

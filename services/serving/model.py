@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from phaseflow import derived, registry
+from phaseflow import registry
 from phaseflow.contract import DERIVED, Column, Project
 from phaseflow.reference import PREDICTION, Bins, from_json
+from phaseflow.toolkit import derived
 from services.serving import requests
 from services.serving.requests import Row
 

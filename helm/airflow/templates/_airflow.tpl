@@ -53,11 +53,12 @@
   "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE" .Release.Namespace
   "AIRFLOW__KUBERNETES_EXECUTOR__DELETE_WORKER_PODS" "True") }}
 {{- end }}
-{{- with .Values.statsd }}
+{{- $exporter := .Values.statsd.address | default (ternary (printf "%s-statsd:9125" (include "phaseflow.name" .)) "" .Values.statsd.enabled) }}
+{{- if $exporter }}
 {{- $settings = merge $settings (dict
   "AIRFLOW__METRICS__STATSD_ON" "True"
-  "AIRFLOW__METRICS__STATSD_HOST" (splitList ":" . | first)
-  "AIRFLOW__METRICS__STATSD_PORT" (splitList ":" . | last)) }}
+  "AIRFLOW__METRICS__STATSD_HOST" (splitList ":" $exporter | first)
+  "AIRFLOW__METRICS__STATSD_PORT" (splitList ":" $exporter | last)) }}
 {{- end }}
 {{- range $name, $value := merge (deepCopy .Values.config) $settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
@@ -65,14 +66,15 @@
 {{ include "phaseflow.env" . }}
 {{- end }}
 
-{{/* airflow.command (list of words): the passwords where only this user reads them, then Airflow. */}}
+{{/* airflow.command (dict root run): the passwords where only this user reads them, then Airflow when its database answers. */}}
 {{- define "airflow.command" -}}
 command: [sh, -c]
 args:
   - >-
     install -m 600 /etc/phaseflow/postgres/pgpass /tmp/pgpass &&
     install -m 600 /var/lib/phaseflow/secrets/passwords.json /tmp/passwords.json &&
-    {{ . }}
+    {{ include "phaseflow.untilPostgres" .root }} &&
+    {{ .run }}
 {{- end }}
 
 {{- define "airflow.mounts" -}}

@@ -2,6 +2,9 @@
 
 {{/* phaseflow.name (root): <release>-<chart>, the name of what a chart makes. */}}
 {{- define "phaseflow.name" -}}
+{{- if gt (len .Release.Name) 30 }}
+{{- fail (printf "The release's name %q has %d characters: a Service's name may have 63, and the longest puts 33 behind it. Take one of at most 30." .Release.Name (len .Release.Name)) }}
+{{- end -}}
 {{ .Release.Name }}-{{ .Chart.Name }}
 {{- end }}
 
@@ -81,6 +84,63 @@ topologySpreadConstraints:
       matchLabels: {{- include "phaseflow.selector" . | nindent 8 }}
 {{- end }}
 
+{{/* phaseflow.budget (dict root component name replicas): of several replicas one stays while nodes are drained. */}}
+{{- define "phaseflow.budget" -}}
+{{- if gt (int .replicas) 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .name }}
+  labels: {{- include "phaseflow.labels" . | nindent 4 }}
+spec:
+  minAvailable: 1
+  selector:
+    matchLabels: {{- include "phaseflow.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* phaseflow.asks (dict root urls): a pod of `helm test` that asks each address. The umbrella's own test asks every part at once. */}}
+{{- define "phaseflow.asks" -}}
+{{- if .root.Chart.IsRoot }}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ include "phaseflow.name" .root }}-answers
+  labels: {{- include "phaseflow.labels" (dict "root" .root "component" "test") | nindent 4 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  restartPolicy: Never
+  {{- include "phaseflow.pod" (dict "root" .root) | nindent 2 }}
+  containers:
+    - name: answers
+      image: {{ include "phaseflow.own" (dict "root" .root "group" "portal") }}
+      imagePullPolicy: {{ include "phaseflow.pullPolicy" .root }}
+      securityContext: {{- include "phaseflow.container" .root | nindent 8 }}
+      command: [python, -c]
+      args:
+        - |
+          import httpx, sys
+          wrong = 0
+          for url in sys.argv[1:]:
+              try:
+                  status = httpx.get(url, timeout=20).status_code
+              except httpx.HTTPError as error:
+                  status = error
+              wrong += status != 200
+              print(f"{url} {status}")
+          sys.exit(wrong)
+        {{- range .urls }}
+        - {{ . | quote }}
+        {{- end }}
+      resources: {requests: {cpu: 20m, memory: 64Mi}, limits: {memory: 256Mi}}
+      volumeMounts: [{name: tmp, mountPath: /tmp}]
+  volumes: [{name: tmp, emptyDir: {}}]
+{{- end }}
+{{- end }}
+
 {{/* phaseflow.kept (dict root secret key): the secret's value as it is in the cluster, else a new one; upgrades never change it. */}}
 {{- define "phaseflow.kept" -}}
 {{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
@@ -94,7 +154,7 @@ topologySpreadConstraints:
 {{- $release := .root.Release.Name -}}
 {{- $own := dict
   "airflow" (printf "http://%s-airflow:8080/airflow" $release)
-  "mlflow" (printf "http://%s-mlflow:5000" $release)
+  "mlflow" (printf "http://%s-mlflow:5000/mlflow" $release)
   "pipelines" (printf "http://%s-pipelines:8888" $release)
   "serving" (printf "http://%s-serving-{project}:3000" $release)
   "monitor" (printf "http://%s-monitor:8085" $release)
@@ -210,4 +270,10 @@ topologySpreadConstraints:
 {{/* phaseflow.postgresSecret (root): the Secret with the key `pgpass`, a file of libpq's passwords. */}}
 {{- define "phaseflow.postgresSecret" -}}
 {{ dig "postgres" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-postgres" .Release.Name) }}
+{{- end }}
+
+{{/* phaseflow.untilPostgres (root): shell that goes on when the database answers: a pod that waits looks better than one that crashes. */}}
+{{- define "phaseflow.untilPostgres" -}}
+{{- $where := include "phaseflow.postgres" . | splitList ":" -}}
+until python -c 'import socket; socket.create_connection(("{{ first $where }}", {{ last $where }}), 3)' 2>/dev/null; do echo "waits for the database {{ join ":" $where }}"; sleep 1; done
 {{- end }}

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phaseflow import Column, Schema, derived
+from phaseflow import Column, Schema
 from phaseflow.contract import DERIVED
+from phaseflow.toolkit import derived
 from phaseflow.toolkit.scalars import scalars, vocabularies
 
 IMAGE = Column(name="photo", kind="image", shape=(4, 4, 1))

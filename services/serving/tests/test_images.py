@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from phaseflow import derived, reference, registry
-from phaseflow.toolkit import images
+from phaseflow import reference, registry
+from phaseflow.toolkit import derived, images
 from services.serving.tests.conftest import until
 
 DIGITS = registry.get("from_scratch")

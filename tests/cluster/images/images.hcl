@@ -1,8 +1,8 @@
 # docker buildx bake -f tests/cluster/images/images.hcl: the stand-ins, under the names in the charts' values.
-group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx"] }
+group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx", "statsd"] }
 target "postgres" {
   context = "tests/cluster/images/postgres"
-  tags = ["postgres:17"]
+  tags = ["postgres:17.11"]
 }
 target "seaweedfs" {
   context = "tests/cluster/images/seaweedfs"
@@ -10,13 +10,25 @@ target "seaweedfs" {
 }
 target "prometheus" {
   context = "tests/cluster/images/prometheus"
-  tags = ["prom/prometheus:v3.8.0"]
+  tags = ["prom/prometheus:v3.13.3"]
 }
 target "alertmanager" {
   context = "tests/cluster/images/alertmanager"
-  tags = ["prom/alertmanager:v0.29.0"]
+  tags = ["prom/alertmanager:v0.34.1"]
 }
 target "nginx" {
   context = "tests/cluster/images/nginx"
-  tags = ["nginxinc/nginx-unprivileged:1.29-bookworm"]
+  tags = ["nginxinc/nginx-unprivileged:1.30.5-alpine"]
+}
+# prom/statsd-exporter's interface: /bin/statsd_exporter, user nobody. The program is upstream's own, which bin/test-images installs by Go.
+target "statsd" {
+  context = "build/standins"
+  dockerfile-inline = <<-EOT
+    FROM debian:bookworm-slim
+    COPY statsd_exporter /bin/statsd_exporter
+    USER 65534
+    EXPOSE 9102 9125/udp
+    ENTRYPOINT ["/bin/statsd_exporter"]
+  EOT
+  tags = ["prom/statsd-exporter:v0.29.0"]
 }

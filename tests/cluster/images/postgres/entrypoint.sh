@@ -6,7 +6,7 @@ if [ "$1" != postgres ]; then exec "$@"; fi
 mkdir -p "$PGDATA"
 chmod 700 "$PGDATA"
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    initdb --username=postgres --pwfile=<(cat "${POSTGRES_PASSWORD_FILE:?POSTGRES_PASSWORD_FILE names the superuser's password}") --auth-host=scram-sha-256 --auth-local=trust >/dev/null
+    initdb --username=postgres --pwfile=<(cat "${POSTGRES_PASSWORD_FILE:?POSTGRES_PASSWORD_FILE names the file of the password}") --encoding=UTF8 --locale=C.UTF-8 --auth-host=scram-sha-256 --auth-local=trust >/dev/null
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     pg_ctl --silent --wait -o "-c listen_addresses=''" start
     for script in /docker-entrypoint-initdb.d/*.sh; do

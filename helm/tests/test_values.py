@@ -1,0 +1,227 @@
+"""Wrong values are errors that name the value; what can't go together says what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helm import charts, generate, readme, schema
+from helm.tests.rendering import Helm
+from phaseflow.errors import ContractError
+
+PLACEHOLDER = re.compile(r"<[a-z-]+>")
+
+
+@pytest.mark.parametrize(
+    ("chart", "given", "said"),
+    [
+        (
+            "platform",
+            "airflow.executor=Celery",
+            "at '/executor': value must be one of 'LocalExecutor', 'KubernetesExecutor'",
+        ),
+        ("platform", "serving.replicas=two", "at '/replicas': got string, want integer"),
+        ("platform", "serving.replicas=0", "at '/replicas': minimum: got 0, want 1"),
+        ("platform", "pipelines.engine=argo", "at '/pipelines/engine': value must be one of 'local', 'kfp'"),
+        ("platform", "global.publicURL=x", "at '/global': additional properties 'publicURL' not allowed"),
+        ("platform", "airlfow.enabled=false", "at '': additional properties 'airlfow' not allowed"),
+        ("platform", "storage.postgress.enabled=false", "at '': additional properties 'postgress' not allowed"),
+        (
+            "platform",
+            "door.type=ExternalName",
+            "at '/door/type': value must be one of 'NodePort', 'ClusterIP', 'LoadBalancer'",
+        ),
+        (
+            "platform",
+            "door.resources.limit.memory=1Gi",
+            "at '/door/resources': additional properties 'limit' not allowed",
+        ),
+        ("platform", "door.image.digest=latest", "at '/door/image/digest': 'latest' does not match pattern"),
+        ("platform", "global.images.pullSecrets[0]=1", "at '/global/images/pullSecrets/0': got number, want string"),
+        ("platform", "backup.enabled=maybe", "at '/backup/enabled': got string, want boolean"),
+        (
+            "platform",
+            "global.scheduling.nodeSelector=x",
+            "at '/global/scheduling/nodeSelector': got string, want object",
+        ),
+        ("kubeflow-pipelines", "runs.runAsUser=0", "at '/runs/runAsUser': minimum: got 0, want 1"),
+        ("kubeflow-pipelines", "runs.podGC=Never", "at '/runs/podGC': value must be one of"),
+        ("monitoring", "windows=short", "at '/windows': value must be one of 'production', 'rehearsal'"),
+        ("mlflow", "replica=2", "at '': additional properties 'replica' not allowed"),
+    ],
+    ids=lambda it: it if "=" in it else "",
+)
+def test_a_wrong_value_is_named(helm: Helm, chart: str, given: str, said: str) -> None:
+    assert said in helm.refused(chart, "--set", given)
+
+
+@pytest.mark.parametrize(
+    ("chart", "given", "said"),
+    [
+        (
+            "platform",
+            "pipelines.engine=kfp",
+            'pipelines.engine is "kfp", but there is no Kubeflow Pipelines: set kubeflow-pipelines.enabled to true, or '
+            "global.addresses.pipelines to the address of yours.",
+        ),
+        (
+            "platform",
+            "kubeflow-pipelines.enabled=true",
+            'kubeflow-pipelines.enabled is true, but pipelines.engine is "local": set pipelines.engine to "kfp", or '
+            "kubeflow-pipelines.enabled to false.",
+        ),
+        (
+            "platform",
+            "global.store.external=true",
+            "global.store.external is true, but there is no key: name a Secret with the key `credentials` in "
+            "global.store.existingSecret, or set global.store.ambientCredentials.",
+        ),
+        (
+            "platform",
+            "global.postgres.host=db",
+            "global.postgres.host is set, but there is no password: name a Secret with the key `pgpass` in "
+            "global.postgres.existingSecret.",
+        ),
+        ("platform", "gateway.enabled=true", "gateway.className is empty. Name one of `kubectl get gatewayclass`."),
+        (
+            "serving",
+            "projects={titanik}",
+            'serving.projects names "titanik", which is no project of this chart. It has: house_prices, titanic. Correct the '
+            "name, or run `make generate` after adding the project.",
+        ),
+        (
+            "kubeflow-pipelines",
+            "mysql.enabled=false",
+            "mysql.enabled is false: name your MySQL by mysql.host, and a Secret with its username and password by "
+            "mysql.existingSecret.",
+        ),
+        (
+            "kubeflow-pipelines",
+            "store.endpoint=minio:9000",
+            'store.endpoint is "minio:9000": give scheme and host alone, such as http://minio:9000.',
+        ),
+    ],
+    ids=lambda it: it if "=" in it and len(it) < 50 else "",
+)
+def test_what_does_not_go_together_says_what_to_do(helm: Helm, chart: str, given: str, said: str) -> None:
+    assert said in helm.refused(chart, "--set", given)
+
+
+def test_a_release_s_name_leaves_room_for_the_services(helm: Helm) -> None:
+    for chart in set(charts.names()) - {"kubeflow-pipelines"}:  # whose names are fixed
+        longest = helm.run("template", "r" * 30, str(helm.charts / chart))
+        assert longest.returncode == 0, longest.stderr
+        for it in yaml.safe_load_all(longest.stdout):
+            assert it is None or len(it["metadata"]["name"]) <= 63
+        refused = helm.run("template", "r" * 31, str(helm.charts / chart))
+        assert "has 31 characters: a Service's name may have 63" in refused.stderr
+        assert "Take one of at most 30." in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "serving.overrides.titanic.replicas=3",
+        "global.scheduling.nodeSelector.disk=ssd",
+        "airflow.config.AIRFLOW__CORE__PARALLELISM=8",
+        "monitoring.prometheus.scrapeConfigs[0].job_name=mine",
+        "door.resources.limits.cpu=1",
+        "global.addresses.mlflow=http://mlflow:5000",
+    ],
+)
+def test_what_belongs_to_the_user_stays_open(helm: Helm, given: str) -> None:
+    assert helm.template("platform", "--set", given).returncode == 0
+
+
+def test_production_s_placeholders_are_all_that_is_missing(helm: Helm, filled_in: Path) -> None:
+    template = charts.FOLDER / "platform" / "values-production.yaml"
+    assert "<host>" in template.read_text()
+    assert PLACEHOLDER.search(filled_in.read_text()) is None
+    done = helm.template("platform", "--values", str(filled_in))
+    assert done.returncode == 0, done.stderr
+    # A container's command may have its own <word>; the placeholders do not reach the objects.
+    for word in PLACEHOLDER.findall(template.read_text()):
+        assert word not in done.stdout
+
+
+def test_the_generated_files_are_fresh() -> None:
+    assert generate.stale(generate.files()) == [], "run `make generate`"
+
+
+@pytest.mark.parametrize("name", charts.names())
+def test_every_value_is_in_readme_and_schema(name: str) -> None:
+    chart = charts.read(name)
+    text, found = readme.text(chart), schema.schema(chart)
+    assert chart.documented
+    for value in chart.documented:
+        assert f"| `{value.key}` |" in text
+        node = found
+        for key in value.path:
+            node = node["properties"][key]
+        assert node["description"] == value.text
+        assert json.dumps(node["default"]) == json.dumps(value.default)
+
+
+def chart_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: str) -> charts.Chart:
+    monkeypatch.setattr(charts, "FOLDER", tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "Chart.yaml").write_text("{name: x, version: 1.0.0}")
+    (tmp_path / "x" / "values.yaml").write_text(values)
+    return charts.read("x")
+
+
+def test_a_value_s_comment_is_its_text_and_its_hints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart = chart_of(
+        tmp_path,
+        monkeypatch,
+        """
+part:
+  # A word to whoever edits this.
+  # -- How many,
+  # and no more.
+  # @minimum 2
+  count: 3
+  # -- A name.
+  # @enum one, two
+  name: one
+# -- Open.
+labels: {}
+# -- Names.
+# @items string
+names: []
+# -- Requests and limits.
+resources: {limits: {memory: 1Gi}}
+""",
+    )
+    assert [(value.key, value.text) for value in chart.documented] == [
+        ("part.count", "How many, and no more."),
+        ("part.name", "A name."),
+        ("labels", "Open."),
+        ("names", "Names."),
+        ("resources", "Requests and limits."),
+    ]
+    found = schema.schema(chart)["properties"]
+    assert found["part"]["properties"]["count"] == {
+        "description": "How many, and no more.", "default": 3, "type": "integer", "minimum": 2,
+    }  # fmt: skip
+    assert found["part"]["properties"]["name"]["enum"] == ["one", "two"]
+    assert found["part"]["additionalProperties"] is False
+    assert "additionalProperties" not in found["labels"]
+    assert found["names"]["items"] == {"type": "string"}
+    assert found["resources"]["additionalProperties"] is False
+
+
+def test_a_value_without_a_description_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ContractError) as error:
+        chart_of(tmp_path, monkeypatch, "part:\n  # no dashes\n  count: 3\n")
+    assert str(error.value) == "helm/x/values.yaml: part.count has no description. Write `# -- …` above it."
+
+
+def test_a_hint_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ContractError) as error:
+        chart_of(tmp_path, monkeypatch, "# -- Many.\n# @maximum 3\ncount: 3\n")
+    assert str(error.value) == "helm/x/values.yaml: @maximum is no hint. Use one of @enum, @minimum, @items."

@@ -1,0 +1,1 @@
+"""The platform on Kubernetes: what `phaseflow cluster` asks of helm and kubectl."""

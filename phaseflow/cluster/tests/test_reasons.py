@@ -1,0 +1,126 @@
+"""What is said of pods and machines, from objects as Kubernetes has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phaseflow.cluster import doctor, install, kube, reasons
+from phaseflow.cluster.kube import Release
+from phaseflow.errors import PlatformError
+
+RELEASE = Release()
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "x-0", "namespace": "phaseflow"}, "spec": {"containers": []}, "status": status}
+
+
+def container(**state: Any) -> dict[str, Any]:
+    return {"name": "main", "image": "prom/prometheus:v0", "ready": False, "restartCount": 0, "state": state}
+
+
+def test_an_image_that_cant_be_had_is_named_with_what_to_do() -> None:
+    waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image\n 'x'"}
+    found = reasons.of_pod(RELEASE, pod(containerStatuses=[container(waiting=waiting)]))
+    assert found is not None
+    assert found.final
+    assert found.problem == (
+        "The image 'prom/prometheus:v0' can't be had (ImagePullBackOff): Back-off pulling image 'x'"
+    )
+    assert "global.images.registry" in found.fix
+
+
+def test_a_crash_shows_the_last_lines_and_is_final_after_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def kubectl(_: Release, *arguments: str, stdin: str | None = None) -> str:
+        asked.append(arguments)
+        return "first\nno such table\n"
+
+    monkeypatch.setattr(kube, "kubectl", kubectl)
+    crashed = container(waiting={"reason": "CrashLoopBackOff"}) | {
+        "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}},
+        "restartCount": 2,
+    }
+    found = reasons.of_pod(RELEASE, pod(containerStatuses=[crashed]))
+    assert found is not None
+    assert not found.final
+    assert found.problem.endswith("2 restarts. Its last lines:\n  | first\n  | no such table")
+    assert "--previous" in asked[0]
+    found = reasons.of_pod(RELEASE, pod(containerStatuses=[crashed | {"restartCount": 3}]))
+    assert found is not None
+    assert found.final
+
+
+def test_no_room_is_said_and_waited_for() -> None:
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/1 nodes are available: 1 Insufficient memory.",
+    }
+    found = reasons.of_pod(RELEASE, pod(conditions=[condition]))
+    assert found is not None
+    assert not found.final
+    assert found.problem == "No node takes it: 0/1 nodes are available: 1 Insufficient memory."
+
+
+def test_a_pod_that_starts_or_runs_needs_no_reason() -> None:
+    assert reasons.of_pod(RELEASE, pod(containerStatuses=[container(waiting={"reason": "PodInitializing"})])) is None
+    running = container(running={}) | {"ready": True, "lastState": {"terminated": {"exitCode": 1}}}
+    assert reasons.of_pod(RELEASE, pod(containerStatuses=[running])) is None
+
+
+def test_what_kubernetes_refuses_to_make_is_said() -> None:
+    condition = {"type": "ReplicaFailure", "status": "True", "message": 'pods "x" is forbidden: violates PodSecurity'}
+    found = reasons.of_workload({"metadata": {"name": "x"}, "status": {"conditions": [condition]}})
+    assert found is not None
+    assert found.final
+    assert "violates PodSecurity" in found.problem
+
+
+def test_pods_of_an_older_revision_explain_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replica_set(uid: str, revision: int) -> dict[str, Any]:
+        return {
+            "kind": "ReplicaSet",
+            "metadata": {
+                "uid": uid,
+                "annotations": {"deployment.kubernetes.io/revision": str(revision)},
+                "ownerReferences": [{"uid": "deployment"}],
+            },
+        }
+
+    waiting = {"reason": "ErrImagePull", "message": "no"}
+    broken = pod(containerStatuses=[container(waiting=waiting)]) | {"kind": "Pod"}
+    broken["metadata"]["ownerReferences"] = [{"uid": "old"}]
+    objects = [broken, replica_set("old", 1), replica_set("new", 2)]
+    monkeypatch.setattr(kube, "items", lambda *_: objects)
+    assert install.explain(RELEASE) == []
+    monkeypatch.setattr(kube, "items", lambda *_: objects[:2])
+    assert [reason.what for reason in install.explain(RELEASE)] == ["x-0"]
+
+
+def test_a_missing_program_is_named_with_where_it_is_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(PlatformError, match=r"helm is not on the PATH. Install it: https://helm.sh"):
+        kube.program("helm")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("250m", 0.25), ("2", 2.0), ("1Gi", 2.0**30), ("512Ki", 2.0**19), ("1500M", 1.5e9), ("0", 0.0)]
+)
+def test_quantities_are_read_as_kubernetes_writes_them(text: str, value: float) -> None:
+    assert doctor.quantity(text) == value
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["", "m", "k", "Ki", "M", "Mi", "G", "Gi"]))
+def test_a_larger_number_is_a_larger_quantity(number: int, unit: str) -> None:
+    assert doctor.quantity(f"{number + 1}{unit}") > doctor.quantity(f"{number}{unit}")
+
+
+def test_what_is_no_quantity_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'1 GiB' is no quantity"):
+        doctor.quantity("1 GiB")

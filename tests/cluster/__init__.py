@@ -1,0 +1,1 @@
+"""The platform on a real cluster: `make test-cluster`."""

@@ -1,0 +1,149 @@
+"""One release for all tests of this folder, on the cluster that KUBECONFIG names."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from phaseflow.cluster import access, kube
+from phaseflow.cluster.kube import Release
+from phaseflow.settings import ROOT, Settings
+
+HERE = Path(__file__).parent
+VALUES = [
+    *("--values", str(ROOT / "helm" / "platform" / "values-small.yaml")),
+    *("--values", str(ROOT / "helm" / "platform" / "values-rehearsal.yaml")),
+    *("--values", str(HERE / "values-tests.yaml")),
+    *(("--values", str(HERE / "values-standins.yaml")) if os.environ.get("STANDINS") else ()),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The release under test."""
+
+    release: Release
+
+    def phaseflow(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """`phaseflow cluster ARGUMENTS`."""
+        where = ("--namespace", self.release.namespace, "--release", self.release.name)
+        done = subprocess.run(
+            [ROOT / "bin" / "phaseflow", "cluster", *arguments, *where],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(f"phaseflow cluster {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def json(self, *arguments: str, timeout: float = 900) -> Any:
+        """What `phaseflow cluster ARGUMENTS --json` prints."""
+        return json.loads(self.phaseflow(*arguments, "--json", timeout=timeout).stdout)
+
+    def up(self, *more: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """Install or upgrade with the tests' values."""
+        return self.phaseflow("up", *VALUES, *more, check=check, timeout=timeout)
+
+    def kubectl(self, *arguments: str) -> str:
+        """In the release's namespace."""
+        return kube.kubectl(self.release, *arguments)
+
+    def pods(self, component: str) -> list[str]:
+        """Names of the component's pods."""
+        found = kube.items(
+            self.release,
+            "pods",
+            "--selector",
+            f"app.kubernetes.io/instance={self.release.name},app.kubernetes.io/component={component}",
+        )
+        return [pod["metadata"]["name"] for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    def secrets(self) -> dict[str, str]:
+        """Every secret of the release, by name and key."""
+        found = kube.items(self.release, "secrets", *kube.ours(self.release))
+        return {f"{one['metadata']['name']}/{key}": value for one in found for key, value in one["data"].items()}
+
+    @property
+    def settings(self) -> Settings:
+        """The way to it through the front door."""
+        return access.settings(self.release)
+
+    def served(self, project: str = "titanic") -> dict[str, Any]:
+        """The served model."""
+        answer = httpx.get(f"{self.settings.serving_url}/{project}/model", timeout=10)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    @contextmanager
+    def traffic(self, *more: str, rate: float = 20) -> Iterator[dict[str, Any]]:
+        """Requests through the front door for as long as the block runs; afterwards what came of them."""
+        arguments = ["traffic", "titanic", "--rows", "0", "--rate", str(rate), "--feedback", "--json", *more]
+        where = ("--namespace", self.release.namespace, "--release", self.release.name)
+        process = subprocess.Popen(
+            [ROOT / "bin" / "phaseflow", "cluster", *arguments, *where], stdout=subprocess.PIPE, text=True
+        )
+        summary: dict[str, Any] = {}
+        try:
+            yield summary
+        finally:
+            process.terminate()
+            said, _ = process.communicate(timeout=60)
+            summary |= json.loads(said)
+
+
+def until(what: str, look: Callable[[], Any], seconds: float = 180) -> Any:
+    """Poll until there is something; an error counts as nothing."""
+    end, said = time.monotonic() + seconds, ""
+    while time.monotonic() < end:
+        try:
+            found = look()
+        except Exception as error:
+            found, said = None, f" ({error})"
+        if found:
+            return found
+        time.sleep(0.5)
+    pytest.fail(f"{what} did not happen within {seconds:.0f} s{said}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Secrets of the tests' releases stay out of the checkout."""
+    os.environ["PHASEFLOW_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The umbrella chart of the previous commit, with its parts."""
+    folder = tmp_path_factory.mktemp("before")
+    archive = subprocess.run(
+        ["git", "archive", "HEAD~1", "helm", "monitoring/generated", "bin/charts"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    subprocess.run([folder / "bin" / "charts", folder / "charts"], check=True)
+    return folder / "charts" / "platform"
+
+
+def watched(process: subprocess.Popen[str]) -> list[str]:
+    """The lines of a process, as they come."""
+    lines: list[str] = []
+    assert process.stdout is not None
+    stream = process.stdout
+    threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")), daemon=True).start()
+    return lines

@@ -1,0 +1,314 @@
+"""The platform on Kubernetes, in the order in which a user meets it: install over an older one, the loop, faults, restore."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from phaseflow.cluster import install, kube
+from phaseflow.cluster.kube import Release
+from phaseflow.embedded import rest
+from phaseflow.settings import ROOT
+from tests.cluster.conftest import VALUES, Cluster, until
+
+GIVEN = "given-airflow"
+"""A Secret that the user made before the installation."""
+
+
+@pytest.fixture(scope="module")
+def cluster(before: Path) -> Iterator[Cluster]:
+    """The platform: installed by the previous commit's charts over a Secret of the user's, then upgraded to these."""
+    cluster = Cluster(release=Release(name="phaseflow", namespace="phaseflow-test"))
+    cluster.phaseflow("down", "--data")
+    kube.namespace(cluster.release)
+    password, fernet = secrets.token_urlsafe(16), base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    data = {
+        "airflow_admin_password": password,
+        "airflow_jwt": secrets.token_urlsafe(48),
+        "airflow_fernet": fernet,
+        "passwords.json": json.dumps({"admin": password}),
+    }
+    given = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": GIVEN}, "stringData": data}
+    kube.kubectl(cluster.release, "apply", "--filename", "-", stdin=json.dumps(given))
+    begun = time.monotonic()
+    kube.helm(cluster.release, "upgrade", "--install", "phaseflow", str(before), *VALUES)
+    install.wait(cluster.release, lambda *_: None, begun)
+    print(f"installed: every part is ready after {time.monotonic() - begun:.0f} s")
+    yield cluster
+    if not os.environ.get("KEEP"):
+        cluster.phaseflow("down", "--data")
+
+
+@pytest.fixture(scope="module")
+def upgraded(cluster: Cluster) -> dict[str, str]:
+    """The secrets before the upgrade, after which every other test runs."""
+    held = cluster.secrets()
+    begun = time.monotonic()
+    cluster.up()
+    print(f"upgraded: every part is ready after {time.monotonic() - begun:.0f} s")
+    return held
+
+
+@pytest.fixture(scope="module")
+def story(cluster: Cluster, upgraded: dict[str, str]) -> dict[str, Any]:
+    """One turn of the loop."""
+    told: dict[str, Any] = cluster.json("demo", timeout=1500)
+    return told
+
+
+def test_an_upgrade_changes_no_secret_and_the_users_own_is_the_one_in_use(
+    cluster: Cluster, upgraded: dict[str, str]
+) -> None:
+    assert len(upgraded) >= 10
+    assert cluster.secrets() == upgraded
+    assert f"{cluster.release.name}-airflow" not in {key.split("/")[0] for key in upgraded}
+    assert rest.Airflow(cluster.settings).dag("titanic")["dag_id"] == "titanic"
+
+
+def test_every_pod_is_admitted_under_the_restricted_standard(cluster: Cluster, upgraded: dict[str, str]) -> None:
+    space = json.loads(cluster.kubectl("get", "namespace", cluster.release.namespace, "--output", "json"))
+    assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    warnings = [
+        event["message"]
+        for event in kube.items(cluster.release, "events", "--field-selector", "type=Warning")
+        if "violates PodSecurity" in event["message"]
+    ]
+    assert warnings == []
+
+
+def test_the_charts_own_test_asks_every_part(cluster: Cluster, upgraded: dict[str, str]) -> None:
+    assert "Phase:          Succeeded" in kube.helm(cluster.release, "test", cluster.release.name)
+
+
+def test_one_turn_of_the_loop(cluster: Cluster, story: dict[str, Any]) -> None:
+    assert story["ok"], story
+    assert len(story["steps"]) >= 10
+    assert story["traffic"]["failed"] == 0
+    assert {"1", "2"} <= set(story["traffic"]["versions"])
+    assert cluster.served()["version"] == "2"
+    print(f"all pods together: {story['memory_mb']} MiB at most; the story took {story['seconds']} s")
+
+
+def test_every_page_is_behind_one_door_and_asks_for_its_password(cluster: Cluster, story: dict[str, Any]) -> None:
+    pages = cluster.json("urls", "--show-passwords")
+    assert {page["name"] for page in pages} >= {"portal", "Airflow", "MLflow", "Prometheus", "Alertmanager", "service"}
+    for page in pages:
+        if page["name"] in {"Airflow", "service"}:  # a login of its own; open to the world
+            assert httpx.get(page["url"], follow_redirects=True, timeout=30).status_code == 200, page["url"]
+            continue
+        assert httpx.get(page["url"], timeout=30).status_code == 401, page["url"]
+        answer = httpx.get(page["url"], auth=("admin", page["password"]), follow_redirects=True, timeout=30)
+        assert answer.status_code == 200, page["url"]
+    shown = httpx.get(pages[0]["url"], auth=("admin", pages[0]["password"]), timeout=30).text
+    assert "Titanic" in shown
+    assert "away" not in shown.lower(), "a part is shown as away"
+
+
+def test_no_panel_of_the_projects_dashboards_is_empty(cluster: Cluster, story: dict[str, Any]) -> None:
+    settings = cluster.settings
+    with cluster.traffic(rate=15):
+        said = ""
+
+        def full() -> bool:
+            nonlocal said
+            done = subprocess.run(
+                [
+                    *(ROOT / ".venvs" / "command" / "bin" / "python", "-m", "monitoring", "check"),
+                    *("--dashboard", "phaseflow-titanic", "--dashboard", "phaseflow-platform"),
+                ],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            said = done.stdout + done.stderr
+            return done.returncode == 0
+
+        end = time.monotonic() + 150
+        while not full():
+            assert time.monotonic() < end, said
+            time.sleep(2)
+    assert settings.prometheus_url
+
+
+def _run(cluster: Cluster, reason: str) -> tuple[rest.Airflow, str]:
+    """A run of the DAG, once its first task is at work."""
+    airflow = rest.Airflow(cluster.settings)
+    run = airflow.trigger("titanic", reason)
+    until("the first task", lambda: [t for t in airflow.tasks("titanic", run) if t["state"] == "running"])
+    return airflow, run
+
+
+def _ended(cluster: Cluster, run: str) -> dict[str, Any]:
+    """The run after its end; a new client each time, since the API may have been away."""
+
+    def look() -> dict[str, Any] | None:
+        found = rest.Airflow(cluster.settings).run("titanic", run)
+        return found if found["state"] in {"success", "failed"} else None
+
+    found: dict[str, Any] = until(f"the end of {run}", look, 400)
+    return found
+
+
+def test_a_run_outlives_its_scheduler(cluster: Cluster, story: dict[str, Any]) -> None:
+    _, run = _run(cluster, "the scheduler is killed")
+    (pod,) = cluster.pods("scheduler")
+    cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    assert _ended(cluster, run)["state"] == "success"
+
+
+def test_a_run_outlives_a_restart_of_the_database(cluster: Cluster, story: dict[str, Any]) -> None:
+    _, run = _run(cluster, "the database restarts")
+    cluster.kubectl("delete", "pod", f"{cluster.release.name}-postgres-0", "--grace-period=1")
+    assert _ended(cluster, run)["state"] == "success"
+
+
+def test_no_request_fails_when_a_pod_of_the_service_is_killed(cluster: Cluster, story: dict[str, Any]) -> None:
+    with cluster.traffic(rate=30) as summary:
+        for _ in range(2):
+            names = cluster.pods("titanic")
+            assert len(names) == 2
+            cluster.kubectl("delete", "pod", names[0], "--grace-period=0", "--force")
+            _full_strength(cluster)
+    assert summary["sent"] > 100
+    assert summary["failed"] == 0, summary["errors"]
+
+
+def test_no_request_fails_while_a_node_is_drained(cluster: Cluster, story: dict[str, Any]) -> None:
+    """Evictions, as `kubectl drain` asks for: the budget lets them go one by one."""
+    refused = 0
+    with cluster.traffic(rate=30) as summary:
+        old = set(cluster.pods("titanic"))
+        while left := old & set(cluster.pods("titanic")):
+            refused += not _evicted(cluster, min(left))
+            time.sleep(0.5)  # `kubectl drain` too asks again after a while
+        _full_strength(cluster)
+    assert summary["sent"] > 100
+    assert summary["failed"] == 0, summary["errors"]
+    assert refused > 0, "the disruption budget never said no"
+
+
+def _evicted(cluster: Cluster, pod: str) -> bool:
+    space = cluster.release.namespace
+    wanted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": space}}
+    path = f"/api/v1/namespaces/{space}/pods/{pod}/eviction"
+    done = subprocess.run(
+        ["kubectl", "create", "--raw", path, "--filename", "-"],
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 or "disruption budget" in done.stderr or "not found" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+def _full_strength(cluster: Cluster) -> None:
+    def ready() -> bool:
+        found = json.loads(cluster.kubectl("get", "deployment", "phaseflow-serving-titanic", "--output", "json"))
+        return bool(found["status"].get("readyReplicas") == 2 and len(cluster.pods("titanic")) == 2)
+
+    until("two pods of the service", ready)
+
+
+def test_an_image_that_does_not_exist_is_said_with_its_name_within_a_minute(
+    cluster: Cluster, story: dict[str, Any]
+) -> None:
+    begun = time.monotonic()
+    done = cluster.up("--set", "door.image.tag=no-such-tag", check=False, timeout=120)
+    assert done.returncode == 2
+    assert time.monotonic() - begun < 60
+    assert "nginxinc/nginx-unprivileged:no-such-tag' can't be had" in done.stderr
+    assert "fix:" in done.stderr
+    # The old door goes on meanwhile, and a right value mends it.
+    assert cluster.served()["version"]
+    cluster.up()
+
+
+def test_a_wrong_value_is_an_error_that_names_it(cluster: Cluster, story: dict[str, Any]) -> None:
+    for wrong, said in (
+        ("airflow.executor=Celery", "executor"),
+        ("serving.replicas=two", "replicas"),
+        ("serving.replica=2", "replica"),
+        ("pipelines.engine=argo", "engine"),
+    ):
+        done = cluster.up("--set", wrong, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr, done.stderr
+
+
+def test_a_fresh_installation_is_brought_back_to_the_same_runs_models_and_champions(
+    cluster: Cluster, story: dict[str, Any]
+) -> None:
+    def state() -> dict[str, Any]:
+        settings = cluster.settings
+        runs = rest.Airflow(settings).runs("titanic")
+        mlflow = httpx.Client(base_url=settings.mlflow_url, auth=rest.door(settings), timeout=30)
+        models = mlflow.get("/api/2.0/mlflow/registered-models/search").json()["registered_models"]
+        return {
+            "runs": sorted((run["dag_run_id"], run["state"]) for run in runs),
+            "aliases": {model["name"]: model.get("aliases") for model in models},
+            "served": {key: cluster.served()[key] for key in ("version", "sha256")},
+        }
+
+    cluster.up("--set", "backup.enabled=true")
+    cluster.phaseflow("backup")
+    before = state()
+    old = cluster.secrets()
+    cluster.phaseflow("down", "--data")
+    kept = cluster.kubectl("get", "pvc", "--output", "name")
+    assert "backup" in kept
+    assert "postgres" not in kept
+    cluster.up("--set", "backup.enabled=true")
+    assert cluster.secrets()["phaseflow-postgres/airflow_password"] != old["phaseflow-postgres/airflow_password"]
+    answer = httpx.post(f"{cluster.settings.serving_url}/titanic/predict", json={}, timeout=10)
+    assert answer.status_code in {422, 503}
+    assert rest.Airflow(cluster.settings).runs("titanic") == []
+    said = cluster.phaseflow("restore").stdout
+    assert '"dumps": 2' in said
+    until("the same champion", lambda: cluster.served()["version"] == before["served"]["version"])
+    assert state() == before
+
+
+def test_down_keeps_the_data_and_up_finds_it(cluster: Cluster, story: dict[str, Any]) -> None:
+    held, version = cluster.secrets(), cluster.served()["version"]
+    cluster.phaseflow("down")
+    cluster.up("--set", "backup.enabled=true")
+    until("the champion", lambda: cluster.served()["version"] == version)
+    assert cluster.secrets().items() >= held.items()
+
+
+def test_no_secret_is_in_a_log_or_a_command_line(cluster: Cluster, story: dict[str, Any]) -> None:
+    values = {
+        base64.b64decode(value).decode()
+        for key, value in cluster.secrets().items()
+        if key.rsplit("/", 1)[1] not in {"username", "s3.json", "credentials", "pgpass", "htpasswd"}
+    }
+    assert len(values) >= 8
+    pods = kube.items(cluster.release, "pods", *kube.ours(cluster.release))
+    texts = {pod["metadata"]["name"]: json.dumps(pod["spec"]) for pod in pods}
+    lock = threading.Lock()
+
+    def read(name: str) -> None:
+        text = cluster.kubectl("logs", name, "--all-containers", "--tail=-1")
+        with lock:
+            texts[name] += text
+
+    readers = [threading.Thread(target=read, args=(name,)) for name in list(texts)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    found = {name for name, text in texts.items() for value in values if value in text}
+    assert found == set()
