@@ -6,7 +6,6 @@ Prints the rows and the largest absolute difference of a probability or value; e
 
 from __future__ import annotations
 
-import json
 import sys
 
 import httpx
@@ -14,7 +13,7 @@ import numpy as np
 
 from phaseflow import registry
 from phaseflow.settings import from_environment
-from phaseflow.toolkit import tabular
+from phaseflow.toolkit import client, graph
 from pipelines.steps import champion, data
 
 AT_ONCE = 200
@@ -29,9 +28,9 @@ def main(name: str) -> int:
     if found is None or found.version != served["version"]:
         print(f"the service serves version {served['version']}, MLflow's champion is {found and found.version}")
         return 1
-    said = tabular.run(found.onnx, tabular.feed(rows, project.schema))
+    said = graph.run(found.onnx, graph.feed(rows, project.schema))
     ours = said["probabilities"] if found.classes else said["value"].reshape(-1, 1)
-    requests = json.loads(rows.select(project.schema.feature_names).write_json())
+    requests = client.sent(rows, project.schema)
     theirs = []
     for begin in range(0, len(requests), AT_ONCE):
         answer = httpx.post(

@@ -202,6 +202,12 @@ def of_project(project: Project, windows: Windows) -> Board:
         unit="short" if number else "percentunit",
         queries=((f"phaseflow:live_loss{{{mine}}}", "{{slice}} {{value}}"),),
     )
+    truths = Panel(
+        title="Truths that came back",
+        text="By the version that had answered.",
+        unit="short",
+        queries=((f"sum by (version) (phaseflow_feedback_total{{{mine}}})", "version {{version}}"),),
+    )
     return Board(
         uid=f"phaseflow-{name.replace('_', '-')}",
         title=f"phaseflow: {project.title}",
@@ -341,13 +347,7 @@ def of_project(project: Project, windows: Windows) -> Board:
             (
                 "Quality and versions",
                 (
-                    quality,
-                    Panel(
-                        title="Truths that came back",
-                        text="By the version that had answered.",
-                        unit="short",
-                        queries=((f"sum by (version) (phaseflow_feedback_total{{{mine}}})", "version {{version}}"),),
-                    ),
+                    *((quality, truths) if project.schema.target else ()),
                     Panel(
                         title="The version's figures on its holdout",
                         text="At the gate.",

@@ -192,17 +192,18 @@ def _lifecycle(project: Project, windows: Windows) -> Iterator[Rule]:
             hold="1h",
             project=name,
         )
-    yield alert(
-        "PhaseflowDataStale",
-        f'sum by (project) (increase(phaseflow_rows_total{{project="{name}"}}[1d])) > {project.drift.minimum_rows} unless '
-        f'sum by (project) (increase(phaseflow_feedback_total{{project="{name}"}}[1d])) > 0',
-        f"No truth came back to {name} for a day",
-        "Retraining learns nothing new without it. Check the client that sends /feedback.",
-        windows,
-        hold="1h",
-        severity="info",
-        project=name,
-    )
+    if project.schema.target is not None:
+        yield alert(
+            "PhaseflowDataStale",
+            f'sum by (project) (increase(phaseflow_rows_total{{project="{name}"}}[1d])) > {project.drift.minimum_rows} unless '
+            f'sum by (project) (increase(phaseflow_feedback_total{{project="{name}"}}[1d])) > 0',
+            f"No truth came back to {name} for a day",
+            "Retraining learns nothing new without it. Check the client that sends /feedback.",
+            windows,
+            hold="1h",
+            severity="info",
+            project=name,
+        )
     yield alert(
         "PhaseflowDagFailed",
         f'increase(phaseflow_dag_runs_total{{dag=~"{name}|{name}_monitor",state="failed"}}[15m]) > 0',

@@ -7,6 +7,7 @@ A name of code, `"titanic.model:train"`, is relative to the package `projects`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -31,6 +32,9 @@ TASKS: Final = frozenset(
 )
 """What a model answers with; adapters choose metrics, plots and response shapes by it."""
 
+UNSUPERVISED: Final = frozenset({"clustering"})
+"""Tasks without a truth: the rows that come are themselves what a retraining learns from."""
+
 KINDS: Final = frozenset(
     {
         "number",  # float; missing is NaN
@@ -41,7 +45,7 @@ KINDS: Final = frozenset(
         "date",  # ISO 8601
         "id",  # a key of an entity: a user, an item
         "vector",  # floats of `shape`
-        "image",  # bytes or base64 of `shape` (height, width, channels)
+        "image",  # pixels, 0 to 255, of `shape` (height, width, channels: 1 for grey, 3 for red, green, blue)
         "boxes",  # list of [x, y, width, height, label]
         "mask",  # integers of `shape` (height, width)
         "ranking",  # list of ids, best first
@@ -50,8 +54,19 @@ KINDS: Final = frozenset(
 )
 """What a column holds."""
 
+DERIVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "image": ("brightness", "contrast", "sharpness"),
+        "text": ("characters", "words", "word_length", "unknown"),
+    }
+)
+"""What is watched of a value that is no scalar: figures of it, which `phaseflow.derived` computes."""
+
 RESERVED: Final = frozenset(
-    {"id", "time", "version", "prediction", "score", "latency_ms", "truth", "label", "probabilities", "value"}
+    {
+        *("id", "time", "version", "prediction", "score", "latency_ms", "truth"),
+        *("label", "probabilities", "value", "contributions"),
+    }
 )
 """Names of the prediction and feedback logs' own columns, and of a model's outputs."""
 
@@ -123,6 +138,23 @@ class Column:
         checks.distinct(f"{where}allowed", self.allowed)
         if self.kind in {"image", "vector", "mask", "action"} and not self.shape:
             raise ContractError(f"{where}shape is empty for kind {self.kind!r}", fix="Give its shape, e.g. (28, 28, 1)")
+        if self.kind == "image" and self.nullable:
+            raise ContractError(f"{where}an image is nullable, and no model answers without it", fix="Remove nullable")
+        if self.kind == "image" and (len(self.shape) != 3 or self.shape[2] not in {1, 3} or min(self.shape) < 1):
+            raise ContractError(
+                f"{where}shape is {self.shape!r}; allowed: (height, width, 1) for grey, (height, width, 3) for colours",
+                fix="Give its shape, e.g. (28, 28, 1)",
+            )
+
+    @property
+    def size(self) -> int:
+        """Numbers in a value of `shape`: an image's bytes."""
+        return math.prod(self.shape)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What is watched of it: its own name, or for what is no scalar `<name>.<figure>` of each of `DERIVED`."""
+        return tuple(f"{self.name}.{figure}" for figure in DERIVED.get(self.kind, ())) or (self.name,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,21 +192,15 @@ class Schema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where the data comes from: the mirror folder, then the public address, then the project's own seeded sample."""
+class File:
+    """A file of a source."""
 
     url: str
     """Public address; empty where only the mirror folder or the project's own folder holds the data."""
     mirror: str
     """File name looked for in `PHASEFLOW_DATA_MIRROR`."""
-    sample: str
-    """`sample(seed: int) -> bytes` in the source's own format."""
-    read: str = ""
-    """`read(content: bytes) -> polars.DataFrame`; by default a strict CSV reader."""
     sha256: str = ""
     """Checksum of the file at `url`; an empty one is refused for a download."""
-    license: str = ""
-    minimum_rows: int = 20
 
     def __post_init__(self) -> None:
         if self.url and not self.url.startswith(("https://", "http://", "file://")):
@@ -182,14 +208,45 @@ class Source:
                 f"Source.url is {self.url!r}; allowed: https://, http://, file:// or empty",
                 fix="Give the file's full address",
             )
-        checks.reference("Source.sample", self.sample)
-        if self.read:
-            checks.reference("Source.read", self.read)
         if self.sha256 and (len(self.sha256) != 64 or not all(c in "0123456789abcdef" for c in self.sha256)):
             raise ContractError(
                 f"Source.sha256 is {self.sha256!r}; allowed: 64 hexadecimal digits", fix="Take it from `sha256sum FILE`"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the data comes from: the mirror folder, then the public address, then the project's own seeded sample."""
+
+    url: str
+    """Of the (first) file, as in `File`."""
+    mirror: str
+    sample: str
+    """`sample(seed: int) -> bytes` in the source's own format; of several files a tuple of them."""
+    read: str = ""
+    """`read(*contents: bytes) -> polars.DataFrame`, a content a file; by default a strict CSV reader."""
+    sha256: str = ""
+    more: tuple[File, ...] = ()
+    """Further files, where the source has several: images and their labels."""
+    license: str = ""
+    minimum_rows: int = 20
+
+    def __post_init__(self) -> None:
+        checks.distinct("Source.mirror", [file.mirror for file in self.files if file.mirror])
+        checks.reference("Source.sample", self.sample)
+        if self.read:
+            checks.reference("Source.read", self.read)
+        elif self.more:
+            raise ContractError(
+                "Source.read is empty, and the source has several files",
+                fix="Set Source.read to a function of all their contents",
+            )
         checks.within("Source.minimum_rows", self.minimum_rows, 1, 1e9, "rows")
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """All of them, in the order in which `read` takes their contents."""
+        return (File(url=self.url, mirror=self.mirror, sha256=self.sha256), *self.more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +318,7 @@ class Drift:
     """When live data counts as drifted, and what retraining is allowed."""
 
     features: tuple[str, ...] = ()
-    """Features that are watched; empty means all."""
+    """Features that are watched, or single figures of what is no scalar (`image.brightness`); empty means all."""
     psi: float = 0.25
     """Population stability index that fires the alert: 0.1 is some change, 0.25 a major one (Siddiqi 2006)."""
     window_seconds: int = 3600
@@ -321,8 +378,9 @@ class Project:
     - `transform(raw: narwhals frame) -> narwhals frame`: the source's columns to the schema's, row by row.
     - `train(rows: polars.DataFrame, project: Project, candidate: Candidate) -> phaseflow.toolkit.model.Trained`: the
       ONNX model and the files it needs.
-    - `evaluate`, optional: `evaluate(model: bytes, rows: polars.DataFrame, project: Project) -> dict[str, float]`,
-      where the task's own figures don't fit.
+    - `evaluate`, optional, where the task's own figures don't fit: `evaluate(said: Mapping[str, numpy.ndarray],
+      rows: polars.DataFrame, project: Project) -> Mapping[str, float | None]`, every metric of what the model said (its
+      outputs by name, a row a row of `rows`); None where these rows don't define it.
     """
 
     name: str
@@ -362,6 +420,14 @@ class Project:
         checks.within("Project.phase", self.phase, 1, 6)
         checks.one_of("Project.task", self.task, TASKS)
         checks.one_of("Project.family", self.family, FAMILIES)
+        if (self.schema.target is None) != (self.task in UNSUPERVISED):
+            raise ContractError(
+                f"Schema.target is {getattr(self.schema.target, 'name', None)!r} for the task {self.task!r}, which "
+                f"{'learns no truth' if self.task in UNSUPERVISED else 'learns one'}",
+                fix="Remove the target"
+                if self.task in UNSUPERVISED
+                else "Give the schema a target, or correct the task",
+            )
         checks.reference("Project.transform", self.transform)
         checks.reference("Project.train", self.train)
         if self.evaluate:
@@ -373,8 +439,9 @@ class Project:
         checks.within("Project.quarantine_share", self.quarantine_share, 0, 1)
         checks.within("Project.holdout_share", self.holdout_share, 0.05, 0.5)
         checks.within("Project.monitor_seconds", self.monitor_seconds, 10, 86_400, "s")
+        figures = tuple(figure for column in self.schema.features for figure in column.figures)
         for name in self.drift.features:
-            checks.one_of("Drift.features", name, self.schema.feature_names)
+            checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))
         for part in self.gate.slices:
             checks.one_of("Slice.column", part.column, self.schema.feature_names)
         for name in self.example:
@@ -393,8 +460,9 @@ class Project:
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Features whose drift is watched."""
-        return self.drift.features or self.schema.feature_names
+        """What drift is watched by: features that are scalars, and figures of the others (`image.brightness`)."""
+        chosen = self.drift.features or self.schema.feature_names
+        return tuple(figure for name in chosen for figure in ((name,) if "." in name else self.schema[name].figures))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists, for JSON."""

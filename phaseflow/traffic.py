@@ -27,6 +27,7 @@ from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
+from phaseflow.toolkit import client as clients
 from phaseflow.toolkit import source
 
 PROGRESS_SECONDS: Final = 1.0
@@ -127,10 +128,9 @@ async def send(
                 free.release()
 
         due = time.perf_counter()
-        for row in (row for batch in batches for row in batch.to_dicts()):
+        for row, truth in (pair for batch in batches for pair in _told(batch, project)):
             if stop.is_set():
                 break
-            truth = row.pop(target.name) if target else None
             await free.acquire()
             pending.add(task := asyncio.create_task(one(row, truth)))
             task.add_done_callback(pending.discard)
@@ -140,6 +140,13 @@ async def send(
         await asyncio.gather(*pending)
         if told:
             await _tell(client, told, tally)
+
+
+def _told(batch: pl.DataFrame, project: Project) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Rows as they are sent, and the truth of each, where there is one."""
+    target = project.schema.target
+    truths = batch[target.name].to_list() if target else [None] * batch.height
+    yield from zip(clients.sent(batch, project.schema), truths, strict=True)
 
 
 async def _ask(client: httpx.AsyncClient, row: dict[str, Any], tally: Tally) -> str | None:

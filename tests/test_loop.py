@@ -118,15 +118,19 @@ def test_the_service_answers_as_training_did_on_every_row_of_the_holdout(platfor
 
 
 def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) -> None:
-    names = [project["name"] for project in platform.json("projects")]
+    projects = platform.json("projects")
+    names = [project["name"] for project in projects]
     token = platform.settings.secret("hook_token")
     players = [
         subprocess.Popen(
-            [ROOT / "bin" / "phaseflow", "traffic", name, "--rows", "0", "--rate", "15", "--feedback", "--json"],
+            [
+                *(ROOT / "bin" / "phaseflow", "traffic", project["name"], "--rows", "0", "--rate", "15", "--json"),
+                *(["--feedback"] if project["schema"]["target"] else []),
+            ],
             env=platform.environment,
             stdout=subprocess.DEVNULL,
         )
-        for name in names
+        for project in projects
     ]
     said = ""
     try:

@@ -379,7 +379,7 @@ def _tests(name: str) -> str:
     return f"""import polars as pl
 import pytest
 
-from phaseflow.toolkit import source, tabular
+from phaseflow.toolkit import graph, source
 from projects.{name}.data import read, sample
 from projects.{name}.model import train
 from projects.{name}.project import project
@@ -400,7 +400,7 @@ def test_each_candidate_answers_the_example(rows, candidate):
     trained = train(rows.head(2000), project, candidate)
     asked = {{name: pl.lit(value) for name, value in project.example.items()}}
     example = source.conform(rows.head(1).with_columns(**asked), project.schema)
-    answer = tabular.run(trained.onnx, tabular.feed(example, project.schema))
+    answer = graph.run(trained.onnx, graph.feed(example, project.schema))
     assert len(answer["label" if project.task == "classification" else "value"]) == 1
 """
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phaseflow import Candidate, Column, ContractError, Drift, Metric, Project, Schema, Slice, Source
+from phaseflow import Candidate, Column, ContractError, Drift, File, Metric, Project, Schema, Slice, Source
 from phaseflow.contract import METRICS
 
 SOURCE = Source(url="https://example.org/a.csv", mirror="a.csv", sample="toy.data:sample")
@@ -44,6 +44,19 @@ def test_a_right_declaration_round_trips_to_json() -> None:
     assert json.loads(json.dumps(project.to_dict()))["schema"]["features"][0]["name"] == "age"
     assert project.primary.direction == "higher"
     assert project.watched == ("age", "sex")
+
+
+PHOTO = Column(name="photo", kind="image", shape=(2, 2, 1))
+
+
+def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
+    schema = Schema(features=(PHOTO, Column(name="age", kind="number")), target=Column(name="alive", kind="category"))
+    changes = {"schema": schema, "example": {"photo": "x", "age": 1}}
+    assert declare(**changes).watched == ("photo.brightness", "photo.contrast", "photo.sharpness", "age")
+    assert declare(**changes, drift=Drift(features=("photo",))).watched == PHOTO.figures
+    assert declare(**changes, drift=Drift(features=("age", "photo.contrast"))).watched == ("age", "photo.contrast")
+    with pytest.raises(ContractError, match=r"Drift.features is 'photo.contrst'; .*Did you mean \"photo.contrast\"\?"):
+        declare(**changes, drift=Drift(features=("photo.contrst",)))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +99,15 @@ def test_a_right_declaration_round_trips_to_json() -> None:
         ),
         ({"family": "torhc"}, "Project.family is 'torhc'; allowed: language, tabular, torch. Did you mean \"torch\"?"),
         (
+            {"task": "clustering"},
+            "Schema.target is 'alive' for the task 'clustering', which learns no truth. Remove the target.",
+        ),
+        (
+            {"schema": Schema(features=(Column(name="age", kind="number"),)), "example": {"age": 1}},
+            "Schema.target is None for the task 'classification', which learns one. Give the schema a target, or correct "
+            "the task.",
+        ),
+        (
             {"holdout_share": 0.9},
             "Project.holdout_share is 0.9; allowed: 0.05 to 0.5. Set Project.holdout_share to a number in that range.",
         ),
@@ -125,6 +147,23 @@ def test_a_wrong_project_names_field_value_and_fix(changes: dict[str, Any], text
         (
             lambda: Column(name="photo", kind="image"),
             "Column 'photo': shape is empty for kind 'image'. Give its shape, e.g. (28, 28, 1).",
+        ),
+        (
+            lambda: Column(name="photo", kind="image", shape=(28, 28, 4)),
+            "Column 'photo': shape is (28, 28, 4); allowed: (height, width, 1) for grey, (height, width, 3) for colours. "
+            "Give its shape, e.g. (28, 28, 1).",
+        ),
+        (
+            lambda: Column(name="photo", kind="image", shape=(28, 28, 1), nullable=True),
+            "Column 'photo': an image is nullable, and no model answers without it. Remove nullable.",
+        ),
+        (
+            lambda: Source(url="", mirror="a", sample="a.b:c", more=(File(url="", mirror="b"),)),
+            "Source.read is empty, and the source has several files. Set Source.read to a function of all their contents.",
+        ),
+        (
+            lambda: Source(url="", mirror="a", sample="a.b:c", read="a.b:d", more=(File(url="", mirror="a"),)),
+            "Source.mirror holds 'a' more than once; allowed: each once. Remove the repetition.",
         ),
         (
             lambda: Metric(name="rocauc"),

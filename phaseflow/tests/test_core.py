@@ -27,6 +27,7 @@ def test_the_public_surface_is_what_it_was() -> None:
         "ContractError",
         "DataError",
         "Drift",
+        "File",
         "Gate",
         "Metric",
         "Objectives",

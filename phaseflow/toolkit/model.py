@@ -13,7 +13,7 @@ class Trained:
     onnx: bytes
     classes: tuple[str, ...] = ()
     """Of a classifier, in the order of its probabilities."""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    """Further files that the service needs (a tokenizer's JSON) or that people look at (a learning curve), by name."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG or GIF files that people look at (a learning curve), by name; kept with the model's run."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """What happened, for the model card: a device, a starting point, a conversion gap."""

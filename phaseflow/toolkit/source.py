@@ -22,8 +22,8 @@ from phaseflow.store import Store
 LARGEST: Final = 2 << 30
 """Bytes of a download above which it is given up."""
 ATTEMPTS: Final = 3
-DTYPES: Final = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean}
-"""On disk; every other kind is text."""
+DTYPES: Final = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean, "image": pl.Binary}
+"""On disk; every other kind is text. An image is its pixels, a byte a value, row by row."""
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -36,6 +36,7 @@ class Loaded:
     origin: str
     """mirror, cache, public or sample."""
     sha256: str
+    """Of the file; of several files that of their digests, one a line."""
 
 
 def load(project: Project, settings: Settings, store: Store) -> Loaded:
@@ -43,10 +44,12 @@ def load(project: Project, settings: Settings, store: Store) -> Loaded:
 
     Raises DataError when the file is found and can't be read.
     """
-    content, origin = _find(project, settings, store)
-    digest = hashlib.sha256(content).hexdigest()
-    print(f"source of {project.name}: {origin}, {len(content):,} bytes, sha256 {digest[:16]}", file=sys.stderr)
-    frame = registry.load(project.source.read)(content) if project.source.read else read_csv(content)
+    contents, origin = _find(project, settings, store)
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    size = sum(map(len, contents))
+    print(f"source of {project.name}: {origin}, {size:,} bytes, sha256 {digest[:16]}", file=sys.stderr)
+    frame = registry.load(project.source.read)(*contents) if project.source.read else read_csv(contents[0])
     if frame.height < project.source.minimum_rows:
         raise DataError(
             f"The {origin} of {project.name} holds {frame.height} rows; allowed: {project.source.minimum_rows} or more",
@@ -55,26 +58,31 @@ def load(project: Project, settings: Settings, store: Store) -> Loaded:
     return Loaded(frame=frame, origin=origin, sha256=digest)
 
 
-def _find(project: Project, settings: Settings, store: Store) -> tuple[bytes, str]:
+def _find(project: Project, settings: Settings, store: Store) -> tuple[list[bytes], str]:
+    """The contents of all files, and where they were: all of them in one place."""
     source = project.source
-    if settings.data_mirror and source.mirror:
-        path = settings.data_mirror / source.mirror
-        if path.is_file():
-            return path.read_bytes(), "mirror"
-        print(f"no {source.mirror} in the mirror {settings.data_mirror}", file=sys.stderr)
-    if source.sha256:
-        key = f"sources/{project.name}/{source.sha256}"
-        if store.exists(key):
-            return store.read(key), "cache"
+    if settings.data_mirror:
+        named = [settings.data_mirror / file.mirror for file in source.files if file.mirror]
+        if len(named) == len(source.files) and all(path.is_file() for path in named):
+            return [path.read_bytes() for path in named], "mirror"
+        missing = ", ".join(path.name for path in named if not path.is_file())
+        if missing:
+            print(f"no {missing} in the mirror {settings.data_mirror}", file=sys.stderr)
+    if all(file.sha256 for file in source.files):
+        keys = [f"sources/{project.name}/{file.sha256}" for file in source.files]
+        if all(store.exists(key) for key in keys):
+            return [store.read(key) for key in keys], "cache"
         if not settings.offline:
             try:
-                content = _download(source.url, source.sha256)
+                contents = [_download(file.url, file.sha256) for file in source.files]
             except DataError as error:
                 print(f"warning: {error}", file=sys.stderr)
             else:
-                store.write(key, content)
-                return content, "public"
-    return registry.load(source.sample)(project.seed), "sample"
+                for key, content in zip(keys, contents, strict=True):
+                    store.write(key, content)
+                return contents, "public"
+    made = registry.load(source.sample)(project.seed)
+    return [made] if isinstance(made, bytes) else list(made), "sample"
 
 
 def _download(url: str, sha256: str) -> bytes:
@@ -178,6 +186,8 @@ def typed(column: Column) -> pl.Expr:
     if column.kind == "number":
         number = cell.cast(pl.Float64, strict=False)
         return pl.when(number.is_finite()).then(number).alias(column.name)
+    if column.kind == "image":
+        return pl.when(cell.bin.size() == column.size).then(cell).alias(column.name)
     return cell.cast(pl.String, strict=False)
 
 

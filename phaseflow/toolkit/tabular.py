@@ -1,19 +1,15 @@
 """Tables: from a frame to scikit-learn's input, and from an estimator to one ONNX file with its preprocessing inside.
 
-The ONNX graph has one input a feature, [N, 1]: float32 for numbers, integers and booleans (missing is NaN), text for the
-rest (missing is ""). It answers `label` [N] and `probabilities` [N, classes], or `value` [N].
+What goes into the graph and what comes out of it: `phaseflow.toolkit.graph`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx.compose
-import onnxruntime
 import polars as pl
 from onnx import TensorProto, helper
 from skl2onnx import convert_sklearn
@@ -26,9 +22,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from phaseflow.contract import Schema
 from phaseflow.errors import PhaseflowError
+from phaseflow.toolkit.graph import NUMERIC, feed, run
 from phaseflow.toolkit.model import Trained
 
-NUMERIC: Final = frozenset({"number", "integer", "boolean"})
 PREFIX: Final = "phaseflow_"
 PROBABILITY_GAP: Final = 1e-5
 VALUE_GAP: Final = 1e-4
@@ -37,8 +33,6 @@ or relative to a value, where a forest sums a hundred trees in single precision.
 
 MOST_WORDS: Final = 50
 """Values of a word column that a model knows; the others are unknown to it."""
-
-Array = npt.NDArray[Any]
 
 
 def numbers(schema: Schema) -> list[str]:
@@ -185,29 +179,3 @@ def finished(graph: onnx.ModelProto) -> bytes:
         node.input[:] = [name.removeprefix(PREFIX) for name in node.input]
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString())
-
-
-def feed(rows: pl.DataFrame, schema: Schema) -> dict[str, Array]:
-    """The graph's inputs: an array [N, 1] a feature."""
-    frame = inputs(rows, schema)
-    feeds: dict[str, Array] = {name: frame[name].to_numpy().reshape(-1, 1) for name in numbers(schema)}
-    feeds |= {name: np.array(frame[name].to_list(), dtype=object).reshape(-1, 1) for name in categories(schema)}
-    return feeds
-
-
-def session(content: bytes) -> onnxruntime.InferenceSession:
-    """The model, ready to run on one thread as in the service; nothing is sent to anyone."""
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def run(model: bytes | onnxruntime.InferenceSession, feeds: dict[str, Array]) -> dict[str, Array]:
-    """The graph's outputs by name."""
-    ready = session(model) if isinstance(model, bytes) else model
-    names: Sequence[str] = [output.name for output in ready.get_outputs()]
-    wanted = {node.name for node in ready.get_inputs()}  # a feature that no tree asks for has no input
-    return dict(zip(names, ready.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))

@@ -23,9 +23,17 @@ TIME = pl.Datetime("us", "UTC")
 
 def keys(rows: pl.DataFrame, schema: Schema) -> pl.Series:
     """SHA-256 of each row's features: equal rows have equal keys, now and in every later snapshot."""
-    cells = [pl.col(name).cast(pl.String).fill_null("\x00") for name in schema.feature_names]
-    lines = rows.select(pl.concat_str(cells, separator="\x1f")).to_series()
+    lines = _lines(rows.select(schema.feature_names))
     return pl.Series("_key", [hashlib.sha256(line.encode()).hexdigest() for line in lines], dtype=pl.String)
+
+
+def _lines(rows: pl.DataFrame) -> pl.Series:
+    """Each row as one text, by which rows are told apart."""
+    cells = [
+        (pl.col(name).bin.encode("base64") if dtype == pl.Binary else pl.col(name).cast(pl.String)).fill_null("\x00")
+        for name, dtype in rows.schema.items()
+    ]
+    return rows.select(pl.concat_str(cells, separator="\x1f")).to_series()
 
 
 def in_holdout(key: str, share: float) -> bool:
@@ -47,10 +55,15 @@ def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
 
 
 def answered(project: Project, store: Store) -> pl.DataFrame:
-    """Logged rows whose truth came back, by time: the schema's columns and `_time`."""
-    predictions, truths = read_log(store, "predictions", project.name), read_log(store, "feedback", project.name)
-    target = project.schema.target
-    if predictions.is_empty() or truths.is_empty() or target is None:
+    """Logged rows whose truth came back, by time: the schema's columns and `_time`. Without a target every logged row."""
+    predictions, target = read_log(store, "predictions", project.name), project.schema.target
+    if predictions.is_empty():
+        return pl.DataFrame()
+    if target is None:
+        ordered = predictions.sort("time", "id")
+        return source.conform(ordered, project.schema).with_columns(ordered["time"].cast(TIME).alias("_time"))
+    truths = read_log(store, "feedback", project.name)
+    if truths.is_empty():
         return pl.DataFrame()
     known = truths.filter(pl.col("id").is_in(predictions["id"].to_list()))
     if known.height < truths.height:
@@ -81,7 +94,7 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
     for name, split in splits.items():
         if split.is_empty():
             raise DataError(f"The {name} split of {project.name} is empty", fix="Give more rows")
-    content = rows.select(pl.concat_str(pl.all().cast(pl.String).fill_null("\x00"), separator="\x1f")).to_series()
+    content = _lines(rows)
     named = "\x1f".join([*order, str(project.holdout_share)])
     name = hashlib.sha256("\x1e".join([named, *content]).encode()).hexdigest()[:16]
     folder = f"datasets/{project.name}/{name}"

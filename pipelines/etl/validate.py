@@ -51,7 +51,9 @@ def refused(frame: pl.DataFrame, schema: Schema) -> Mapping[int, str]:
     for column in schema.columns:  # cells that are there and that the column's kind can't hold
         lost = frame[column.name].is_not_null() & rows[column.name].is_null()
         for row in lost.arg_true():
-            reasons.setdefault(row, []).append(f"{column.name}: {frame[column.name][row]!r} is not a {column.kind}")
+            reasons.setdefault(row, []).append(
+                f"{column.name}: {_shown(frame[column.name][row])} is not {_wanted(column)}"
+            )
     try:
         table(schema).validate(rows, lazy=True)
     except SchemaErrors as errors:
@@ -68,6 +70,16 @@ def refused(frame: pl.DataFrame, schema: Schema) -> Mapping[int, str]:
             )
             reasons.setdefault(row, []).append(f"{name}: {said}")
     return {row: "; ".join(texts) for row, texts in reasons.items()}
+
+
+def _shown(value: object) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)
+
+
+def _wanted(column: Column) -> str:
+    if column.kind == "image":
+        return f"an image of {' x '.join(map(str, column.shape))}, which has {column.size} bytes"
+    return f"a {column.kind}"
 
 
 def validate(project: Project, run: str, store: Store) -> dict[str, Any]:

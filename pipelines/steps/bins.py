@@ -9,10 +9,10 @@ import polars as pl
 
 from phaseflow.contract import Project
 from phaseflow.reference import PREDICTION, Bins
+from phaseflow.toolkit.scalars import Vocabularies, scalars
 
 MOST_BINS: Final = 10
 MOST_VALUES: Final = 20
-NUMERIC: Final = frozenset({"number", "integer"})
 
 
 def numeric(feature: str, values: pl.Series) -> Bins:
@@ -45,13 +45,13 @@ def _counted(bins: Bins, values: list[Any]) -> Bins:
     return Bins(feature=bins.feature, edges=bins.edges, values=bins.values, shares=tuple(float(s) for s in shares))
 
 
-def reference(project: Project, rows: pl.DataFrame, predictions: pl.Series) -> list[Bins]:
-    """Bins of every watched feature and of the predictions, over rows [N]."""
+def reference(project: Project, rows: pl.DataFrame, predictions: pl.Series, known: Vocabularies) -> list[Bins]:
+    """Bins of everything that is watched and of the predictions, over rows [N]; `known` are the words of its texts."""
+    seen = scalars(project.schema, rows, known)
     found = []
     for name in project.watched:
-        column = project.schema[name]
-        values = rows[name].cast(pl.String) if column.kind == "boolean" else rows[name]
-        found.append(numeric(name, values) if column.kind in NUMERIC else categorical(name, values))
+        values = seen[name]
+        found.append(numeric(name, values) if values.dtype.is_numeric() else categorical(name, values))
     answers = predictions.alias(PREDICTION)
     found.append(numeric(PREDICTION, answers) if answers.dtype.is_numeric() else categorical(PREDICTION, answers))
     return found

@@ -13,7 +13,7 @@ import polars as pl
 
 from phaseflow import registry
 from phaseflow.contract import Project
-from phaseflow.toolkit import tabular
+from phaseflow.toolkit import graph
 from pipelines.steps import champion as champions
 from pipelines.steps import data, gate, metrics
 from pipelines.steps.metrics import Answers, Array
@@ -23,28 +23,32 @@ LATENCY_CALLS: Final = 200
 
 def ask(project: Project, onnx: bytes, classes: tuple[str, ...], rows: pl.DataFrame) -> Answers:
     """What the served file says of rows [N]."""
-    assert project.schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
-    said = tabular.run(onnx, tabular.feed(rows, project.schema))
-    truth = rows[project.schema.target.name]
+    said, target = graph.run(onnx, graph.feed(rows, project.schema)), project.schema.target
+    # What the project's own figures are made of; ours need neither.
+    kept: dict[str, Any] = {"said": said, "rows": rows} if project.evaluate else {}
+    truth: Array = np.array([])
+    if target is not None:
+        truth = rows[target.name].cast(pl.String if classes else pl.Float64).to_numpy()
     if classes:
         return Answers(
-            truth=truth.cast(pl.String).to_numpy().astype(str),
+            truth=truth.astype(str),
             predicted=said["label"].astype(str),
             probabilities=said["probabilities"].astype(np.float64),
             classes=classes,
+            **kept,
         )
-    return Answers(truth=truth.cast(pl.Float64).to_numpy(), predicted=said["value"].astype(np.float64))
+    return Answers(truth=truth, predicted=said["value"].astype(np.float64), **kept)
 
 
 def latency_ms(project: Project, onnx: bytes, rows: pl.DataFrame) -> float:
     """99th percentile of one row through onnxruntime, in ms."""
-    ready = tabular.session(onnx)
-    feeds = tabular.feed(rows.head(1), project.schema)
-    tabular.run(ready, feeds)
+    ready = graph.session(onnx)
+    feeds = graph.feed(rows.head(1), project.schema)
+    graph.run(ready, feeds)
     times = []
     for _ in range(LATENCY_CALLS):
         begin = time.perf_counter()
-        tabular.run(ready, feeds)
+        graph.run(ready, feeds)
         times.append((time.perf_counter() - begin) * 1000)
     return float(np.quantile(times, 0.99))
 
@@ -57,7 +61,7 @@ def slices(project: Project, answers: Answers, rows: pl.DataFrame) -> dict[str, 
         found[part.column] = {
             value: {
                 "rows": int((values == value).sum()),
-                "value": metrics.figure(project.primary, answers.take(np.flatnonzero(values == value))),
+                "value": metrics.figure(project, project.primary, answers.take(np.flatnonzero(values == value))),
             }
             for value in sorted(set(values))
         }
@@ -78,7 +82,7 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         answers = ask(project, onnx, tuple(about["classes"]), rows)
         name = about["candidate"]
         everyone[name] = answers
-        draws[name] = metrics.bootstrap(project.primary, answers, samples)
+        draws[name] = metrics.bootstrap(project, project.primary, answers, samples)
         found["candidates"][name] = about | {
             "metrics": metrics.figures(project, answers),
             "intervals": {project.primary.name: metrics.interval(draws[name])},
@@ -89,14 +93,14 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
     best = gate.winner(project, found["candidates"])
     found["winner"] = best
     found["candidates"][best]["intervals"] |= {
-        metric.name: metrics.interval(metrics.bootstrap(metric, everyone[best], samples))
+        metric.name: metrics.interval(metrics.bootstrap(project, metric, everyone[best], samples))
         for metric in project.metrics[1:]
     }
     found["curves"] = curves(everyone[best])
     present = champions.fetch(project)
     if present is not None:
         answers = ask(project, present.onnx, present.classes, rows)
-        gains = draws[best] - metrics.bootstrap(project.primary, answers, samples)
+        gains = draws[best] - metrics.bootstrap(project, project.primary, answers, samples)
         gains = gains if project.primary.direction == "higher" else -gains
         found["champion"] = {
             "version": present.version,
@@ -110,7 +114,9 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
 
 
 def curves(answers: Answers) -> dict[str, Any]:
-    """What plots need of the winner: confusion and ROC for classes, truth against answer for numbers."""
+    """What plots need of the winner: confusion and ROC for classes, truth against answer for numbers, sizes of segments."""
+    if not len(answers.truth):
+        return {"sizes": {name: int((answers.predicted == name).sum()) for name in answers.classes}}
     if not answers.classes:
         return {"truth": answers.truth.tolist(), "predicted": answers.predicted.tolist()}
     from sklearn.metrics import confusion_matrix, roc_curve  # noqa: PLC0415  # numbers need neither

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from sklearn import metrics as sk
 
+from phaseflow import registry
 from phaseflow.contract import Metric, Project
 from phaseflow.errors import PhaseflowError
 
@@ -23,20 +25,25 @@ class Answers:
     """What a model said of rows [N], beside the truth."""
 
     truth: Array
-    """[N]: class names, or numbers."""
+    """[N]: class names, or numbers; empty where the project has no target."""
     predicted: Array
     """[N], likewise."""
     probabilities: Array | None = None
     """[N, classes]."""
     classes: tuple[str, ...] = ()
+    said: Mapping[str, Array] = field(default_factory=dict)
+    """The graph's outputs, [N, ...] each."""
+    rows: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def take(self, rows: Array) -> Answers:
         """These rows only."""
         return Answers(
-            truth=self.truth[rows],
+            truth=self.truth[rows] if len(self.truth) else self.truth,
             predicted=self.predicted[rows],
             probabilities=None if self.probabilities is None else self.probabilities[rows],
             classes=self.classes,
+            said={name: values[rows] for name, values in self.said.items()},
+            rows=self.rows[rows] if self.rows.height else self.rows,
         )
 
 
@@ -77,14 +84,23 @@ FIGURES: Final[dict[str, Callable[[Answers], float]]] = {
 }
 
 
-def figure(metric: Metric, answers: Answers) -> float | None:
+def figure(project: Project, metric: Metric, answers: Answers) -> float | None:
     """The metric, or None where these rows don't define it (one class has no ROC).
 
-    Raises PhaseflowError for a metric that this module doesn't know.
+    Raises PhaseflowError for a metric that neither this module knows nor the project's `evaluate` gives.
     """
+    if project.evaluate:
+        given = registry.load(project.evaluate)(answers.said, answers.rows, project)
+        if metric.name not in given:
+            raise PhaseflowError(
+                f"{project.evaluate} gives no {metric.name!r}; given: {', '.join(sorted(given))}",
+                fix="Add it there, or remove the metric from the project",
+            )
+        own = given[metric.name]
+        return float(own) if own is not None and np.isfinite(own) else None
     if metric.name not in FIGURES:
         raise PhaseflowError(
-            f"Metric {metric.name!r} has no figure for tables; known: {', '.join(sorted(FIGURES))}",
+            f"Metric {metric.name!r} has no figure of its own; known: {', '.join(sorted(FIGURES))}",
             fix="Use one of them, or give the project an `evaluate`",
         )
     if answers.classes and len(set(answers.truth)) < 2:
@@ -100,7 +116,7 @@ def figure(metric: Metric, answers: Answers) -> float | None:
 
 def figures(project: Project, answers: Answers) -> dict[str, float | None]:
     """Every metric of the project."""
-    return {metric.name: figure(metric, answers) for metric in project.metrics}
+    return {metric.name: figure(project, metric, answers) for metric in project.metrics}
 
 
 def resamples(count: int, seed: int) -> list[Array]:
@@ -109,9 +125,9 @@ def resamples(count: int, seed: int) -> list[Array]:
     return [random.integers(0, count, count) for _ in range(RESAMPLES)]
 
 
-def bootstrap(metric: Metric, answers: Answers, samples: Sequence[Array]) -> Array:
+def bootstrap(project: Project, metric: Metric, answers: Answers, samples: Sequence[Array]) -> Array:
     """The metric on each resample, NaN where it is not defined. Efron, Bootstrap Methods (1979)."""
-    values = [figure(metric, answers.take(rows)) for rows in samples]
+    values = [figure(project, metric, answers.take(rows)) for rows in samples]
     return np.array([np.nan if value is None else value for value in values])
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
-
-from phaseflow.contract import Project
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
 from matplotlib.figure import Figure
 
-BLUE, GREY = "#3b6ea8", "#9aa3ad"
+from phaseflow.contract import Project
+from phaseflow.toolkit.pictures import BLUE, GREY
+from phaseflow.toolkit.pictures import axes as _axes
 
 
 def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
-    """Comparison of the candidates, and by task: ROC, calibration and confusion, or residuals."""
+    """Comparison of the candidates, and by task: ROC, calibration and confusion, or residuals, or the sizes of segments."""
     found = {"candidates": _candidates(project, evaluation)}
     curves = evaluation["curves"]
     if "roc" in curves:
@@ -28,15 +25,10 @@ def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
         found["confusion"] = _confusion(curves)
     if "predicted" in curves:
         found["residuals"] = _residuals(project, curves)
+    if "sizes" in curves:
+        found["sizes"] = _sizes(curves["sizes"])
     plt.close("all")
     return found
-
-
-def _axes(title: str, x: str, y: str, size: tuple[float, float] = (5.2, 4.2)) -> tuple[Figure, Any]:
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    axes.set(title=title, xlabel=x, ylabel=y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def _candidates(project: Project, evaluation: Mapping[str, Any]) -> Figure:
@@ -85,6 +77,12 @@ def _confusion(curves: Mapping[str, Any]) -> Figure:
         for column in ticks:
             dark = counts[row, column] > counts.max() / 2
             axes.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+    return figure
+
+
+def _sizes(sizes: Mapping[str, int]) -> Figure:
+    figure, axes = _axes("Segments", "rows of the holdout", "", (6.4, 1.2 + 0.45 * len(sizes)))
+    axes.barh(list(sizes), list(sizes.values()), color=BLUE)
     return figure
 
 

@@ -12,13 +12,16 @@ import numpy as np
 import polars as pl
 
 from phaseflow import registry
-from phaseflow.contract import Project
+from phaseflow.contract import Column, Project
+from phaseflow.toolkit import graph
+from phaseflow.toolkit.scalars import scalars, vocabularies
 from pipelines.steps import data
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
 
 MOST_PANELS: Final = 24
+MOST_EXAMPLES: Final = 30
 BLUE: Final = "#3b6ea8"
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #22303c }
@@ -38,15 +41,17 @@ def _picture(figure: Any) -> str:
 def profile(project_name: str, snapshot: str) -> str:
     """The page of a snapshot's train rows."""
     project = registry.get(project_name)
-    rows = data.split(project, snapshot, "train")
+    whole = data.split(project, snapshot, "train")
     about = data.manifest(project, snapshot)
-    names = [column.name for column in project.schema.columns]
+    rows = scalars(project.schema, whole, vocabularies(project.schema, whole))
+    names = [figure for column in project.schema.columns for figure in column.figures]
     numeric = [name for name in names if rows[name].dtype.is_numeric()]
     parts = [
         f"<!doctype html><meta charset='utf-8'><title>{html.escape(project.title)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(project.title)}: snapshot {html.escape(snapshot)}</h1>",
         f"<p>{rows.height:,} rows for training, {about['holdout_rows']:,} held out, {about['feedback_rows']:,} in all came back from "
         f"the service. Source: {html.escape(str(about['source']))}.</p>",
+        *_examples(project, whole),
         "<h2>Distributions</h2>",
         _picture(_distributions(rows, names[:MOST_PANELS])),
         "<h2>Missing values</h2>",
@@ -56,6 +61,36 @@ def profile(project_name: str, snapshot: str) -> str:
         parts += ["<h2>Correlations of the numbers</h2>", _picture(_correlations(rows, numeric))]
         parts += ["<h2>First two principal components</h2>", _picture(_components(project, rows, numeric))]
     return "\n".join(parts)
+
+
+def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
+    """A few rows of what no histogram shows: images and texts, with the truth where there is one."""
+    parts = []
+    target = project.schema.target
+    shown = rows.sample(min(MOST_EXAMPLES, rows.height), seed=project.seed)
+    truths = shown[target.name].cast(pl.String).to_list() if target else [""] * shown.height
+    for column in project.schema.features:
+        if column.kind == "image":
+            parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", _picture(_gallery(shown, column, truths))]
+        if column.kind == "text":
+            lines = "".join(
+                f"<tr><td>{html.escape(str(value)[:300])}</td><td>{html.escape(truth)}</td></tr>"
+                for value, truth in zip(shown[column.name].head(10), truths, strict=False)
+            )
+            parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", f"<table>{lines}</table>"]
+    return parts
+
+
+def _gallery(rows: pl.DataFrame, column: Column, truths: list[str]) -> Any:
+    across = 10
+    down = -(-rows.height // across)
+    figure, grid = plt.subplots(down, across, figsize=(13, 1.5 * down), layout="constrained", squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, values, truth in zip(grid.flat, graph.pixels(rows[column.name], column.shape), truths, strict=False):
+        axes.imshow(values, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(truth[:14], fontsize=8)
+    return figure
 
 
 def _distributions(rows: pl.DataFrame, names: list[str]) -> Any:

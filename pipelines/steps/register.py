@@ -26,8 +26,9 @@ from mlflow.models import infer_signature
 from phaseflow import events, reference, registry
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
-from phaseflow.toolkit import tabular
+from phaseflow.toolkit import graph
 from phaseflow.toolkit.newest import newest_traffic
+from phaseflow.toolkit.scalars import vocabularies
 from pipelines.steps import bins, card, data, plots, tracking
 
 
@@ -48,22 +49,27 @@ def manifest(
 ) -> dict[str, Any]:
     """`model.json`: what serving needs of a version."""
     rows = newest_traffic(project, data.split(project, snapshot, "train"))
-    said = tabular.run(content, tabular.feed(rows, project.schema))
+    said = graph.run(content, graph.feed(rows, project.schema))
     predictions = pl.Series("prediction", said["label" if about["classes"] else "value"].tolist())
+    known = vocabularies(project.schema, rows)
     return {
         "format": 1,
         "project": project.name,
         "task": project.task,
         "candidate": about["candidate"],
         "sha256": hashlib.sha256(content).hexdigest(),
-        "inputs": [{"name": column.name, "kind": column.kind} for column in project.schema.features],
+        "inputs": [
+            {"name": column.name, "kind": column.kind} | ({"shape": list(column.shape)} if column.shape else {})
+            for column in project.schema.features
+        ],
         "classes": about["classes"] or None,
         "snapshot": snapshot,
         "run": run,
         "created": datetime.now(UTC).isoformat(),
         "metrics": about["metrics"],
         "verdict": verdict["passed"],
-        "reference": reference.to_json(bins.reference(project, rows, predictions)),
+        "reference": reference.to_json(bins.reference(project, rows, predictions, known)),
+        "vocabularies": known,
     }
 
 
@@ -162,10 +168,12 @@ def _log(
             }
             mlflow.log_metrics(values)
             mlflow.log_input(dataset, context="training")
+            for picture in sorted((folders[name] / "pictures").iterdir()):
+                mlflow.log_artifact(str(picture), "plots")
             if name != winner:
                 continue
-            for file, picture in plots.plots(project, evaluation).items():
-                mlflow.log_figure(picture, f"plots/{file}.png")
+            for file, drawn in plots.plots(project, evaluation).items():
+                mlflow.log_figure(drawn, f"plots/{file}.png")
             content = (folders[name] / "model.onnx").read_bytes()
             about_model = manifest(project, about, content, verdict, snapshot, run)
             text = card.card(project, evaluation, verdict, source, tags)
@@ -185,8 +193,11 @@ def _version(
     tags: Mapping[str, str],
     verdict: Mapping[str, Any],
 ) -> Any:
-    example = pd.DataFrame(tabular.inputs(train.head(2), project.schema).to_dict(as_series=False))
-    said = tabular.run(content, tabular.feed(train.head(2), project.schema))
+    feeds = graph.feed(train.head(2), project.schema)
+    said = graph.run(content, feeds)
+    # A table's row reads best as a table; a tensor of more dimensions has no place in one.
+    flat = all(values.ndim == 2 for values in feeds.values())
+    example = pd.DataFrame({name: values[:, 0] for name, values in feeds.items()}) if flat else feeds
     manifest_bytes = json.dumps(about, separators=(",", ":")).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
@@ -198,6 +209,7 @@ def _version(
             input_example=example,
             extra_files=[str(path)],
             pip_requirements=["onnxruntime"],
+            save_as_external_data=False,  # one file, whose digest is registered
             metadata={"phaseflow.snapshot": about["snapshot"]},
         )
         # MLflow writes the graph anew; the digest is of the file that will be served.

@@ -7,22 +7,23 @@ import time
 from pathlib import Path
 
 from phaseflow import registry
-from phaseflow.toolkit.model import Trained
+from phaseflow.toolkit.fit import fit
 from pipelines.steps import data
 
 
 def train(project_name: str, snapshot: str, candidate: str, folder: Path) -> dict[str, float]:
-    """Write `model.onnx`, `trained.json` and further files to `folder`; answer with seconds and size in MB."""
+    """Write `model.onnx`, `trained.json` and pictures to `folder`; answer with seconds and size in MB."""
     project = registry.get(project_name)
     chosen = next(one for one in project.candidates if one.name == candidate)
     rows = data.split(project, snapshot, "train")
     begin = time.perf_counter()
-    trained: Trained = registry.load(project.train)(rows, project, chosen)
+    trained = fit(rows, project, chosen)
     seconds = time.perf_counter() - begin
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(trained.onnx)
-    for name, content in trained.files.items():
-        (folder / name).write_bytes(content)
+    (folder / "pictures").mkdir(exist_ok=True)
+    for name, content in trained.pictures.items():
+        (folder / "pictures" / name).write_bytes(content)
     about = {
         "candidate": candidate,
         "params": dict(chosen.params),

@@ -84,16 +84,35 @@ def test_figures_of_a_perfect_and_of_a_useless_model() -> None:
     perfect, useless = answers(["0", "1"] * 20, [0.1, 0.9] * 20), answers(["0", "1"] * 20, [0.5] * 40)
     assert metrics.figures(TITANIC, perfect)["roc_auc"] == 1
     assert metrics.figures(TITANIC, useless)["roc_auc"] == 0.5
-    assert metrics.figure(Metric(name="brier"), useless) == pytest.approx(0.25)
-    assert metrics.figure(Metric(name="roc_auc"), answers(["1"] * 3, [0.2] * 3)) is None
+    assert metrics.figure(TITANIC, Metric(name="brier"), useless) == pytest.approx(0.25)
+    assert metrics.figure(TITANIC, Metric(name="roc_auc"), answers(["1"] * 3, [0.2] * 3)) is None
 
 
 def test_an_unknown_figure_says_what_is_known() -> None:
     with pytest.raises(
         PhaseflowError,
-        match=r"Metric 'ndcg' has no figure for tables; known: accuracy, .*give the project an `evaluate`",
+        match=r"Metric 'ndcg' has no figure of its own; known: accuracy, .*give the project an `evaluate`",
     ):
-        metrics.figure(Metric(name="ndcg"), answers(["0", "1"], [0.1, 0.9]))
+        metrics.figure(TITANIC, Metric(name="ndcg"), answers(["0", "1"], [0.1, 0.9]))
+
+
+def test_a_project_judges_by_figures_of_its_own() -> None:
+    segments = registry.get("customer_segments")
+    rows = pl.DataFrame({name: [10, 11, 9000, 9100] * 5 for name in segments.schema.feature_names})
+    rows = rows.with_columns(fresh=pl.Series(range(20)))
+    said = {"label": np.array(["small", "small", "large", "large"] * 5, dtype=object)}
+    found = Answers(
+        truth=np.array([]), predicted=said["label"].astype(str), classes=("small", "large"), said=said, rows=rows
+    )
+    given = metrics.figures(segments, found)
+    assert given["smallest_share"] == 0.5
+    assert given["silhouette"] is not None
+    assert given["silhouette"] > 0.5
+    assert metrics.figures(segments, found.take(np.array([0, 1])))["silhouette"] is None  # one segment
+    with pytest.raises(
+        PhaseflowError, match=r"customer_segments.model:evaluate gives no 'ndcg'; given: silhouette, sma"
+    ):
+        metrics.figure(segments, Metric(name="ndcg"), found)
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
@@ -102,8 +121,8 @@ def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
     def width(count: int) -> float:
         truth = random.choice(["0", "1"], count)
         found = answers(list(truth), list(np.clip((truth == "1") * 0.3 + random.normal(0.35, 0.2, count), 0, 1)))
-        span = metrics.interval(metrics.bootstrap(TITANIC.primary, found, metrics.resamples(count, 1)))
-        value = metrics.figure(TITANIC.primary, found)
+        span = metrics.interval(metrics.bootstrap(TITANIC, TITANIC.primary, found, metrics.resamples(count, 1)))
+        value = metrics.figure(TITANIC, TITANIC.primary, found)
         assert span is not None
         assert value is not None
         assert span[0] <= value <= span[1]
@@ -131,7 +150,7 @@ def test_words_are_binned_by_frequency(values: list[str | None]) -> None:
 
 def test_the_contract_names_only_figures_that_exist() -> None:
     for project in registry.all_projects():
-        if project.family == "tabular" and not project.evaluate:
+        if not project.evaluate:
             assert {metric.name for metric in project.metrics} <= metrics.FIGURES.keys()
     with pytest.raises(dataclasses.FrozenInstanceError):
         TITANIC.gate.minimum_gain = 1.0  # type: ignore[misc]  # this is what the line is about

@@ -24,11 +24,12 @@ from typing import Any, Final
 import polars as pl
 
 from phaseflow import registry
-from phaseflow.contract import Project
+from phaseflow.contract import DERIVED, Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit.newest import newest_traffic
+from phaseflow.toolkit.scalars import scalars, vocabularies
 
 MOST_ROWS: Final = 5000
 LEAST_ROWS: Final = 20
@@ -55,7 +56,10 @@ def window(store: Store, project: Project, kind: str, since: datetime) -> pl.Dat
 
 
 def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The window's rows and the reference's, a bounded sample of each, with `target` where the truth is known."""
+    """The window's rows and the reference's, a bounded sample of each, with `target` where the truth is known.
+
+    What is no scalar is replaced by its figures.
+    """
     since = datetime.now(UTC) - timedelta(seconds=seconds)
     current = window(store, project, "predictions", since)
     if current.is_empty():
@@ -67,7 +71,9 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
         reference = reference.rename({project.schema.target.name: "target"})
-    return _bounded(current, project.seed), _bounded(reference, project.seed)
+    known = vocabularies(project.schema, reference)
+    seen = [scalars(project.schema, _bounded(rows, project.seed), known) for rows in (current, reference)]
+    return seen[0], seen[1]
 
 
 def _bounded(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -81,10 +87,15 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
     from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
 
-    names = list(project.schema.feature_names)
+    names = [figure for column in project.schema.features for figure in column.figures]
     truth = "target" in current.columns and current["target"].drop_nulls().len() >= LEAST_ROWS
     columns = [*names, "target"] if truth else names
-    numbers = [name for name in names if project.schema[name].kind in NUMERIC]
+    numbers = [
+        figure
+        for column in project.schema.features
+        if column.kind in NUMERIC or column.kind in DERIVED
+        for figure in column.figures
+    ]
     target = project.schema.target
     if truth and target is not None and target.kind in NUMERIC:
         numbers.append("target")

@@ -7,13 +7,14 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import msgspec
 from prometheus_client import generate_latest
 
-from services.serving import openapi, protocol, requests
-from services.serving.requests import MOST_BYTES, RefusedError
+from services.serving import bodies, openapi, protocol, requests
+from services.serving.requests import MOST_BYTES, Reader, RefusedError
 from services.serving.state import FEEDBACK, Service
 
 Message = MutableMapping[str, Any]
@@ -27,6 +28,8 @@ TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 ROUTES: Final = frozenset({"predict", "feedback"})
 LINGER_SECONDS: Final = 2.0
 """How long the rest of a refused body is thrown away, so that its sender gets to read the answer."""
+DECODERS: Final = ThreadPoolExecutor(2, thread_name_prefix="decoder")
+"""Threads that read images: a large one takes a while, which no other request should wait for, and much memory, for few at once."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -95,15 +98,23 @@ async def answer(service: Service, scope: Any, receive: Receive, name: str, rout
     """The body of a hot route's 200; raises RefusedError and GoneError."""
     if route == "predict":
         model = service.model(name)
-        rows = requests.rows_of(requests.reader(name), await body_of(scope, receive))
+        kind = next((value for key, value in scope["headers"] if key == b"content-type"), b"")
+        rows = await _read(bodies.rows_of, requests.reader(name), await body_of(scope, receive), kind)
         return encode(await service.predict(model, rows))
     if route == "infer":
         model = service.model(name)
-        rows, identity = protocol.rows_of(requests.reader(name), await body_of(scope, receive))
+        rows, identity = await _read(protocol.rows_of, requests.reader(name), await body_of(scope, receive))
         return encode(protocol.answered(await service.predict(model, rows), identity))
     reader = service.reader(name)
     told = requests.decoded(reader.feedback, await body_of(scope, receive), reader.project, FEEDBACK)
     return encode(service.feedback(reader.project, told.truths))
+
+
+async def _read(read: Callable[..., Any], reader: Reader, *arguments: bytes) -> Any:
+    """What `read` makes of a body, in a thread where it holds images."""
+    if reader.images:
+        return await asyncio.get_running_loop().run_in_executor(DECODERS, read, reader, *arguments)
+    return read(reader, *arguments)
 
 
 async def hot(service: Service, scope: Any, receive: Receive, send: Send, name: str, route: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from phaseflow import registry
-from phaseflow.contract import Project
+from phaseflow import derived, registry
+from phaseflow.contract import DERIVED, Column, Project
 from phaseflow.reference import PREDICTION, Bins, from_json
+from services.serving import requests
 from services.serving.requests import Row
 
 NUMERIC: Final = frozenset({"number", "integer", "boolean"})
@@ -37,6 +38,7 @@ class Manifest(msgspec.Struct):
     metrics: dict[str, float | None]
     reference: list[dict[str, Any]]
     classes: tuple[str, ...] | None = None
+    vocabularies: dict[str, list[str]] = {}  # msgspec copies it
 
 
 @dataclass(slots=True)
@@ -45,9 +47,20 @@ class Counter:
 
     bins: Bins
     place: int
-    """The feature's place in a row; -1 for the prediction."""
+    """The feature's place in a row; -1 for the prediction. Of what is no scalar the figure's place among its figures."""
     index: Callable[[Any], int]
     counts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A feature that is no scalar, and the counters of its figures."""
+
+    column: Column
+    place: int
+    known: frozenset[str]
+    """Its known words, where it is a text."""
+    counters: list[Counter]
 
 
 @dataclass(slots=True)
@@ -58,9 +71,15 @@ class Model:
     version: str
     manifest: Manifest
     session: onnxruntime.InferenceSession
-    feeds: list[tuple[str, int, bool]]
-    """Of each input of the graph: its name, the feature's place in a row, whether it is a number."""
+    feeds: list[tuple[str, int, Column]]
+    """Of each input of the graph: its name, the feature's place in a row, and the feature."""
     counters: list[Counter]
+    """Of every watched feature, of figures, and of the predictions."""
+    scalars: list[Counter]
+    """Those of them that count a cell of a row, or the prediction."""
+    derived: list[Derived]
+    explains: bool
+    """Whether the graph tells what each feature contributed to an answer."""
     classes: tuple[str, ...]
     """Of a classifier."""
     slices: tuple[tuple[str, int], ...]
@@ -112,16 +131,44 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
         raise ValueError(
             f"the model asks for {', '.join(strange)}, which the schema of {project_name} lacks. Retrain it."
         )
-    feeds = [(i.name, places[i.name], project.schema[i.name].kind in NUMERIC) for i in session.get_inputs()]
-    counters = [
-        Counter(bins, places.get(bins.feature, -1), _indexer(bins), [0] * len(bins.shares))
-        for bins in from_json(manifest.reference)
-        if bins.feature == PREDICTION or bins.feature in places
+    feeds = [(i.name, places[i.name], project.schema[i.name]) for i in session.get_inputs()]
+    bins = {found.feature: found for found in from_json(manifest.reference)}
+    scalars = [
+        Counter(found, places.get(name, -1), _indexer(found), [0] * len(found.shares))
+        for name, found in bins.items()
+        if name == PREDICTION or name in places
     ]
+    others = [_derived(column, places[column.name], bins, manifest) for column in project.schema.features]
+    shown = [one for one in others if one.counters]
+    counters = [*scalars, *(counter for one in shown for counter in one.counters)]
     slices = tuple((part.column, places[part.column]) for part in project.gate.slices)
-    model = Model(project, version, manifest, session, feeds, counters, manifest.classes or (), slices)
-    answer(model, [tuple(project.example.get(name) for name in project.schema.feature_names)])
+    explains = any(output.name == "contributions" for output in session.get_outputs())
+    classes = manifest.classes or ()
+    model = Model(
+        project,
+        version,
+        manifest,
+        session,
+        feeds,
+        counters,
+        scalars,
+        shown,
+        explains=explains,
+        classes=classes,
+        slices=slices,
+    )
+    answer(model, requests.converted(requests.reader(project_name), [dict(project.example)]))
     return model
+
+
+def _derived(column: Column, place: int, bins: Mapping[str, Bins], manifest: Manifest) -> Derived:
+    """The counters of the column's watched figures; none where it is a scalar."""
+    counters = [
+        Counter(bins[name], at, _indexer(bins[name]), [0] * len(bins[name].shares))
+        for at, name in enumerate(column.figures)
+        if name in bins and column.kind in DERIVED
+    ]
+    return Derived(column, place, frozenset(manifest.vocabularies.get(column.name, ())), counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +180,8 @@ class Answer:
     scores: list[float | None]
     """[N]: probability of the second of two classes, else the highest; None for numbers."""
     probabilities: list[list[float]] | None
+    contributions: list[list[float]] | None = None
+    """[N, features]: how much each feature spoke for the answer, where the graph tells."""
 
 
 def answer(model: Model, rows: Sequence[Row]) -> Answer:
@@ -144,22 +193,38 @@ def answer(model: Model, rows: Sequence[Row]) -> Answer:
     count = len(rows)
     columns = list(zip(*(rows if count > 1 else [*rows, *rows]), strict=True))
     feeds: dict[str, Any] = {}
-    for name, place, numeric in model.feeds:
-        values, missing = columns[place], np.nan if numeric else ""
-        column = feeds[name] = np.empty((len(values), 1), np.float32 if numeric else object)
-        column[:, 0] = [missing if value is None else value for value in values] if None in values else values
+    for name, place, column in model.feeds:
+        feeds[name] = _fed(columns[place], column)
+    wanted = ["label", "probabilities"] if model.classes else ["value"]
+    said = model.session.run([*wanted, "contributions"] if model.explains else wanted, feeds)
+    contributions = said.pop()[:count].tolist() if model.explains else None
     if not model.classes:
-        (values,) = model.session.run(["value"], feeds)
-        return Answer(values.reshape(-1)[:count].tolist(), [None] * count, None)
-    labels, probabilities = model.session.run(["label", "probabilities"], feeds)
+        return Answer(said[0].reshape(-1)[:count].tolist(), [None] * count, None, contributions)
+    labels, probabilities = said
     shares = probabilities[:count].tolist()
     scores = [row[1] for row in shares] if len(model.classes) == 2 else [max(row) for row in shares]
-    return Answer(labels[:count].tolist(), scores, shares)
+    return Answer(labels[:count].tolist(), scores, shares, contributions)
+
+
+def _fed(values: Sequence[Any], column: Column) -> Any:
+    """A column of rows [N] as the graph takes it (`phaseflow.toolkit.graph`)."""
+    if column.kind == "image":
+        return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), *column.shape)
+    numeric = column.kind in NUMERIC
+    missing = np.nan if numeric else ""
+    cells = np.empty((len(values), 1), np.float32 if numeric else object)
+    cells[:, 0] = [missing if value is None else value for value in values] if None in values else values
+    return cells
 
 
 def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> None:
     """Add rows [N] to the bins; on the event loop only."""
-    for counter in model.counters:
+    for counter in model.scalars:
         index, counts, place = counter.index, counter.counts, counter.place
         for value in predictions if place < 0 else [row[place] for row in rows]:
             counts[index(value)] += 1
+    for one in model.derived:
+        for row in rows:
+            figures = derived.figures(one.column, row[one.place], one.known)
+            for counter in one.counters:
+                counter.counts[counter.index(figures[counter.place])] += 1

@@ -168,7 +168,7 @@ class Reading(Collector):
         requests = {(project.name, "predict", "200"): 0 for project in catalog.projects()} | observed.requests
         loaded = {(name, model.version): 0 for name, model in observed.manager.models.items()}
         for name, model in observed.manager.models.items():
-            for loss in losses("" if model.classes else 0.0, 0.0):
+            for loss in losses("" if model.classes else 0.0, 0.0) if model.project.schema.target else ():
                 observed.losses.setdefault((name, model.version, loss, "all", "all"), [0.0, 0])
         found = CounterMetricFamily("phaseflow_requests", "Requests by status.", labels=["project", "route", "code"])
         for key, count in requests.items():

@@ -65,9 +65,10 @@ def document() -> dict[str, Any]:
         schemas[name] = parts.get("Row", row) | {"examples": [dict(project.example)]}
         reference = {"$ref": f"#/components/schemas/{name}"}
         batch = {"type": "object", "properties": {"rows": {"type": "array", "items": reference}}, "required": ["rows"]}
-        paths[f"/{project.name}/predict"] = {
-            "post": _operation(project, "predict", {"oneOf": [reference, batch]}, "Predictions, one a row")
-        }
+        predict = _operation(project, "predict", {"oneOf": [reference, batch]}, "Predictions, one a row")
+        if requests.is_image(project):
+            predict["requestBody"]["content"] |= {"image/png": {}, "image/jpeg": {}, "multipart/form-data": {}}
+        paths[f"/{project.name}/predict"] = {"post": predict}
         truth = {"type": "object", "properties": {"id": {"type": "string"}, "truth": {}}, "required": ["id", "truth"]}
         feedback = {
             "type": "object",
@@ -107,6 +108,11 @@ def _operation(project: Project, route: str, body: dict[str, Any], said: str) ->
     }
 
 
+def _by_file(project: Project) -> str:
+    """The call that a person with a picture makes."""
+    return f"\ncurl -s $URL/{project.name}/predict --data-binary @picture.png" if requests.is_image(project) else ""
+
+
 def page() -> str:
     """Every project with its columns and a call to copy."""
     parts = [
@@ -123,7 +129,7 @@ def page() -> str:
         )
         parts.append(
             f"<h2>{html.escape(project.title)}</h2><p>{html.escape(project.description)}</p>"
-            f"<pre>curl -s -X POST $URL/{project.name}/predict -d '{example}'</pre>"
+            f"<pre>curl -s -X POST $URL/{project.name}/predict -d '{example}'{_by_file(project)}</pre>"
             f"<table><tr><th>field</th><th>takes</th><th></th></tr>{rows}</table>"
         )
     return "\n".join(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import functools
 import math
 import re
@@ -13,11 +15,12 @@ import msgspec
 
 from phaseflow import registry
 from phaseflow.contract import Column, Project
-from phaseflow.errors import suggestion
+from phaseflow.errors import DataError, suggestion
+from phaseflow.toolkit import images
 
 MOST_ROWS: Final = 1000
 MOST_BYTES: Final = 8 << 20
-MOST_CHARACTERS: Final = {"text": 100_000}
+MOST_CHARACTERS: Final = {"text": 100_000, "image": MOST_BYTES}
 MOST_CHARACTERS_OF_A_WORD: Final = 1000
 SHOWN: Final = 100
 """Characters of a client's own words that an error repeats."""
@@ -26,6 +29,7 @@ LARGEST: Final = 3.4028234e38
 BATCH: Final = re.compile(rb'\s*\{\s*"rows"\s*:\s*\[')
 PLACE: Final = re.compile(r" - at `(?P<place>[^`]*)`$")
 NOT_A_NUMBER: Final = re.compile(rb'"(?P<field>\w{1,48})"\s*:\s*(?P<found>NaN|-?Infinity)')
+DATA_URL: Final = re.compile(r"data:image/[a-z+]{1,10};base64,")
 SHAPE: Final = f'Send one row as an object, or {{"rows": [..]}} with 1 to {MOST_ROWS} rows.'
 
 Row = tuple[Any, ...]
@@ -52,6 +56,8 @@ class Reader:
     feedback: msgspec.json.Decoder[Any]
     closed: tuple[tuple[int, Column, frozenset[str | None]], ...]
     """Columns whose values are listed, with their place in a row."""
+    images: tuple[tuple[int, Column], ...]
+    """Columns that hold images, with their place in a row."""
 
 
 def _type(column: Column) -> Any:
@@ -99,8 +105,9 @@ def reader(project_name: str) -> Reader:
         for place, column in enumerate(features)
         if column.allowed
     )
+    pictures = tuple((place, column) for place, column in enumerate(features) if column.kind == "image")
     decoder = msgspec.json.Decoder
-    return Reader(project, decoder(row), decoder(batch), rows, decoder(feedback), closed)
+    return Reader(project, decoder(row), decoder(batch), rows, decoder(feedback), closed, pictures)
 
 
 def rows_of(found: Reader, body: bytes) -> list[Row]:
@@ -150,7 +157,7 @@ def _not_a_number(project: Project, name: str, where: str, found: str) -> Refuse
 
 def _checked(found: Reader, rows: Sequence[Any]) -> list[Row]:
     """Tuples; what msgspec can't say in our words is said here: closed sets of words."""
-    tuples = [msgspec.structs.astuple(row) for row in rows]
+    tuples: list[Row] = [msgspec.structs.astuple(row) for row in rows]
     for place, column, allowed in found.closed:
         for number, row in enumerate(tuples):
             if row[place] not in allowed:
@@ -159,7 +166,46 @@ def _checked(found: Reader, rows: Sequence[Any]) -> list[Row]:
                     suggestion(row[place][:SHOWN], column.allowed) or "Send one of them.",
                     field=column.name,
                 )
-    return tuples
+    return [_seen(found, number, row) for number, row in enumerate(tuples)] if found.images else tuples
+
+
+def _seen(found: Reader, number: int, row: Row) -> Row:
+    """The row with pixels in the place of its images' base64."""
+    cells = list(row)
+    for place, column in found.images:
+        if cells[place] is not None:
+            cells[place] = pixels(cells[place], column, f"{column.name} of row {number}")
+    return tuple(cells)
+
+
+def pixels(told: str | bytes, column: Column, where: str) -> bytes:
+    """The pixels of an image's file, or of its base64; raises RefusedError that begins with `where`."""
+    try:
+        content = told if isinstance(told, bytes) else base64.b64decode(DATA_URL.sub("", told, count=1), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RefusedError(
+            f"{where} is not base64: {error}", f"Send {_described(column)}.", field=column.name
+        ) from error
+    try:
+        return images.decode(content, column.shape)
+    except DataError as error:
+        raise RefusedError(f"{where}: {error.problem}", f"{error.fix}.", field=column.name) from error
+
+
+def is_image(project: Project) -> bool:
+    """Whether a single image is a row."""
+    needed = [column.kind for column in project.schema.features if not column.nullable]
+    return needed == ["image"]
+
+
+def row_of_image(found: Reader, content: bytes) -> list[Row]:
+    """The row of a request whose body is an image's file; raises RefusedError where a row is more than that."""
+    if not is_image(found.project):
+        raise RefusedError(f"A row of {found.project.name} is no single image", SHAPE, status=415)
+    ((place, column),) = found.images
+    row: list[Any] = [None] * len(found.project.schema.features)
+    row[place] = pixels(content, column, column.name)
+    return [tuple(row)]
 
 
 def explained(error: msgspec.ValidationError, project: Project, fix: str = SHAPE) -> RefusedError:
@@ -187,8 +233,12 @@ def explained(error: msgspec.ValidationError, project: Project, fix: str = SHAPE
 
 def described(project: Project, name: str) -> str:
     """What a feature takes, in words."""
-    column = project.schema[name]
+    return _described(project.schema[name])
+
+
+def _described(column: Column) -> str:
     words = {"number": "a finite number", "integer": "a whole number", "boolean": "true or false"}
+    words["image"] = "a PNG or JPEG file as base64, alone or in a data: URL"
     word = words.get(column.kind, "a text")
     if column.allowed:
         word = f"one of {', '.join(column.allowed)}"

@@ -23,7 +23,12 @@ from phaseflow import registry
 from phaseflow.contract import Project
 from phaseflow.store import Store
 
-KINDS: Final[Mapping[str, Any]] = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean}
+KINDS: Final[Mapping[str, Any]] = {
+    "number": pl.Float64,
+    "integer": pl.Int64,
+    "boolean": pl.Boolean,
+    "image": pl.Binary,
+}
 
 
 def schema_of(project: Project, kind: str) -> dict[str, Any]:
@@ -150,13 +155,20 @@ def frame(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
     """The rows of a spool file; a torn line (its writer died in it) was never answered."""
     whole = lines[: lines.rfind(b"\n") + 1]
     try:
-        rows = pl.read_ndjson(whole, schema=schema) if whole else pl.DataFrame(schema=schema)
+        rows = _parsed(whole, schema) if whole else pl.DataFrame(schema=schema)
     except pl.exceptions.ComputeError:  # a machine that lost power leaves such lines
         readable = b"".join(line + b"\n" for line in whole.split(b"\n") if _is_object(line))
         if readable == whole:
             raise
         return frame(readable, schema)
     return rows.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
+
+
+def _parsed(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """JSON has no bytes: msgspec writes them as base64."""
+    images = [name for name, dtype in schema.items() if dtype == pl.Binary]
+    rows = pl.read_ndjson(lines, schema=dict(schema) | dict.fromkeys(images, pl.String))
+    return rows.with_columns(pl.col(images).str.decode("base64")) if images else rows
 
 
 def _is_object(line: bytes) -> bool:

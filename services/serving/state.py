@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from phaseflow import registry
@@ -25,6 +26,8 @@ from services.serving.spool import Log
 
 INLINE_ROWS: Final = 64
 """Larger requests run in a thread, so that small ones don't wait for them."""
+REASONS: Final = 3
+"""Features that an answer names where its model tells what each contributed."""
 FEEDBACK: Final = 'Send {"truths": [{"id": "..", "truth": ..}]}, each truth of the target\'s kind.'
 
 
@@ -164,11 +167,22 @@ class Service:
 def predictions(model: Model, ids: list[str], said: models.Answer) -> list[dict[str, Any]]:
     """One object a row."""
     if said.probabilities is None:
-        return [{"id": i, "value": value} for i, value in zip(ids, said.predictions, strict=True)]
-    return [
-        {"id": i, "label": label, "probabilities": dict(zip(model.classes, shares, strict=True))}
-        for i, label, shares in zip(ids, said.predictions, said.probabilities, strict=True)
-    ]
+        found = [{"id": i, "value": value} for i, value in zip(ids, said.predictions, strict=True)]
+    else:
+        found = [
+            {"id": i, "label": label, "probabilities": dict(zip(model.classes, shares, strict=True))}
+            for i, label, shares in zip(ids, said.predictions, said.probabilities, strict=True)
+        ]
+    if said.contributions is not None:
+        for one, row in zip(found, said.contributions, strict=True):
+            one["why"] = why(model.project.schema.feature_names, row)
+    return found
+
+
+def why(names: Sequence[str], contributions: Sequence[float]) -> list[dict[str, Any]]:
+    """The features that spoke most for or against an answer, the loudest first."""
+    pairs = sorted(zip(names, contributions, strict=True), key=lambda pair: -abs(pair[1]))
+    return [{"feature": name, "contribution": value} for name, value in pairs[:REASONS]]
 
 
 def text(value: object) -> str:

@@ -11,7 +11,7 @@ from phaseflow import registry
 from phaseflow.scaffold.__main__ import create
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
-from phaseflow.toolkit import source, tabular
+from phaseflow.toolkit import graph, source
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 _numbers = itertools.count()
@@ -80,5 +80,5 @@ def loop(tmp_path_factory):
 
 
 def predict(model, rows, project):
-    answer = tabular.run(model.onnx, tabular.feed(rows, project.schema))
+    answer = graph.run(model.onnx, graph.feed(rows, project.schema))
     return answer["label" if project.task == "classification" else "value"]

@@ -19,7 +19,7 @@ from phaseflow.errors import DataError
 from phaseflow.reference import PREDICTION, psi
 from phaseflow.scaffold.__main__ import main
 from phaseflow.settings import ROOT
-from phaseflow.toolkit import source, tabular
+from phaseflow.toolkit import graph, source
 
 GENERATOR = np.random.default_rng(11)
 
@@ -70,7 +70,7 @@ def test_bike_sharing_of_2011_meets_2012(make, loop, real):
     judged = pl.concat([holdout.select(later.columns), later[1::2]])
 
     def quality(model):
-        return r2_score(judged["cnt"], tabular.run(model.onnx, tabular.feed(judged, project.schema))["value"])
+        return r2_score(judged["cnt"], graph.run(model.onnx, graph.feed(judged, project.schema))["value"])
 
     old = max(quality(model) for model in models.values())
     new = max(quality(fit(together, project, candidate)) for candidate in project.candidates)

@@ -73,6 +73,46 @@ def test_the_whole_way_is_idempotent(place: Settings) -> None:
     assert {"source", "sha256", "rows", "schema", "created", "parent"} <= manifest.keys()
 
 
+def test_images_go_the_whole_way_and_a_torn_one_is_in_quarantine(tmp_path: Path) -> None:
+    project = registry.get("from_scratch")
+    place = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    store = Store(place.store)
+    found = extract(project, "r1", place, store)
+    raw = pl.read_parquet(store.read(found["raw"]))
+    torn = raw.with_columns(image=pl.Series([b"short", *raw["image"][1:].to_list()], dtype=pl.Binary))
+    store.write(found["raw"], parquet(torn))
+    checked = validate(project, "r1", store)
+    assert (checked["rows"], checked["quarantined"]) == (1796, 1)
+    reason = pl.read_parquet(store.read(checked["quarantine"]))["reason"][0]
+    assert reason == "image: 5 bytes is not an image of 8 x 8 x 1, which has 64 bytes"
+    first = snapshot(project, "r1", store, found)
+    again = snapshot(project, "r1", store, found)
+    assert first["snapshot"] == again["snapshot"]
+    kept = pl.read_parquet(store.read(f"datasets/from_scratch/{first['snapshot']}/train.parquet"))
+    assert kept["image"].dtype == pl.Binary
+    assert set(kept["image"].to_list()) < set(raw["image"].to_list())
+
+
+def test_without_a_truth_every_logged_row_comes_back(tmp_path: Path) -> None:
+    project = registry.get("customer_segments")
+    place = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    store = Store(place.store)
+    rows = pl.DataFrame(
+        {"id": ["a-0", "b-0"], "time": [datetime(2026, 1, 1, tzinfo=UTC)] * 2, "version": ["1"] * 2}
+        | {name: [5, 6] for name in project.schema.feature_names}
+        | {"prediction": ["much milk"] * 2}
+    )
+    store.write("predictions/customer_segments/date=2026-01-01/hour=00/x.parquet", parquet(rows))
+    found = extract(project, "r1", place, store)
+    validate(project, "r1", store)
+    made = snapshot(project, "r1", store, found)
+    assert made["feedback_rows"] == 2
+    folder = f"datasets/customer_segments/{made['snapshot']}"
+    kept = pl.concat([pl.read_parquet(store.read(f"{folder}/{side}.parquet")) for side in ("train", "holdout")])
+    assert kept.columns == [*project.schema.feature_names, "_key", "_origin", "_time"]
+    assert sorted(kept.filter(pl.col("_origin") == "feedback")["milk"]) == [5, 6]
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

@@ -22,6 +22,7 @@ from phaseflow import registry
 from phaseflow.settings import ROOT, from_environment
 
 VENVS = from_environment().venvs
+PUBLISHED = ("titanic", "house_prices", "from_scratch", "customer_segments")
 
 
 def free_port() -> int:
@@ -122,7 +123,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        told = {name: json.loads((home / f"{name}.json").read_text()) for name in ("titanic", "house_prices")}
+        told = {name: json.loads((home / f"{name}.json").read_text()) for name in PUBLISHED}
         yield World(
             server,
             {name: said["rows"] for name, said in told.items()},
@@ -215,8 +216,8 @@ class Serving:
 
 @pytest.fixture
 def serve(world: World, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
-    """Makes services that end with the test; version 1 of both projects is champion when it begins."""
-    for project in ("titanic", "house_prices"):
+    """Makes services that end with the test; version 1 of every project is champion when it begins."""
+    for project in PUBLISHED:
         world.mlflow.champion(project, "1")
     with ExitStack() as stack:
 
@@ -231,9 +232,9 @@ def serve(world: World, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
 @pytest.fixture(scope="session")
 def serving(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """One service for all tests that only ask."""
-    for project in ("titanic", "house_prices"):
+    for project in PUBLISHED:
         world.mlflow.champion(project, "1")
     found = Serving(tmp_path_factory.mktemp("serving"), world.mlflow.url).start()
-    until(lambda: len([p for p in found.get("/projects").json() if p["version"]]) == 2)
+    until(lambda: len([p for p in found.get("/projects").json() if p["version"]]) == len(PUBLISHED))
     yield found
     found.kill()

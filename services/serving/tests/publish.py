@@ -1,4 +1,4 @@
-"""`python publish.py FOLDER`, in the environment `tabular`: two real versions of each project in the MLflow of the settings.
+"""`python publish.py FOLDER`, in the environment `tabular`: real versions of each project in the MLflow of the settings.
 
 Writes `FOLDER/<project>.json`: rows as clients send them, and what the training side says of them, a version each.
 """
@@ -26,10 +26,17 @@ from phaseflow.contract import Project
 from phaseflow.reference import PREDICTION, Bins
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
-from phaseflow.toolkit import source, tabular
-from phaseflow.toolkit.model import Trained
+from phaseflow.toolkit import graph, source
+from phaseflow.toolkit.client import sent
+from phaseflow.toolkit.fit import fit
+from phaseflow.toolkit.scalars import scalars, vocabularies
 
-CANDIDATES = {"titanic": ("decision_tree", "logistic_regression"), "house_prices": ("ridge", "linear_regression")}
+CANDIDATES = {
+    "titanic": ("decision_tree", "logistic_regression"),
+    "house_prices": ("ridge", "linear_regression"),
+    "from_scratch": ("logistic_regression",),
+    "customer_segments": ("kmeans",),
+}
 
 
 def bins_of(name: str, values: pl.Series) -> Bins:
@@ -48,9 +55,11 @@ def bins_of(name: str, values: pl.Series) -> Bins:
 def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, candidate: str) -> dict[str, Any]:
     """Train, log and register one version as the pipeline's last step does; gives the answers to `rows`."""
     chosen = next(one for one in project.candidates if one.name == candidate)
-    trained: Trained = registry.load(project.train)(rows, project, chosen)
-    said = tabular.run(trained.onnx, tabular.feed(rows, project.schema))
+    trained = fit(rows, project, chosen)
+    said = graph.run(trained.onnx, graph.feed(rows, project.schema))
     answers = pl.Series(PREDICTION, said["label" if trained.classes else "value"].tolist())
+    known = vocabularies(project.schema, rows)
+    seen = scalars(project.schema, rows, known)
     manifest = {
         "format": 1,
         "project": project.name,
@@ -64,8 +73,9 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
         "created": datetime.now(UTC).isoformat(),
         "metrics": {project.primary.name: 0.5},
         "reference": reference.to_json(
-            [*(bins_of(name, rows[name]) for name in project.watched), bins_of(PREDICTION, answers)]
+            [*(bins_of(name, seen[name]) for name in project.watched), bins_of(PREDICTION, answers)]
         ),
+        "vocabularies": known,
     }
     folder = Path(sys.argv[1]) / project.name / candidate
     folder.mkdir(parents=True)
@@ -78,6 +88,7 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
             name="model",
             extra_files=[str(folder / "model.json")],
             pip_requirements=["onnxruntime"],
+            save_as_external_data=False,
         )
     tags = {
         "phaseflow.sha256": manifest["sha256"],
@@ -92,7 +103,7 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
 
 
 def main() -> None:
-    """Both projects."""
+    """All of them."""
     settings = from_environment()
     mlflow.set_tracking_uri(settings.mlflow_url)
     client = mlflow.MlflowClient()
@@ -101,7 +112,7 @@ def main() -> None:
         rows = source.rows(source.load(project, settings, Store(settings.store)), project)
         client.create_registered_model(name)
         told = {candidate: publish(client, project, rows, candidate) for candidate in candidates}
-        features = rows.select(project.schema.feature_names).to_dicts()
+        features = sent(rows, project.schema)
         truths = rows[project.schema.target.name].to_list() if project.schema.target else []
         (Path(sys.argv[1]) / f"{name}.json").write_text(
             json.dumps({"rows": features, "truths": truths, "versions": told})

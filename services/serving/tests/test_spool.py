@@ -98,6 +98,20 @@ def test_a_file_of_a_project_that_is_gone_does_not_hold_up_others(tmp_path: Path
     assert log.rows == 1
 
 
+def test_pixels_reach_the_store_byte_for_byte(tmp_path: Path) -> None:
+    store, images = Store(str(tmp_path / "store")), registry.get("from_scratch")
+    log = Log(tmp_path / "spool", store)
+    pixels = [bytes(range(place, place + 64)) for place in range(3)]
+    log.append(
+        images,
+        "predictions",
+        [(f"a-{n}", 1_700_000_000_000_000, "1", one, "3", 0.9, 1.5) for n, one in enumerate(pixels)],
+    )
+    log.ship()
+    (key,) = store.keys("predictions/from_scratch")
+    assert pl.read_parquet(store.path(key))["image"].to_list() == pixels
+
+
 def test_writers_and_shippers_at_once_lose_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     log, other = Log(tmp_path / "spool", store), Log(tmp_path / "spool", store)

@@ -1,0 +1,126 @@
+"""The served graph: what goes into it, what comes out, and the ends that every hand-made one shares.
+
+An ONNX graph has one input a feature: float32 [N, 1] for numbers, integers and booleans (missing is NaN), uint8
+[N, height, width, channels] for images, text [N, 1] for the rest (missing is ""). It answers `label` [N] and `probabilities`
+[N, classes], or `value` [N], and may tell `contributions` [N, features]: how much each feature spoke for the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import polars as pl
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from phaseflow.contract import Column, Schema
+
+NUMERIC: Final = frozenset({"number", "integer", "boolean"})
+OPSET: Final = 17
+IR_VERSION: Final = 10
+"""The newest that every supported onnxruntime reads."""
+
+Array = npt.NDArray[Any]
+
+
+def pixels(images: pl.Series, shape: tuple[int, ...]) -> Array:
+    """A column of images as uint8 [N, *shape]; raises ValueError where one is missing or has another size."""
+    if images.null_count():
+        raise ValueError(f"{images.null_count()} images of {images.name} are missing")
+    return np.frombuffer(b"".join(images.to_list()), np.uint8).reshape(len(images), *shape)
+
+
+def feed(rows: pl.DataFrame, schema: Schema) -> dict[str, Array]:
+    """The graph's inputs for rows [N] of the schema's features."""
+    return {column.name: _input(rows[column.name], column) for column in schema.features}
+
+
+def _input(values: pl.Series, column: Column) -> Array:
+    if column.kind == "image":
+        return pixels(values, column.shape)
+    if column.kind in NUMERIC:
+        return values.cast(pl.Float32).fill_null(float("nan")).to_numpy().reshape(-1, 1)
+    return np.array(values.cast(pl.String).fill_null("").to_list(), dtype=object).reshape(-1, 1)
+
+
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    """The model, ready to run on one thread as in the service; nothing is sent to anyone."""
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run(model: bytes | onnxruntime.InferenceSession, feeds: dict[str, Array]) -> dict[str, Array]:
+    """The graph's outputs by name."""
+    ready = session(model) if isinstance(model, bytes) else model
+    names: Sequence[str] = [output.name for output in ready.get_outputs()]
+    wanted = {node.name for node in ready.get_inputs()}  # a feature that no tree asks for has no input
+    return dict(zip(names, ready.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
+
+
+def constant(name: str, values: Any) -> TensorProto:
+    """A named constant of a graph: numbers of numpy's type, or texts."""
+    return numpy_helper.from_array(np.asarray(values), name)
+
+
+def entry(column: Column) -> ValueInfoProto:
+    """The graph's input of a column."""
+    if column.kind == "image":
+        return helper.make_tensor_value_info(column.name, TensorProto.UINT8, [None, *column.shape])
+    kind = TensorProto.FLOAT if column.kind in NUMERIC else TensorProto.STRING
+    return helper.make_tensor_value_info(column.name, kind, [None, 1])
+
+
+def classifier(
+    schema: Schema,
+    nodes: Sequence[NodeProto],
+    constants: Sequence[TensorProto],
+    scores: str,
+    classes: Sequence[str],
+    more: Sequence[ValueInfoProto] = (),
+) -> bytes:
+    """A checked graph of `nodes` that ends in the scores (logits, float32 [N, classes]) of `classes`.
+
+    Adds the ends: `probabilities` by softmax, and `label`, the name of the largest. `more` are further outputs.
+    """
+    last, names, outputs = ends(scores, classes)
+    return built(schema, [*nodes, *last], [*constants, *names], [*outputs, *more])
+
+
+def ends(scores: str, classes: Sequence[str]) -> tuple[list[NodeProto], list[TensorProto], list[ValueInfoProto]]:
+    """Nodes, constants and outputs from scores (logits, float32 [N, classes]) to `label` and `probabilities`."""
+    nodes = [
+        helper.make_node("Softmax", [scores], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", [scores], ["winner"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["classes", "winner"], ["label"], axis=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("label", TensorProto.STRING, [None]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(classes)]),
+    ]
+    return nodes, [numpy_helper.from_array(np.array(classes, dtype=object), "classes")], outputs
+
+
+def built(
+    schema: Schema,
+    nodes: Sequence[NodeProto],
+    constants: Sequence[TensorProto],
+    outputs: Sequence[ValueInfoProto],
+) -> bytes:
+    """A checked graph of the schema's inputs; raises onnx.checker.ValidationError."""
+    made = helper.make_graph(
+        list(nodes), "model", [entry(column) for column in schema.features], list(outputs), initializer=list(constants)
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)]
+    if any(node.domain == "com.microsoft" for node in nodes):
+        opsets.append(helper.make_opsetid("com.microsoft", 1))
+    model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())

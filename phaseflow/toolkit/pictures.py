@@ -1,0 +1,50 @@
+"""Pictures of one look, made without a screen."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
+from matplotlib.figure import Figure
+
+BLUE: Final = "#3b6ea8"
+GREY: Final = "#9aa3ad"
+
+
+def axes(title: str, x: str, y: str, size: tuple[float, float] = (5.2, 4.2)) -> tuple[Figure, Any]:
+    """A figure of `size` inches with one pair of labelled axes."""
+    figure, found = plt.subplots(figsize=size, layout="constrained")
+    found.set(title=title, xlabel=x, ylabel=y)
+    found.spines[["top", "right"]].set_visible(False)
+    return figure, found
+
+
+def grid(down: int, across: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
+    """A figure of `size` inches with `down` x `across` panels without axes, row by row."""
+    figure, panels = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    for panel in panels.flat:
+        panel.axis("off")
+    return figure, list(panels.flat)
+
+
+def curve(title: str, x: str, y: str, lines: dict[str, list[float]]) -> bytes:
+    """Values by step, counted from 1, a line each, from 0 up, as PNG."""
+    figure, found = axes(title, x, y, (5.2, 3.2))
+    for name, values in lines.items():
+        found.plot(range(1, len(values) + 1), values, label=name)
+    found.set_ylim(0, None)
+    if len(lines) > 1:
+        found.legend(frameon=False)
+    return png(figure)
+
+
+def png(figure: Figure, dpi: int = 90) -> bytes:
+    """The figure as a PNG file; it is closed."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    plt.close(figure)
+    return content.getvalue()

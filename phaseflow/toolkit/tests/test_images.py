@@ -1,0 +1,58 @@
+"""From files to pixels and back."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from phaseflow import DataError
+from phaseflow.toolkit import images
+
+
+@given(st.binary(min_size=60, max_size=60), st.sampled_from([(4, 5, 3), (10, 6, 1), (20, 1, 3)]))
+def test_a_png_gives_back_what_went_in(pixels: bytes, shape: tuple[int, int, int]) -> None:
+    assert images.decode(images.encode(pixels, shape), shape) == pixels
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **how: object) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, kind, **how)
+    return content.getvalue()
+
+
+def test_colours_become_grey_and_sizes_are_stretched() -> None:
+    red = Image.new("RGB", (40, 20), (255, 0, 0))
+    grey = np.frombuffer(images.decode(saved(red), (2, 2, 1)), np.uint8)
+    assert grey.tolist() == [76] * 4  # ITU-R 601: 0.299 of red
+    assert np.frombuffer(images.decode(saved(red), (2, 2, 3)), np.uint8).tolist() == [255, 0, 0] * 4
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_transparent_is_black(mode: str) -> None:
+    assert images.decode(saved(Image.new(mode, (3, 3), tuple([255] * (len(mode) - 1) + [0]))), (1, 1, 1)) == b"\x00"
+
+
+def test_a_picture_is_turned_as_its_camera_says() -> None:
+    picture = Image.new("L", (2, 1))
+    picture.putpixel((0, 0), 255)
+    turned = Image.Exif()
+    turned[0x0112] = 3  # upside down
+    assert images.decode(saved(picture, exif=turned), (1, 2, 1)) == b"\x00\xff"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"GIF89a", saved(Image.new("L", (9, 9)), "GIF"), saved(Image.new("L", (90, 90)))[:-40]]
+)
+def test_what_is_no_whole_png_or_jpeg_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match=r"^The image can't be read: .*\. Send a whole PNG or JPEG file\.$"):
+        images.decode(content, (2, 2, 1))
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_unread() -> None:
+    with pytest.raises(DataError, match=r"^The image has more than 16 million pixels\. Send a smaller one\.$"):
+        images.decode(saved(Image.new("1", (8000, 8000))), (2, 2, 1))

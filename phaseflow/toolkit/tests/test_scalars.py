@@ -1,0 +1,88 @@
+"""Figures of images and texts: what they see, and that reference, live counts and report see the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phaseflow import Column, Schema, derived
+from phaseflow.contract import DERIVED
+from phaseflow.toolkit.scalars import scalars, vocabularies
+
+IMAGE = Column(name="photo", kind="image", shape=(4, 4, 1))
+TEXT = Column(name="review", kind="text")
+SCHEMA = Schema(features=(Column(name="age", kind="number"), IMAGE, TEXT))
+
+
+def image(values: object) -> bytes:
+    return np.broadcast_to(np.asarray(values, np.uint8), (4, 4)).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (image(0), (0, 0, 0)),
+        (image(255), (1, 0, 0)),
+        (image([0, 255, 0, 255]), (0.5, 0.5, 0.5)),  # steps across, none down
+        (image([[0], [0], [255], [255]]), (0.5, 0.5, 1 / 6)),  # one of three steps down
+    ],
+)
+def test_an_images_figures(pixels: bytes, expected: tuple[float, ...]) -> None:
+    assert derived.figures(IMAGE, pixels) == pytest.approx(expected)
+
+
+def test_an_image_of_one_row_has_steps_along_it_alone() -> None:
+    column = Column(name="line", kind="image", shape=(1, 2, 3))
+    assert derived.figures(column, bytes([0, 0, 0, 255, 255, 255])) == pytest.approx((0.5, 0.5, 1))
+    assert derived.figures(Column(name="dot", kind="image", shape=(1, 1, 1)), b"\xff") == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A fine film, isn't it?", (22, 5, 3.2, 0.4)),
+        ("", (0, 0, None, None)),
+        ("... !", (5, 0, None, None)),
+        ("Größe ist 3", (11, 3, 3, 1)),
+        (None, (None, None, None, None)),
+    ],
+)
+def test_a_texts_figures(text: str | None, expected: tuple[float | None, ...]) -> None:
+    assert derived.figures(TEXT, text, {"a", "fine", "it"}) == expected
+
+
+def test_known_words_are_frequent_ones() -> None:
+    texts = ["the film the film", "the end", None, "film noir"]
+    assert derived.vocabulary(texts) == ("film", "the")
+    many = [" ".join(f"w{number}" for number in range(2000))] * 3
+    assert len(derived.vocabulary(many)) == derived.MOST_WORDS
+
+
+@given(st.text(max_size=200))
+def test_every_text_has_figures(text: str) -> None:
+    found = derived.figures(TEXT, text, {"a"})
+    assert len(found) == len(DERIVED["text"])
+    assert all(value is None or value >= 0 for value in found)
+    assert found[3] is None or found[3] <= 1
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_every_image_has_figures_within_0_and_1(pixels: bytes) -> None:
+    assert all(value is not None and 0 <= value <= 1 + 1e-6 for value in derived.figures(IMAGE, pixels))
+
+
+def test_rows_keep_their_scalars_and_get_columns_of_figures() -> None:
+    rows = pl.DataFrame(
+        {"age": [1.0, 2.0], "photo": [image(0), image(255)], "review": ["the the the end", None], "_key": ["a", "b"]},
+        schema_overrides={"photo": pl.Binary},
+    )
+    known = vocabularies(SCHEMA, rows)
+    assert known == {"review": ("the",)}
+    found = scalars(SCHEMA, rows, known)
+    assert set(found.columns) == {"age", "_key", *IMAGE.figures, *TEXT.figures}
+    assert found["photo.brightness"].to_list() == [0, 1]
+    assert found["review.unknown"].to_list() == [0.25, None]
+    assert {found[name].dtype for name in (*IMAGE.figures, *TEXT.figures)} == {pl.Float64()}

@@ -1,0 +1,117 @@
+"""Sources of several files, and columns that are no scalars."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from phaseflow import Column, DataError, File, Schema, Source, registry
+from phaseflow.contract import Project
+from phaseflow.settings import Settings, from_environment
+from phaseflow.store import Store
+from phaseflow.toolkit import client, source
+
+IMAGES = registry.get("from_scratch")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Settings:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    return from_environment(
+        {"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "0", "PHASEFLOW_DATA_MIRROR": str(mirror)}
+    )
+
+
+def two_files(tmp_path: Path, second: bytes = b"5\n6\n") -> Project:
+    """Lines of two files beside each other."""
+    files = []
+    for name, content in (("left", b"1\n2\n"), ("right", second)):
+        (tmp_path / name).write_bytes(content)
+        files.append((name, hashlib.sha256(content).hexdigest()))
+    (left, first), (right, other) = files
+    return dataclasses.replace(
+        IMAGES,
+        source=Source(
+            url=f"file://{tmp_path / left}",
+            mirror=left,
+            sha256=first,
+            more=(File(url=f"file://{tmp_path / right}", mirror=right, sha256=other),),
+            sample="from_scratch.data:sample",
+            read="from_scratch.data:read",
+            minimum_rows=1,
+        ),
+    )
+
+
+def beside(left: bytes, right: bytes) -> pl.DataFrame:
+    return pl.DataFrame({"left": left.decode().split(), "right": right.decode().split()})
+
+
+def pair(seed: int) -> tuple[bytes, bytes]:
+    return f"{seed}\n".encode(), b"0\n"
+
+
+@pytest.fixture(autouse=True)
+def code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The projects' functions of this file."""
+    real = registry.load
+    own = {"from_scratch.data:read": beside, "from_scratch.data:sample": pair}
+    monkeypatch.setattr(registry, "load", lambda reference: own.get(reference) or real(reference))
+
+
+def test_all_files_come_from_one_place(place: Settings, tmp_path: Path) -> None:
+    project, store = two_files(tmp_path), Store(place.store)
+    assert place.data_mirror is not None
+    (place.data_mirror / "left").write_bytes(b"9\n9\n")
+    found = source.load(project, place, store)
+    assert found.origin == "sample"  # half a mirror is none, and httpx reads no files
+    (place.data_mirror / "right").write_bytes(b"8\n8\n")
+    found = source.load(project, place, store)
+    assert (found.origin, found.frame.rows()) == ("mirror", [("9", "8"), ("9", "8")])
+
+
+def test_the_digest_is_of_every_file(place: Settings, tmp_path: Path) -> None:
+    assert place.data_mirror is not None
+    digests = []
+    for second in (b"8\n8\n", b"8\n7\n"):
+        for name, content in (("left", b"9\n9\n"), ("right", second)):
+            (place.data_mirror / name).write_bytes(content)
+        digests.append(source.load(two_files(tmp_path), place, Store(place.store)).sha256)
+    assert digests[0] != digests[1]
+
+
+def test_files_that_were_downloaded_are_kept_each_by_its_checksum(place: Settings, tmp_path: Path) -> None:
+    project, store = two_files(tmp_path), Store(place.store)
+    for file in project.source.files:
+        store.write(f"sources/{project.name}/{file.sha256}", (tmp_path / file.mirror).read_bytes())
+    found = source.load(project, place, store)
+    assert (found.origin, found.frame.rows()) == ("cache", [("1", "5"), ("2", "6")])
+
+
+def test_an_image_of_another_size_is_no_image() -> None:
+    schema = Schema(features=(Column(name="photo", kind="image", shape=(2, 2, 1)),))
+    rows = pl.DataFrame({"photo": [b"1234", b"12345", None]}, schema={"photo": pl.Binary})
+    assert source.conform(rows, schema)["photo"].to_list() == [b"1234", None, None]
+
+
+def test_rows_are_sent_as_a_person_would() -> None:
+    schema = Schema(features=(Column(name="photo", kind="image", shape=(1, 1, 1)), Column(name="n", kind="integer")))
+    rows = pl.DataFrame({"photo": [b"\xff"], "n": [3], "truth": ["x"]})
+    (found,) = client.sent(rows, schema)
+    assert found["n"] == 3
+    assert found["photo"].startswith("iVBOR")
+    assert found.keys() == {"photo", "n"}
+
+
+def test_a_source_that_breaks_off_says_so(place: Settings, tmp_path: Path) -> None:
+    project = dataclasses.replace(two_files(tmp_path))
+    assert place.data_mirror is not None
+    (place.data_mirror / "left").write_bytes(b"")
+    (place.data_mirror / "right").write_bytes(b"")
+    with pytest.raises(DataError, match=r"The mirror of from_scratch holds 0 rows; allowed: 1 or more"):
+        source.load(project, place, Store(place.store))

@@ -1,0 +1,51 @@
+"""Rows of a request's body, whichever way a person sends them: JSON, an image's file, or a form with one."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from python_multipart import FormParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+
+from services.serving import requests
+from services.serving.requests import MOST_BYTES, Reader, RefusedError, Row
+
+IMAGES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""How a PNG and a JPEG begin, whatever content type the client says: curl says it is a form."""
+FORM: Final = "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`."
+
+
+def rows_of(reader: Reader, body: bytes, content_type: bytes) -> list[Row]:
+    """The rows; raises RefusedError."""
+    if body.startswith(IMAGES):
+        return requests.row_of_image(reader, body)
+    if content_type.startswith(b"multipart/form-data"):
+        return requests.row_of_image(reader, _file(body, content_type))
+    return requests.rows_of(reader, body)
+
+
+def _file(body: bytes, content_type: bytes) -> bytes:
+    """The one file of a form."""
+    files: list[bytes] = []
+
+    def keep(file: Any) -> None:
+        file.file_object.seek(0)
+        files.append(file.file_object.read())
+
+    _, options = parse_options_header(content_type)
+    try:
+        form = FormParser(
+            "multipart/form-data",
+            None,
+            keep,
+            boundary=options.get(b"boundary", b""),
+            config={"MAX_MEMORY_FILE_SIZE": MOST_BYTES},  # nothing is written to a disk
+        )
+        form.write(body)
+        form.finalize()
+    except FormParserError as error:
+        raise RefusedError(f"The form can't be read: {error!s:.200}", FORM) from error
+    if len(files) != 1:
+        raise RefusedError(f"The form holds {len(files)} files; allowed: 1", FORM)
+    return files[0]

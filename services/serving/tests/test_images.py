@@ -1,0 +1,201 @@
+"""Images as people send them, answers with their reasons, and a project without a truth."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from phaseflow import derived, reference, registry
+from phaseflow.toolkit import images
+from services.serving.tests.conftest import until
+
+DIGITS = registry.get("from_scratch")
+EXAMPLE = DIGITS.example["image"]
+PNG = base64.b64decode(EXAMPLE)
+SHAPE = DIGITS.schema["image"].shape
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def saved(kind: str, size: tuple[int, int] = (8, 8), mode: str = "L", **how: Any) -> bytes:
+    """The example as another file."""
+    content = io.BytesIO()
+    Image.open(io.BytesIO(PNG)).resize(size, Image.Resampling.NEAREST).convert(mode).save(content, kind, **how)
+    return content.getvalue()
+
+
+def label(answer: Any) -> str:
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["predictions"][0]["label"])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"json": {"image": EXAMPLE}},
+        {"json": {"image": f"data:image/png;base64,{EXAMPLE}"}},
+        {"json": {"rows": [{"image": EXAMPLE}]}},
+        {"content": PNG},
+        {"content": PNG, "headers": {"content-type": "image/png"}},
+        {"content": PNG, "headers": {"content-type": "application/x-www-form-urlencoded"}},
+        {"files": {"image": ("digit.png", PNG, "image/png")}},
+        {"content": saved("JPEG", quality=95)},
+        {"content": saved("JPEG", (640, 640), "RGB", quality=90)},
+        {"content": saved("PNG", (80, 80), "RGBA")},
+        {"content": saved("PNG", (8, 8), "P")},
+    ],
+    ids=["base64", "data url", "rows", "file", "png", "form type", "form", "jpeg", "large jpeg", "alpha", "palette"],
+)
+def test_an_image_is_answered_however_it_is_sent(serving: Any, sent: dict[str, Any]) -> None:
+    assert label(serving.post("/from_scratch/predict", **sent)) == "3"
+
+
+def test_every_image_is_answered_as_in_training(serving: Any, world: Any) -> None:
+    rows, expected = world.rows["from_scratch"], world.answers["from_scratch"]["1"]
+    said = [
+        one
+        for begin in range(0, len(rows), 900)
+        for one in serving.post("/from_scratch/predict", json={"rows": rows[begin : begin + 900]}).json()["predictions"]
+    ]
+    assert [one["label"] for one in said] == expected["label"]
+    mine = np.array([list(one["probabilities"].values()) for one in said])
+    np.testing.assert_allclose(mine, np.array(expected["probabilities"]), rtol=1e-5, atol=1e-7)
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that claims 400 million pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem", "fix"),
+    [
+        (
+            {"json": {"image": "not base64!"}},
+            "image of row 0 is not base64: Only base64 data is allowed",
+            "Send a PNG or JPEG file as base64, alone or in a data: URL.",
+        ),
+        (
+            {"json": {"image": base64.b64encode(b"plain text").decode()}},
+            "image of row 0: The image can't be read: no PNG or JPEG",
+            "Send a whole PNG or JPEG file.",
+        ),
+        (
+            {"json": {"rows": [{"image": EXAMPLE}, {"image": ""}]}},
+            "rows[1].image: Expected `str` of length >= 1",
+            "Send a PNG or JPEG file as base64, alone or in a data: URL.",
+        ),
+        (
+            {"json": {"image": 3}},
+            "image: Expected `str`, got `int`",
+            "Send a PNG or JPEG file as base64, alone or in a data: URL.",
+        ),
+        ({"content": PNG[:60]}, "image: The image can't be read: ", "Send a whole PNG or JPEG file."),
+        (
+            {"content": bomb()},
+            "image: The image has more than 16 million pixels",
+            "Send a smaller one.",
+        ),
+        (
+            {"files": {"a": ("a.png", PNG), "b": ("b.png", PNG)}},
+            "The form holds 2 files; allowed: 1",
+            "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`.",
+        ),
+        (
+            {"content": b"--x\r\nnonsense", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+            "The form ",
+            "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`.",
+        ),
+    ],
+)
+def test_what_is_no_image_is_refused(serving: Any, sent: dict[str, Any], problem: str, fix: str) -> None:
+    answer = serving.post("/from_scratch/predict", **sent)
+    assert answer.status_code == 422, answer.text
+    error = answer.json()["error"]
+    assert error["problem"].startswith(problem), error
+    assert error["fix"] == fix
+
+
+def test_an_image_is_no_row_of_a_table(serving: Any) -> None:
+    answer = serving.post("/titanic/predict", content=PNG)
+    assert answer.status_code == 415
+    assert answer.json()["error"]["problem"] == "A row of titanic is no single image"
+
+
+@FUZZ
+@given(
+    content=st.binary(max_size=300),
+    begin=st.sampled_from([PNG, PNG[:8], b"\xff\xd8\xff", saved("JPEG")]),
+    cut=st.integers(0, 300),
+)
+def test_no_broken_file_makes_it_fail(serving: Any, content: bytes, begin: bytes, cut: int) -> None:
+    sent = begin[:cut] + content
+    assert serving.post("/from_scratch/predict", content=sent).status_code in {200, 422}
+    assert serving.post("/from_scratch/predict", json={"image": base64.b64encode(sent).decode()}).status_code in {
+        200,
+        422,
+    }
+
+
+def test_the_log_holds_the_pixels_and_live_drift_their_figures(serve: Any, world: Any) -> None:
+    service, sent = serve().start(), world.rows["from_scratch"][:40]
+    until(lambda: service.version("from_scratch") == "1")
+    service.post("/from_scratch/predict", json={"rows": sent})
+    until(lambda: service.logged(project="from_scratch").height == 40)
+    pixels = [images.decode(base64.b64decode(row["image"]), SHAPE) for row in sent]
+    assert service.logged(project="from_scratch")["image"].to_list() == pixels
+    model = (service.home / "serving" / "models" / "from_scratch" / "1" / "model.json").read_text()
+    for bins in reference.from_json(json.loads(model)["reference"]):
+        name = bins.feature.partition(".")[2]
+        if not name:
+            continue
+        place = ("brightness", "contrast", "sharpness").index(name)
+        counts = [0] * len(bins.shares)
+        for one in pixels:
+            counts[bins.index(derived.image(one, SHAPE)[place])] += 1
+        for bin_name, count in zip(bins.labels, counts, strict=True):
+            found = service.metric(
+                "phaseflow_feature_bin_total", project="from_scratch", feature=bins.feature, bin=bin_name
+            )
+            assert found == count
+
+
+def test_a_segment_is_named_with_its_reasons(serving: Any, world: Any) -> None:
+    answer = serving.predict("customer_segments").json()["predictions"][0]
+    names = registry.get("customer_segments").schema.feature_names
+    assert set(answer) == {"id", "label", "probabilities", "why"}
+    assert answer["label"] == max(answer["probabilities"], key=lambda name: answer["probabilities"][name])
+    assert [set(one) for one in answer["why"]] == [{"feature", "contribution"}] * 3
+    assert {one["feature"] for one in answer["why"]} <= set(names)
+    sizes = [abs(one["contribution"]) for one in answer["why"]]
+    assert sizes == sorted(sizes, reverse=True)
+    tensors = serving.post(
+        "/v2/models/customer_segments/infer",
+        json={"inputs": [{"name": n, "shape": [1], "datatype": "INT64", "data": [9]} for n in names]},
+    ).json()
+    assert [one["name"] for one in tensors["outputs"]] == ["id", "label", "probabilities"]
+
+
+def test_a_project_without_a_truth_takes_none_and_shows_no_loss(serving: Any) -> None:
+    answer = serving.post("/customer_segments/feedback", json={"truths": [{"id": "a", "truth": "b"}]})
+    assert (answer.status_code, answer.json()["error"]["problem"]) == (
+        422,
+        "customer_segments has no target, so no truth to tell",
+    )
+    assert 'phaseflow_live_loss_total{loss="error",project="customer_segments"' not in serving.get("/metrics").text
