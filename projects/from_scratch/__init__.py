@@ -1,0 +1,1 @@
+"""Linear regression, logistic regression and a small network, by hand."""

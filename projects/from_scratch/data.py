@@ -1,0 +1,38 @@
+"""Eight by eight pixels of handwritten digits, which scikit-learn ships as they lie at UCI."""
+
+from __future__ import annotations
+
+import gzip
+from importlib import resources
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+SIDE = 8
+INK = 16
+"""The file's darkest value."""
+
+
+def sample(seed: int) -> bytes:  # noqa: ARG001  # the real file: there is nothing to draw
+    """UCI's file, byte for byte: a line an image, 64 pixels of 0 to 16 and the digit."""
+    packed = resources.files("sklearn.datasets.data").joinpath("digits.csv.gz").read_bytes()
+    return gzip.decompress(packed)
+
+
+def read(content: bytes) -> pl.DataFrame:
+    """`image` (64 bytes of 0 to 255) and `digit` of each line."""
+    table = np.loadtxt(content.decode().splitlines(), delimiter=",", dtype=np.float64)
+    images = np.rint(table[:, :-1] * 255 / INK).astype(np.uint8)
+    return pl.DataFrame(
+        {
+            "image": pl.Series([one.tobytes() for one in images], dtype=pl.Binary),
+            "digit": pl.Series([str(int(one)) for one in table[:, -1]], dtype=pl.String),
+        }
+    )
+
+
+def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """The columns are the schema's already."""
+    return raw
