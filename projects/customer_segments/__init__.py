@@ -1,0 +1,1 @@
+"""Which kinds of customers does a wholesaler have?"""
