@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -14,6 +14,7 @@ from phaseflow import DataError
 from phaseflow.toolkit import images
 
 
+@settings(deadline=None)  # a busy machine may pause for long
 @given(st.binary(min_size=60, max_size=60), st.sampled_from([(4, 5, 3), (10, 6, 1), (20, 1, 3)]))
 def test_a_png_gives_back_what_went_in(pixels: bytes, shape: tuple[int, int, int]) -> None:
     assert images.decode(images.encode(pixels, shape), shape) == pixels

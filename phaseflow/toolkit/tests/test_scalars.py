@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaseflow import Column, Schema, derived
@@ -61,6 +61,7 @@ def test_known_words_are_frequent_ones() -> None:
     assert len(derived.vocabulary(many)) == derived.MOST_WORDS
 
 
+@settings(deadline=None)  # a busy machine may pause for long
 @given(st.text(max_size=200))
 def test_every_text_has_figures(text: str) -> None:
     found = derived.figures(TEXT, text, {"a"})
@@ -69,6 +70,7 @@ def test_every_text_has_figures(text: str) -> None:
     assert found[3] is None or found[3] <= 1
 
 
+@settings(deadline=None)  # a busy machine may pause for long
 @given(st.binary(min_size=16, max_size=16))
 def test_every_image_has_figures_within_0_and_1(pixels: bytes) -> None:
     assert all(value is not None and 0 <= value <= 1 + 1e-6 for value in derived.figures(IMAGE, pixels))
