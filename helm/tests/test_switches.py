@@ -10,6 +10,7 @@ import yaml
 
 from helm import charts
 from helm.tests.rendering import Helm, Object, containers, name, of_kind, parts, pods
+from phaseflow import registry
 
 PARTS = [name for name in charts.names() if name not in {"platform", "kubeflow-pipelines"}]
 
@@ -124,7 +125,7 @@ def test_kube_prometheus_stack(helm: Helm) -> None:
         it["metadata"]["name"] for it in of_kind(objects, "StatefulSet")
     } == {"p-postgres", "p-s3"}
     rules = {it["metadata"]["name"]: it for it in of_kind(objects, "PrometheusRule")}
-    assert rules.keys() == {"p-monitoring-house-prices", "p-monitoring-platform", "p-monitoring-titanic"}
+    assert rules.keys() == {f"p-monitoring-{each.replace('_', '-')}" for each in ("platform", *registry.names())}
     committed = yaml.safe_load((charts.FOLDER / "monitoring" / "generated" / "rules" / "titanic.yaml").read_text())
     assert rules["p-monitoring-titanic"]["spec"] == committed
     monitors = of_kind(objects, "ServiceMonitor")
@@ -137,7 +138,7 @@ def test_kube_prometheus_stack(helm: Helm) -> None:
     assert len(monitors) == 2
     assert {it["metadata"]["labels"]["release"] for it in [*monitors, *rules.values()]} == {"kps"}
     boards = [it for it in of_kind(objects, "ConfigMap") if it["metadata"]["labels"].get("grafana_dashboard") == "1"]
-    assert len(boards) == 3
+    assert len(boards) == len(rules)
     for it in boards:
         ((file, text),) = it["data"].items()
         assert json.loads(text) == json.loads(
@@ -190,7 +191,22 @@ def test_a_project_s_own_replicas(helm: Helm) -> None:
         for it in of_kind(objects, "Deployment")
         if "serving" in it["metadata"]["name"]
     }
-    assert found == {"p-serving-titanic": 3, "p-serving-house-prices": 1}
+    assert found.pop("p-serving-titanic") == 3
+    assert set(found.values()) == {1}
+
+
+def test_some_projects_only(helm: Helm) -> None:
+    objects = helm.objects("platform", "--set", "global.projects={titanic},monitoring.dashboards.configMaps=true")
+    names = [it["metadata"]["name"] for it in objects]
+    assert [each for each in names if "customer-segments" in each] == []
+    assert {each for each in names if each.endswith("titanic")} == {"p-serving-titanic", "p-grafana-phaseflow-titanic"}
+    rules = next(it for it in of_kind(objects, "ConfigMap") if it["metadata"]["name"] == "p-prometheus-rules")
+    assert set(rules["data"]) == {"platform.yaml", "titanic.yaml"}
+    assert "customer_segments" not in "".join(
+        it["data"].get("default.conf", "") for it in of_kind(objects, "ConfigMap")
+    )
+    assert environment(objects, "p-airflow-scheduler")["PHASEFLOW_ONLY"] == "titanic"
+    assert environment(objects, "p-serving-titanic")["PHASEFLOW_ONLY"] == "titanic"
 
 
 def test_nothing_comes_in_but_through_the_door(helm: Helm) -> None:

@@ -186,6 +186,19 @@ spec:
 {{ dig "store" "bucket" "phaseflow" (.Values.global | default dict) }}
 {{- end }}
 
+{{/* phaseflow.projects (root): the projects that run here, as JSON: those that global.projects or the chart's own `projects` names, else all. */}}
+{{- define "phaseflow.projects" -}}
+{{- $all := .Files.Get "projects.yaml" | fromYamlArray -}}
+{{- $global := dig "projects" list (.Values.global | default dict) -}}
+{{- $chosen := $global | default .Values.projects -}}
+{{- range $chosen }}
+{{- if not (has . $all) }}
+{{- fail (printf "%sprojects names %q, which is no project of this chart. It has: %s. Correct the name, or run `make generate` after adding the project." (ternary "global." "" (ne (len $global) 0)) . (join ", " $all)) }}
+{{- end }}
+{{- end }}
+{{- $chosen | default $all | toJson }}
+{{- end }}
+
 {{/* phaseflow.env (root): what every process of ours knows of the others. Addresses only: secrets are files. */}}
 {{- define "phaseflow.env" -}}
 {{- $root := . -}}
@@ -203,6 +216,12 @@ spec:
 {{- end }}
 {{- range list "airflow" "mlflow" "pipelines" "serving" "monitor" "prometheus" "alertmanager" "grafana" "portal" }}
 - {name: PHASEFLOW_{{ upper . }}_URL, value: {{ include "phaseflow.address" (dict "root" $root "part" .) | quote }}}
+{{- end }}
+{{- /* A service runs one of them, and says so itself. */}}
+{{- with dig "projects" list (.Values.global | default dict) }}
+{{- if ne $root.Chart.Name "serving" }}
+- {name: PHASEFLOW_ONLY, value: {{ join "," . | quote }}}
+{{- end }}
 {{- end }}
 - {name: PHASEFLOW_PUBLIC_URL, value: {{ include "phaseflow.publicUrl" . | quote }}}
 - {name: PHASEFLOW_HOST, value: 0.0.0.0}

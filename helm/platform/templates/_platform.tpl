@@ -22,7 +22,7 @@
 map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
 map $http_x_forwarded_proto $scheme_outside { default $http_x_forwarded_proto; '' $scheme; }
 {{- if .Values.serving.enabled }}
-{{- range $project := .Values.serving.projects | default (.Files.Get "projects.yaml" | fromYamlArray) }}
+{{- range $project := include "phaseflow.projects" $ | fromJsonArray }}
 {{- $service := printf "%s-serving-%s:3000" $release ($project | replace "_" "-") }}
 # Twice the same Service: what one of its pods did not answer another is asked, and nginx asks no peer again.
 upstream serving_{{ $project }} { server {{ $service }} max_fails=0; server {{ $service }} max_fails=0; server {{ $service }} max_fails=0; }
@@ -57,11 +57,11 @@ server {
   {{- end }}
   {{- if .Values.serving.enabled }}
   # The services are for the world: what they refuse they refuse themselves.
-  {{- range $project := .Values.serving.projects | default (.Files.Get "projects.yaml" | fromYamlArray) }}
+  {{- range $project := include "phaseflow.projects" $ | fromJsonArray }}
   location /serving/{{ $project }}/ { auth_basic off; proxy_pass http://serving_{{ $project }}/{{ $project }}/; }
   location = /serving/{{ $project }}/docs { auth_basic off; proxy_pass http://serving_{{ $project }}/docs; }
   {{- end }}
-  {{- with (.Values.serving.projects | default (.Files.Get "projects.yaml" | fromYamlArray)) }}
+  {{- with (include "phaseflow.projects" $ | fromJsonArray) }}
   location /serving/ { auth_basic off; proxy_pass http://serving_{{ first . }}/; }
   {{- end }}
   {{- end }}
