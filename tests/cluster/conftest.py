@@ -21,13 +21,14 @@ from phaseflow.cluster.kube import Release
 from phaseflow.embedded import components
 from phaseflow.settings import ROOT, Settings
 
-HERE = Path(__file__).parent
-VALUES = [
-    *("--values", str(ROOT / "helm" / "platform" / "values-small.yaml")),
-    *("--values", str(ROOT / "helm" / "platform" / "values-rehearsal.yaml")),
-    *("--values", str(HERE / "values-tests.yaml")),
-    *(("--values", str(HERE / "values-standins.yaml")) if os.environ.get("STANDINS") else ()),
-]
+PROFILES = ("helm/platform/values-small.yaml", "helm/platform/values-rehearsal.yaml")
+OWN = ("tests/cluster/values-tests.yaml", "tests/cluster/values-standins.yaml")
+
+
+def values(root: Path) -> list[str]:
+    """Helm's arguments: the small profile at rehearsal's pace and what the tests add, as they are in the checkout `root`."""
+    files = [*PROFILES, *(OWN if os.environ.get("STANDINS") else OWN[:1])]
+    return [word for name in files for word in ("--values", str(root / name))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Cluster:
 
     def up(self, *more: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Install or upgrade with the tests' values."""
-        return self.phaseflow("up", *VALUES, *more, check=check, timeout=timeout)
+        return self.phaseflow("up", *values(ROOT), *more, check=check, timeout=timeout)
 
     def kubectl(self, *arguments: str) -> str:
         """In the release's namespace."""
@@ -125,14 +126,14 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The umbrella chart of the previous commit, with its parts."""
+    """The previous commit's checkout, with its charts under `charts/`."""
     folder = tmp_path_factory.mktemp("before")
     archive = subprocess.run(
-        ["git", "archive", "HEAD~1", "helm", "monitoring/generated", "bin/charts"],
+        ["git", "archive", "HEAD~1", "helm", "monitoring/generated", "bin/charts", "tests/cluster"],
         cwd=ROOT,
         capture_output=True,
         check=True,
     )
     subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
     subprocess.run([folder / "bin" / "charts", folder / "charts"], check=True)
-    return folder / "charts" / "platform"
+    return folder

@@ -20,7 +20,7 @@ from phaseflow.cluster import install, kube
 from phaseflow.cluster.kube import Release
 from phaseflow.embedded import rest, supervisor
 from phaseflow.settings import ROOT
-from tests.cluster.conftest import VALUES, Cluster, until
+from tests.cluster.conftest import Cluster, until, values
 
 GIVEN = "given-airflow"
 """A Secret that the user made before the installation."""
@@ -42,7 +42,8 @@ def cluster(before: Path) -> Iterator[Cluster]:
     given = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": GIVEN}, "stringData": data}
     kube.kubectl(cluster.release, "apply", "--filename", "-", stdin=json.dumps(given))
     begun = time.monotonic()
-    kube.helm(cluster.release, "upgrade", "--install", "phaseflow", str(before), *VALUES)
+    chart = before / "charts" / "platform"
+    kube.helm(cluster.release, "upgrade", "--install", "phaseflow", str(chart), *values(before))
     install.wait(cluster.release, lambda *_: None, begun)
     print(f"installed: every part is ready after {time.monotonic() - begun:.0f} s")
     yield cluster
