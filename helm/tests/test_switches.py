@@ -195,6 +195,20 @@ def test_a_project_s_own_replicas(helm: Helm) -> None:
     assert set(found.values()) == {1}
 
 
+def test_a_backup_holds_the_databases_of_kubeflow_pipelines_where_they_are_there(helm: Helm) -> None:
+    on = ("--set", "backup.enabled=true")
+    kfp = ("--set", "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,kubeflow-pipelines.mysql.existingSecret=mine")
+    for given, expected in ((on, {"databases", "objects"}), ((*on, *kfp), {"databases", "pipelines", "objects"})):
+        for it in of_kind(helm.objects("platform", *given), "CronJob"):
+            made = it["spec"]["jobTemplate"]["spec"]["template"]
+            order = [each["name"] for each in (*made["spec"]["initContainers"], *made["spec"]["containers"])]
+            assert set(order) == expected
+            # Dumps come before the list of objects, and go back after them.
+            assert order[-1 if it["metadata"]["name"].endswith("-backup") else 0] == "objects"
+            mounted = {each["secret"]["secretName"] for each in made["spec"]["volumes"] if "secret" in each}
+            assert ("mine" in mounted) == ("pipelines" in expected)
+
+
 def test_some_projects_only(helm: Helm) -> None:
     objects = helm.objects("platform", "--set", "global.projects={titanic},monitoring.dashboards.configMaps=true")
     names = [it["metadata"]["name"] for it in objects]
