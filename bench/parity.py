@@ -6,12 +6,13 @@ Prints the rows and the largest absolute difference of a probability or value; e
 
 from __future__ import annotations
 
+import math
 import sys
+from typing import Any
 
 import httpx
-import numpy as np
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.settings import from_environment
 from phaseflow.toolkit import client, graph
 from pipelines.steps import champion, data
@@ -29,7 +30,9 @@ def main(name: str) -> int:
         print(f"the service serves version {served['version']}, MLflow's champion is {found and found.version}")
         return 1
     said = graph.run(found.onnx, graph.feed(rows, project.schema))
-    ours = said["probabilities"] if found.classes else said["value"].reshape(-1, 1)
+    target = project.schema.target
+    ours = said["probabilities"].tolist() if found.classes else answers.values(said, target, ())
+    name_of, *_ = answers.outputs(target, ())
     requests = client.sent(rows, project.schema)
     theirs = []
     for begin in range(0, len(requests), AT_ONCE):
@@ -38,12 +41,26 @@ def main(name: str) -> int:
         )
         answer.raise_for_status()
         theirs += [
-            [one["probabilities"][name] for name in found.classes] if found.classes else [one["value"]]
+            [one["probabilities"][name] for name in found.classes] if found.classes else one[name_of]
             for one in answer.json()["predictions"]
         ]
-    worst = float(np.abs(ours.astype(np.float64) - np.array(theirs)).max())
+    worst = max(_gap(mine, other) for mine, other in zip(ours, theirs, strict=True))
     print(f"{name}: {rows.height} rows, largest difference {worst:.3g}")
     return 0 if worst <= 1e-5 else 1
+
+
+def _gap(mine: Any, theirs: Any) -> float:
+    """The largest difference of two answers, part by part; infinite where they are not of the same parts."""
+    match mine, theirs:
+        case dict(), dict():
+            return _gap(list(mine.values()), list(theirs.values())) if mine.keys() == theirs.keys() else math.inf
+        case list(), list():
+            pairs = zip(mine, theirs, strict=False)
+            return max((_gap(*pair) for pair in pairs), default=0.0) if len(mine) == len(theirs) else math.inf
+        case str(), str():
+            return 0.0 if mine == theirs else math.inf
+        case _:
+            return abs(float(mine) - float(theirs))
 
 
 if __name__ == "__main__":

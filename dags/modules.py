@@ -15,6 +15,8 @@ from typing import Any, Final
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from phaseflow import environments
+from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, from_environment
 
 WRONG_INPUT: Final = 2
@@ -39,9 +41,13 @@ class ModuleOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:  # noqa: ARG002  # Airflow's signature
         """Run the module to its end."""
-        python = from_environment().python(self.group)
-        if not python.exists():
-            raise AirflowFailException(f"{python} does not exist. Make it by `make setup`.")
+        settings = from_environment()
+        if not settings.python(self.group).exists():
+            self.log.info("The environment %s is made: the first run of its family waits for it.", self.group)
+        try:
+            python = environments.interpreter(settings, self.group)
+        except PlatformError as error:
+            raise AirflowFailException(str(error)) from error
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.json"
             argv = [str(python), "-m", self.module, *self.arguments, "--result", str(result)]

@@ -4,12 +4,26 @@ variable "TAG" { default = "dev" }
 variable "CODE" { default = "" } # the commit, which every model is tagged with
 
 group "default" { targets = ["image"] }
+group "families" { targets = ["family"] }
 
-target "image" {
-  matrix     = { component = ["airflow", "tabular", "registry", "serving", "monitor", "portal"] }
-  name       = component
+target "base" {
   context    = "."
   dockerfile = "k8s/Dockerfile"
+}
+
+target "image" {
+  inherits   = ["base"]
+  matrix     = { component = ["airflow", "tabular", "registry", "serving", "monitor", "portal"] }
+  name       = component
+  args       = { GROUP = component, VERSION = TAG, CODE = CODE }
+  tags       = ["${REGISTRY}/${component}:${TAG}"]
+}
+
+# Training families with PyTorch, several GB each: `bin/images families`, by those who run projects of them.
+target "family" {
+  inherits   = ["base"]
+  matrix     = { component = ["torch", "language"] }
+  name       = component
   args       = { GROUP = component, VERSION = TAG, CODE = CODE }
   tags       = ["${REGISTRY}/${component}:${TAG}"]
 }

@@ -14,8 +14,9 @@ from grafana_foundation_sdk.models.dashboard import AnnotationQuery, DashboardCu
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from monitoring.windows import Windows
+from phaseflow import answers
 from phaseflow.contract import Project
-from phaseflow.reference import PREDICTION
+from phaseflow.reference import PREDICTIONS
 
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="prometheus")
 WIDTHS: Final = {"stat": 4, "timeseries": 12, "table": 12}
@@ -193,10 +194,11 @@ def of_project(project: Project, windows: Windows) -> Board:
     def quantile(share: float) -> str:
         return f"histogram_quantile({share}, sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{predict}}}[1m])))"
 
-    number = project.schema.target is not None and project.schema.target.kind in {"number", "integer"}
+    said, *_ = answers.watched(project.schema.target)  # of what has several figures the first one
+    number = project.schema.target is not None and project.schema.target.kind in {"number", "integer", "action"}
     unit = project.schema.target.unit if number and project.schema.target else ""
     quality = Panel(
-        title="Live error" if number else "Live share of wrong answers",
+        title="Live error" if number or answers.structured(project.schema.target) else "Live share of wrong answers",
         text=f"Of answers whose truth came back within {window}, by slice"
         + (f"; root mean squared, in {unit or 'the target unit'}." if number else "."),
         unit="short" if number else "percentunit",
@@ -251,7 +253,7 @@ def of_project(project: Project, windows: Windows) -> Board:
                         title="Worst PSI",
                         text=f"Fires at {project.drift.psi:g}.",
                         unit="short",
-                        queries=((f'max(phaseflow:feature_psi{{{mine},feature!="{PREDICTION}"}})', ""),),
+                        queries=((f'max(phaseflow:feature_psi{{{mine},feature!~"{PREDICTIONS}"}})', ""),),
                     ),
                     Panel(
                         kind="stat",
@@ -317,11 +319,12 @@ def of_project(project: Project, windows: Windows) -> Board:
                     ),
                     Panel(
                         title="Predictions by bin",
-                        text="Share of each bin of the answers.",
+                        text="Share of each bin of the answers"
+                        + (f", by their {said.partition('.')[2]}." if "." in said else "."),
                         unit="percentunit",
                         queries=(
                             (
-                                f'sum by (bin) (rate(phaseflow_feature_bin_total{{{mine},feature="{PREDICTION}"}}[1m])) / ignoring (bin) group_left () sum(rate(phaseflow_feature_bin_total{{{mine},feature="{PREDICTION}"}}[1m]))',
+                                f'sum by (bin) (rate(phaseflow_feature_bin_total{{{mine},feature="{said}"}}[1m])) / ignoring (bin) group_left () sum(rate(phaseflow_feature_bin_total{{{mine},feature="{said}"}}[1m]))',
                                 "{{bin}}",
                             ),
                         ),

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from monitoring.windows import Windows
+from phaseflow import answers
 from phaseflow.contract import Project
-from phaseflow.reference import FLOOR, PREDICTION
+from phaseflow.reference import FLOOR, PREDICTIONS
 
 Rule = dict[str, Any]
 BURNS: Final = (("5m", "1h", 14.4, "critical"), ("30m", "6h", 6.0, "critical"), ("6h", "3d", 1.0, "warning"))
@@ -83,7 +84,7 @@ def _drift(project: Project, windows: Windows) -> Iterator[Rule]:
         "PhaseflowFeatureDrift",
         f'max by (project) (phaseflow:feature_psi{{{mine},feature=~"{features}"}}) > {project.drift.psi:g}',
         f"The requests of {name} have drifted",
-        f"The PSI of {{{{ with query `topk(1, phaseflow:feature_psi{{{mine},feature!='{PREDICTION}'}})` }}}}"
+        f"The PSI of {{{{ with query `topk(1, phaseflow:feature_psi{{{mine},feature!~'{PREDICTIONS}'}})` }}}}"
         '{{ . | first | label "feature" }}{{ end }} is {{ $value | printf "%.2f" }} '
         f"over {window} (fires at {project.drift.psi:g}). Retraining starts by itself; read its reason in the DAG {name}.",
         windows,
@@ -93,7 +94,7 @@ def _drift(project: Project, windows: Windows) -> Iterator[Rule]:
     )
     yield alert(
         "PhaseflowPredictionDrift",
-        f'max by (project) (phaseflow:feature_psi{{{mine},feature="{PREDICTION}"}}) > {project.drift.psi:g}',
+        f'max by (project) (phaseflow:feature_psi{{{mine},feature=~"{"|".join(answers.watched(project.schema.target))}"}}) > {project.drift.psi:g}',
         f"The answers of {name} have drifted",
         f'Their PSI is {{{{ $value | printf "%.2f" }}}} over {window}. Compare with the drift of the features: without any, look '
         "for a change upstream of the requests.",
@@ -115,7 +116,16 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
             f"(sum by (project, version, slice, value) (increase(phaseflow_live_loss_rows_total{{{chosen}}}[{window}])) > 0)"
         )
 
-    if "accuracy" in metrics:
+    target = project.schema.target
+    if target is not None and target.kind == "action":
+        live = f"sqrt({mean('squared')})"
+        condition = f'> on (project, version) group_left () ({RMSE_RATIO:g} * sqrt(phaseflow_model_metric{{project="{name}",metric="squared"}}))'
+        text = f"root mean squared error is {{{{ $value | humanize }}}}, more than {RMSE_RATIO:g} times the holdout's"
+    elif answers.structured(target):
+        live, known = mean("error"), f'phaseflow_model_metric{{project="{name}",metric="error"}}'
+        condition = f"> on (project, version) group_left () ({known} + {ERROR_RISE:g})"
+        text = f"error is {{{{ $value | humanize }}}}, more than {ERROR_RISE:g} above the holdout's"
+    elif "accuracy" in metrics:
         live, known = mean("error"), f'1 - phaseflow_model_metric{{project="{name}",metric="accuracy"}}'
         condition = f"> on (project, version) group_left () ({known} + {ERROR_RISE:g})"
         text = f"share of wrong answers is {{{{ $value | humanizePercentage }}}}, more than {ERROR_RISE:.0%} above the holdout's"
@@ -126,7 +136,7 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
     else:
         return
     yield {"record": "phaseflow:live_loss", "expr": champion(live, name)}
-    loss = "error" if "accuracy" in metrics else "squared"
+    loss = "squared" if "squared" in live else "error"
     chosen = f'project="{name}",loss="{loss}",slice="all"'
     counted = f"sum by (project, version) (increase(phaseflow_live_loss_rows_total{{{chosen}}}[{window}]))"
     yield alert(

@@ -58,9 +58,21 @@ DERIVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "image": ("brightness", "contrast", "sharpness"),
         "text": ("characters", "words", "word_length", "unknown"),
+        "boxes": ("count", "size"),
+        "ranking": ("first",),
     }
 )
-"""What is watched of a value that is no scalar: figures of it, which `phaseflow.derived` computes."""
+"""What is watched of a value that is no scalar: figures of it, which `phaseflow.derived` computes. Of an action it is each number."""
+
+OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "boxes": ("boxes", "scores", "labels"),
+        "ranking": ("ranking", "scores"),
+        "action": ("action",),
+        "text": ("text",),
+    }
+)
+"""Kinds of a target that a model answers with something else than a class or a number, and the graph's outputs then."""
 
 RESERVED: Final = frozenset(
     {
@@ -124,9 +136,10 @@ class Column:
             raise ContractError(
                 f"{where}minimum is {self.minimum!r}, above maximum {self.maximum!r}", fix="Exchange the two"
             )
-        if (self.minimum is not None or self.maximum is not None) and self.kind not in {"number", "integer"}:
+        if (self.minimum is not None or self.maximum is not None) and self.kind not in {"number", "integer", "action"}:
             raise ContractError(
-                f"{where}a range is given for kind {self.kind!r}; allowed: number, integer", fix="Remove the range"
+                f"{where}a range is given for kind {self.kind!r}; allowed: number, integer, action",
+                fix="Remove the range",
             )
         if self.allowed and self.kind not in {"category", "boxes", "mask"}:
             raise ContractError(
@@ -152,8 +165,15 @@ class Column:
         return math.prod(self.shape)
 
     @property
+    def closed(self) -> bool:
+        """Whether its whole value is one of `allowed`; of boxes only the labels are."""
+        return bool(self.allowed) and self.kind == "category"
+
+    @property
     def figures(self) -> tuple[str, ...]:
         """What is watched of it: its own name, or for what is no scalar `<name>.<figure>` of each of `DERIVED`."""
+        if self.kind == "action":
+            return tuple(f"{self.name}.{place}" for place in range(self.size))
         return tuple(f"{self.name}.{figure}" for figure in DERIVED.get(self.kind, ())) or (self.name,)
 
 
@@ -444,6 +464,13 @@ class Project:
             checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))
         for part in self.gate.slices:
             checks.one_of("Slice.column", part.column, self.schema.feature_names)
+        taken = OUTPUTS.get(self.schema.target.kind, ()) if self.schema.target else ()
+        for name in self.schema.feature_names:
+            if name in taken:
+                raise ContractError(
+                    f"Column.name is {name!r}, an output of a model that answers with {taken[0]}",
+                    fix=f'Rename it in `transform`, for example "{name}_"',
+                )
         for name in self.example:
             checks.one_of("Project.example", name, self.schema.feature_names)
         missing = [c.name for c in self.schema.features if c.name not in self.example and not c.nullable]

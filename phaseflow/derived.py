@@ -5,35 +5,53 @@ The pipeline's reference, the service's live counts and the monitor's report com
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
-from phaseflow.contract import DERIVED, Column
+from phaseflow.contract import Column
 
 WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 MOST_WORDS: Final = 1000
 LEAST_TIMES: Final = 3
 """How often a word occurs before it is known: one that stands in a single text is as strange as a new one."""
 
-Figures = tuple[float | None, ...]
+Figures = tuple[float | str | None, ...]
 
 
 def figures(column: Column, value: Any, known: Collection[str] = ()) -> Figures:
-    """The figures of one value, in the order of `DERIVED[column.kind]`; None where it has none.
+    """The figures of one value, in the order of `column.figures`; None where it has none.
 
-    `value` is the bytes of an image (its pixels, 0 to 255, of `column.shape`), or a text; `known` are its known words.
+    `value` is the bytes of an image (its pixels, 0 to 255, of `column.shape`), a text, or what `phaseflow.answers` gives of
+    boxes, a ranking or an action; `known` are a text's known words.
     """
     if value is None:
-        return (None,) * len(DERIVED[column.kind])
-    return image(value, column.shape) if column.kind == "image" else text(value, known)
+        return (None,) * len(column.figures)
+    match column.kind:
+        case "image":
+            return image(value, column.shape)
+        case "text":
+            return text(value, known)
+        case "boxes":
+            return boxes(value)
+        case "ranking":
+            return (value[0] if value else None,)
+        case _:
+            return tuple(value)
+
+
+def boxes(value: Sequence[Mapping[str, Any]]) -> Figures:
+    """How many boxes, and the mean side of one: the root of its area, in pixels."""
+    sides = [math.sqrt(max(one["box"][2] * one["box"][3], 0)) for one in value]
+    return float(len(sides)), sum(sides) / len(sides) if sides else None
 
 
 def image(pixels: bytes, shape: tuple[int, ...]) -> Figures:
     """Brightness (mean), contrast (standard deviation) and sharpness (mean step to the next pixel), each of 0 to 1."""
+    import numpy as np  # noqa: PLC0415  # what only asks for names does without
+
     values = np.frombuffer(pixels, np.uint8).reshape(shape).astype(np.float32) / 255
     steps = [np.abs(np.diff(values, axis=axis)) for axis in (0, 1) if shape[axis] > 1]
     sharpness = float(np.mean([step.mean() for step in steps])) if steps else 0.0

@@ -17,7 +17,9 @@ from typing import Any, Final
 OTHER: Final = "(other)"
 MISSING: Final = "(missing)"
 PREDICTION: Final = "prediction"
-"""The name under which predictions are counted, beside the features'."""
+"""The name under which predictions are counted, beside the features'; what is no scalar by its figures, `prediction.count`."""
+PREDICTIONS: Final = f"{PREDICTION}([.].+)?"
+"""A regular expression of those names."""
 FLOOR: Final = 1e-4
 """Least share of a bin in PSI, so that an empty bin gives a large figure and not an infinite one."""
 

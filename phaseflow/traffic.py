@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import Settings, from_environment
@@ -145,7 +145,7 @@ async def send(
 def _told(batch: pl.DataFrame, project: Project) -> Iterator[tuple[dict[str, Any], Any]]:
     """Rows as they are sent, and the truth of each, where there is one."""
     target = project.schema.target
-    truths = batch[target.name].to_list() if target else [None] * batch.height
+    truths = [answers.read(one, target) for one in batch[target.name]] if target else [None] * batch.height
     yield from zip(clients.sent(batch, project.schema), truths, strict=True)
 
 

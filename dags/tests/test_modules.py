@@ -56,7 +56,9 @@ def test_another_failure_is_retried_and_brings_the_last_line(venvs: Path) -> Non
 
 def test_a_missing_environment_says_how_it_is_made(venvs: Path) -> None:
     task = ModuleOperator(task_id="x", group="torch", module="m", arguments=[])
-    with pytest.raises(AirflowFailException, match=r"torch/bin/python does not exist\. Make it by `make setup`\."):
+    with pytest.raises(
+        AirflowFailException, match=r"torch/bin/python does not exist\. Make it by `make \.venvs/torch/\.ready`"
+    ):
         execute(task)
 
 

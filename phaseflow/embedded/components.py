@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phaseflow import environments
 from phaseflow.embedded import supervisor
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings
@@ -31,7 +32,13 @@ def call(settings: Settings, group: str, module: str, *arguments: str, result: P
     Raises ComponentError with its stderr's `error:`, else the last line, when it ends with another code than 0.
     """
     done = subprocess.run(
-        [settings.python(group), "-m", module, *arguments, *(["--result", str(result)] if result else [])],
+        [
+            environments.interpreter(settings, group),
+            "-m",
+            module,
+            *arguments,
+            *(["--result", str(result)] if result else []),
+        ],
         cwd=ROOT,
         env=os.environ | supervisor.environment(settings),
         stdin=subprocess.DEVNULL,
@@ -51,7 +58,7 @@ def call(settings: Settings, group: str, module: str, *arguments: str, result: P
 def traffic(settings: Settings, family: str, project: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`phaseflow.traffic` in the project's family, its JSON lines on stdout; told to stop at the end."""
     process = subprocess.Popen(
-        [settings.python(family), "-m", "phaseflow.traffic", project, *arguments],
+        [environments.interpreter(settings, family), "-m", "phaseflow.traffic", project, *arguments],
         cwd=ROOT,
         env=os.environ | supervisor.environment(settings),
         stdin=subprocess.DEVNULL,

@@ -137,7 +137,7 @@ def test_a_wrong_project_names_field_value_and_fix(changes: dict[str, Any], text
         ),
         (
             lambda: Column(name="sex", kind="category", minimum=0),
-            "Column 'sex': a range is given for kind 'category'; allowed: number, integer. Remove the range.",
+            "Column 'sex': a range is given for kind 'category'; allowed: number, integer, action. Remove the range.",
         ),
         (
             lambda: Column(name="n", kind="integer", allowed=("1",)),

@@ -1,8 +1,7 @@
 """The served graph: what goes into it, what comes out, and the ends that every hand-made one shares.
 
 An ONNX graph has one input a feature: float32 [N, 1] for numbers, integers and booleans (missing is NaN), uint8
-[N, height, width, channels] for images, text [N, 1] for the rest (missing is ""). It answers `label` [N] and `probabilities`
-[N, classes], or `value` [N], and may tell `contributions` [N, features]: how much each feature spoke for the answer.
+[N, height, width, channels] for images, text [N, 1] for the rest (missing is ""). What it answers is in `phaseflow.answers`; it may tell `contributions` [N, features]: how much each feature spoke for the answer.
 """
 
 from __future__ import annotations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from phaseflow import derived
-from phaseflow.contract import DERIVED, Schema
+from phaseflow import answers, derived
+from phaseflow.contract import DERIVED, Column, Schema
+from phaseflow.reference import PREDICTION
 
 Vocabularies = Mapping[str, Sequence[str]]
 """The known words of a text column, by its name."""
@@ -31,3 +33,26 @@ def scalars(schema: Schema, rows: pl.DataFrame, known: Vocabularies) -> pl.DataF
         ]
         rows = rows.drop(column.name).with_columns(figures)
     return rows
+
+
+def answered(target: Column | None, values: Sequence[Any], known: Vocabularies) -> pl.DataFrame:
+    """Answers [N] (or truths) as monitoring sees them, under the names of `answers.watched`.
+
+    `known` holds the words of texts under `prediction`.
+    """
+    if target is None or not answers.structured(target):
+        return pl.DataFrame({PREDICTION: values})
+    words = frozenset(known.get(PREDICTION, ()))
+    found = [answers.figures(value, target, words) for value in values]
+    dtype = pl.String if target.kind == "ranking" else pl.Float64
+    return pl.DataFrame(
+        [
+            pl.Series(name, [one[place] for one in found], dtype=dtype)
+            for place, name in enumerate(answers.watched(target))
+        ]
+    )
+
+
+def words_of_answers(target: Column | None, values: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    """The known words of answers that are texts, under `prediction`; nothing for others."""
+    return {PREDICTION: derived.vocabulary(values)} if target is not None and target.kind == "text" else {}

@@ -13,7 +13,7 @@ from typing import Final
 import narwhals as nw
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.contract import Column, Project, Schema
 from phaseflow.errors import DataError, suggestion
 from phaseflow.settings import Settings
@@ -24,6 +24,7 @@ LARGEST: Final = 2 << 30
 ATTEMPTS: Final = 3
 DTYPES: Final = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean, "image": pl.Binary}
 """On disk; every other kind is text. An image is its pixels, a byte a value, row by row."""
+SCALES: Final = frozenset({"number", "integer"})
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -188,6 +189,10 @@ def typed(column: Column) -> pl.Expr:
         return pl.when(number.is_finite()).then(number).alias(column.name)
     if column.kind == "image":
         return pl.when(cell.bin.size() == column.size).then(cell).alias(column.name)
+    if column.kind in {"boxes", "ranking", "action"}:
+        return cell.cast(pl.String, strict=False).map_elements(
+            lambda text: answers.canonical(text, column), return_dtype=pl.String
+        )
     return cell.cast(pl.String, strict=False)
 
 
@@ -201,10 +206,10 @@ def rows(loaded: Loaded, project: Project) -> pl.DataFrame:
     frame = conform(transformed(loaded.frame, project), project.schema)
     good = [pl.col(column.name).is_not_null() for column in project.schema.columns if not column.nullable]
     for column in project.schema.columns:
-        if column.minimum is not None:
+        if column.minimum is not None and column.kind in SCALES:
             good.append((pl.col(column.name) >= column.minimum) | pl.col(column.name).is_null())
-        if column.maximum is not None:
+        if column.maximum is not None and column.kind in SCALES:
             good.append((pl.col(column.name) <= column.maximum) | pl.col(column.name).is_null())
-        if column.allowed:
+        if column.closed:
             good.append(pl.col(column.name).is_in(column.allowed) | pl.col(column.name).is_null())
     return frame.filter(pl.all_horizontal(good)) if good else frame

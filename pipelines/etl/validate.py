@@ -25,11 +25,11 @@ def table(schema: Schema) -> pa.DataFrameSchema:
 
     def checks(column: Column) -> list[pa.Check]:
         found = []
-        if column.minimum is not None:
+        if column.minimum is not None and column.kind in source.SCALES:
             found.append(pa.Check.ge(column.minimum))
-        if column.maximum is not None:
+        if column.maximum is not None and column.kind in source.SCALES:
             found.append(pa.Check.le(column.maximum))
-        if column.allowed:
+        if column.closed:
             found.append(pa.Check.isin(column.allowed))
         return found
 
@@ -79,6 +79,10 @@ def _shown(value: object) -> str:
 def _wanted(column: Column) -> str:
     if column.kind == "image":
         return f"an image of {' x '.join(map(str, column.shape))}, which has {column.size} bytes"
+    if column.kind in {"boxes", "ranking", "action"}:
+        return f"the JSON of {'an' if column.kind == 'action' else 'a' if column.kind == 'ranking' else ''} {column.kind}".replace(
+            "  ", " "
+        )
     return f"a {column.kind}"
 
 

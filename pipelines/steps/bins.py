@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from phaseflow.contract import Project
-from phaseflow.reference import PREDICTION, Bins
-from phaseflow.toolkit.scalars import Vocabularies, scalars
+from phaseflow.reference import Bins
+from phaseflow.toolkit.scalars import Vocabularies, answered, scalars
 
 MOST_BINS: Final = 10
 MOST_VALUES: Final = 20
@@ -45,13 +46,11 @@ def _counted(bins: Bins, values: list[Any]) -> Bins:
     return Bins(feature=bins.feature, edges=bins.edges, values=bins.values, shares=tuple(float(s) for s in shares))
 
 
-def reference(project: Project, rows: pl.DataFrame, predictions: pl.Series, known: Vocabularies) -> list[Bins]:
+def reference(project: Project, rows: pl.DataFrame, predictions: Sequence[Any], known: Vocabularies) -> list[Bins]:
     """Bins of everything that is watched and of the predictions, over rows [N]; `known` are the words of its texts."""
     seen = scalars(project.schema, rows, known)
-    found = []
-    for name in project.watched:
-        values = seen[name]
-        found.append(numeric(name, values) if values.dtype.is_numeric() else categorical(name, values))
-    answers = predictions.alias(PREDICTION)
-    found.append(numeric(PREDICTION, answers) if answers.dtype.is_numeric() else categorical(PREDICTION, answers))
-    return found
+    said = answered(project.schema.target, predictions, known)
+    return [
+        numeric(values.name, values) if values.dtype.is_numeric() else categorical(values.name, values)
+        for values in (*(seen[name] for name in project.watched), *said.iter_columns())
+    ]

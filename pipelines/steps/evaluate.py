@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.contract import Project
 from phaseflow.toolkit import graph
+from phaseflow.toolkit.scalars import answered, words_of_answers
 from pipelines.steps import champion as champions
 from pipelines.steps import data, gate, metrics
 from pipelines.steps.metrics import Answers, Array
@@ -24,6 +25,15 @@ LATENCY_CALLS: Final = 200
 def ask(project: Project, onnx: bytes, classes: tuple[str, ...], rows: pl.DataFrame) -> Answers:
     """What the served file says of rows [N]."""
     said, target = graph.run(onnx, graph.feed(rows, project.schema)), project.schema.target
+    if target is not None and answers.structured(target):
+        truths = [answers.read(text, target) for text in rows[target.name]]
+        return Answers(
+            truth=metrics.objects(truths),
+            predicted=metrics.objects(answers.values(said, target, classes)),
+            classes=classes,
+            said=said,
+            rows=rows,
+        )
     # What the project's own figures are made of; ours need neither.
     kept: dict[str, Any] = {"said": said, "rows": rows} if project.evaluate else {}
     truth: Array = np.array([])
@@ -53,7 +63,7 @@ def latency_ms(project: Project, onnx: bytes, rows: pl.DataFrame) -> float:
     return float(np.quantile(times, 0.99))
 
 
-def slices(project: Project, answers: Answers, rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+def slices(project: Project, said: Answers, rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """The first metric on each value of each of the gate's slices."""
     found: dict[str, dict[str, Any]] = {}
     for part in project.gate.slices:
@@ -61,11 +71,20 @@ def slices(project: Project, answers: Answers, rows: pl.DataFrame) -> dict[str, 
         found[part.column] = {
             value: {
                 "rows": int((values == value).sum()),
-                "value": metrics.figure(project, project.primary, answers.take(np.flatnonzero(values == value))),
+                "value": metrics.figure(project, project.primary, said.take(np.flatnonzero(values == value))),
             }
             for value in sorted(set(values))
         }
     return found
+
+
+def losses(project: Project, said: Answers) -> dict[str, float]:
+    """The mean of each live loss on the holdout, where answers are no scalars: what the live one is compared with."""
+    target = project.schema.target
+    if target is None or not answers.structured(target) or not len(said.truth):
+        return {}
+    found = [answers.losses(mine, true, target) for mine, true in zip(said.predicted, said.truth, strict=True)]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
 def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[str, Any]:
@@ -79,14 +98,15 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
     for folder in folders:
         about = json.loads((folder / "trained.json").read_text())
         onnx = (folder / "model.onnx").read_bytes()
-        answers = ask(project, onnx, tuple(about["classes"]), rows)
+        said = ask(project, onnx, tuple(about["classes"]), rows)
         name = about["candidate"]
-        everyone[name] = answers
-        draws[name] = metrics.bootstrap(project, project.primary, answers, samples)
+        everyone[name] = said
+        draws[name] = metrics.bootstrap(project, project.primary, said, samples)
         found["candidates"][name] = about | {
-            "metrics": metrics.figures(project, answers),
+            "metrics": metrics.figures(project, said),
             "intervals": {project.primary.name: metrics.interval(draws[name])},
-            "slices": slices(project, answers, rows),
+            "slices": slices(project, said, rows),
+            "losses": losses(project, said),
             "latency_ms": latency_ms(project, onnx, rows),
             "size_mb": len(onnx) / 1e6,
         }
@@ -96,39 +116,49 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         metric.name: metrics.interval(metrics.bootstrap(project, metric, everyone[best], samples))
         for metric in project.metrics[1:]
     }
-    found["curves"] = curves(everyone[best])
+    found["curves"] = curves(project, everyone[best])
     present = champions.fetch(project)
     if present is not None:
-        answers = ask(project, present.onnx, present.classes, rows)
-        gains = draws[best] - metrics.bootstrap(project, project.primary, answers, samples)
+        said = ask(project, present.onnx, present.classes, rows)
+        gains = draws[best] - metrics.bootstrap(project, project.primary, said, samples)
         gains = gains if project.primary.direction == "higher" else -gains
         found["champion"] = {
             "version": present.version,
             "candidate": present.candidate,
-            "metrics": metrics.figures(project, answers),
-            "slices": slices(project, answers, rows),
+            "metrics": metrics.figures(project, said),
+            "slices": slices(project, said, rows),
             "gain_interval": metrics.interval(gains),
             "share_of_resamples_better": float(np.nanmean(gains > 0)) if not np.isnan(gains).all() else None,
         }
     return found
 
 
-def curves(answers: Answers) -> dict[str, Any]:
-    """What plots need of the winner: confusion and ROC for classes, truth against answer for numbers, sizes of segments."""
-    if not len(answers.truth):
-        return {"sizes": {name: int((answers.predicted == name).sum()) for name in answers.classes}}
-    if not answers.classes:
-        return {"truth": answers.truth.tolist(), "predicted": answers.predicted.tolist()}
+def curves(project: Project, said: Answers) -> dict[str, Any]:
+    """What plots need of the winner: confusion and ROC for classes, truth against answer for numbers, sizes of segments.
+
+    Of answers that are no scalars the figures by which they are watched, beside the truth's.
+    """
+    target = project.schema.target
+    if target is not None and answers.structured(target):
+        known = words_of_answers(target, list(said.truth))
+        told, true = (
+            answered(target, list(values), known).to_dict(as_series=False) for values in (said.predicted, said.truth)
+        )
+        return {"figures": {name: {"predicted": told[name], "truth": true[name]} for name in told}}
+    if not len(said.truth):
+        return {"sizes": {name: int((said.predicted == name).sum()) for name in said.classes}}
+    if not said.classes:
+        return {"truth": said.truth.tolist(), "predicted": said.predicted.tolist()}
     from sklearn.metrics import confusion_matrix, roc_curve  # noqa: PLC0415  # numbers need neither
 
-    confusion = confusion_matrix(answers.truth, answers.predicted, labels=list(answers.classes)).tolist()
-    found: dict[str, Any] = {"classes": list(answers.classes), "confusion": confusion}
-    if len(answers.classes) == 2 and len(set(answers.truth)) == 2 and answers.probabilities is not None:
-        fpr, tpr, thresholds = roc_curve(answers.truth == answers.classes[-1], answers.probabilities[:, -1])
+    confusion = confusion_matrix(said.truth, said.predicted, labels=list(said.classes)).tolist()
+    found: dict[str, Any] = {"classes": list(said.classes), "confusion": confusion}
+    if len(said.classes) == 2 and len(set(said.truth)) == 2 and said.probabilities is not None:
+        fpr, tpr, thresholds = roc_curve(said.truth == said.classes[-1], said.probabilities[:, -1])
         thresholds = np.minimum(thresholds, 1.0)  # scikit-learn starts at infinity, which JSON can't hold
         found["roc"] = {"fpr": fpr.tolist(), "tpr": tpr.tolist(), "thresholds": thresholds.tolist()}
         found["scores"] = {
-            "truth": (answers.truth == answers.classes[-1]).tolist(),
-            "score": answers.probabilities[:, -1].tolist(),
+            "truth": (said.truth == said.classes[-1]).tolist(),
+            "score": said.probabilities[:, -1].tolist(),
         }
     return found

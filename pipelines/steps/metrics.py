@@ -25,7 +25,7 @@ class Answers:
     """What a model said of rows [N], beside the truth."""
 
     truth: Array
-    """[N]: class names, or numbers; empty where the project has no target."""
+    """[N]: class names, numbers, or values of `phaseflow.answers`; empty where the project has no target."""
     predicted: Array
     """[N], likewise."""
     probabilities: Array | None = None
@@ -45,6 +45,14 @@ class Answers:
             said={name: values[rows] for name, values in self.said.items()},
             rows=self.rows[rows] if self.rows.height else self.rows,
         )
+
+
+def objects(values: Sequence[Any]) -> Array:
+    """Values [N] that are lists themselves as one array of N."""
+    found = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        found[place] = value
+    return found
 
 
 def _positive(a: Answers) -> Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 from phaseflow.contract import Project
 from phaseflow.toolkit.pictures import BLUE, GREY
 from phaseflow.toolkit.pictures import axes as _axes
+
+MOST_WORDS: Final = 12
 
 
 def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
@@ -25,6 +28,8 @@ def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
         found["confusion"] = _confusion(curves)
     if "predicted" in curves:
         found["residuals"] = _residuals(project, curves)
+    for name, values in curves.get("figures", {}).items():
+        found[name.replace(".", "_")] = _spread(name, values)
     if "sizes" in curves:
         found["sizes"] = _sizes(curves["sizes"])
     plt.close("all")
@@ -83,6 +88,23 @@ def _confusion(curves: Mapping[str, Any]) -> Figure:
 def _sizes(sizes: Mapping[str, int]) -> Figure:
     figure, axes = _axes("Segments", "rows of the holdout", "", (6.4, 1.2 + 0.45 * len(sizes)))
     axes.barh(list(sizes), list(sizes.values()), color=BLUE)
+    return figure
+
+
+def _spread(name: str, values: Mapping[str, Any]) -> Figure:
+    """A figure of the answers beside the same figure of the truths: how often each value is."""
+    figure, axes = _axes(name, name.partition(".")[2], "rows", (5.2, 3.2))
+    said, true = ([one for one in values[side] if one is not None] for side in ("predicted", "truth"))
+    if all(isinstance(one, str) for one in (*said, *true)):
+        words = [word for word, _ in Counter(true).most_common(MOST_WORDS)]
+        places = np.arange(len(words))
+        axes.bar(places - 0.2, [true.count(word) for word in words], 0.4, color=GREY, label="true")
+        axes.bar(places + 0.2, [said.count(word) for word in words], 0.4, color=BLUE, label="said")
+        axes.set_xticks(places, words, rotation=90)
+    else:
+        edges = np.histogram_bin_edges([*said, *true], 20)
+        axes.hist([true, said], edges, color=[GREY, BLUE], label=["true", "said"])
+    axes.legend(frameon=False)
     return figure
 
 

@@ -23,12 +23,12 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from phaseflow import events, reference, registry
+from phaseflow import answers, events, reference, registry
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.toolkit import graph
 from phaseflow.toolkit.newest import newest_traffic
-from phaseflow.toolkit.scalars import vocabularies
+from phaseflow.toolkit.scalars import vocabularies, words_of_answers
 from pipelines.steps import bins, card, data, plots, tracking
 
 
@@ -50,8 +50,9 @@ def manifest(
     """`model.json`: what serving needs of a version."""
     rows = newest_traffic(project, data.split(project, snapshot, "train"))
     said = graph.run(content, graph.feed(rows, project.schema))
-    predictions = pl.Series("prediction", said["label" if about["classes"] else "value"].tolist())
-    known = vocabularies(project.schema, rows)
+    target = project.schema.target
+    predictions = answers.values(said, target, about["classes"])
+    known = vocabularies(project.schema, rows) | words_of_answers(target, predictions)
     return {
         "format": 1,
         "project": project.name,
@@ -66,7 +67,7 @@ def manifest(
         "snapshot": snapshot,
         "run": run,
         "created": datetime.now(UTC).isoformat(),
-        "metrics": about["metrics"],
+        "metrics": about["metrics"] | about.get("losses", {}),
         "verdict": verdict["passed"],
         "reference": reference.to_json(bins.reference(project, rows, predictions, known)),
         "vocabularies": known,

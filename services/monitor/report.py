@@ -23,17 +23,19 @@ from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.contract import DERIVED, Project
 from phaseflow.errors import PhaseflowError
+from phaseflow.reference import PREDICTION
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit.newest import newest_traffic
-from phaseflow.toolkit.scalars import scalars, vocabularies
+from phaseflow.toolkit.scalars import Vocabularies, answered, scalars, vocabularies, words_of_answers
 
 MOST_ROWS: Final = 5000
 LEAST_ROWS: Final = 20
 KEPT: Final = 50
+TARGET: Final = "target"
 NUMERIC: Final = frozenset({"number", "integer"})
 
 
@@ -66,14 +68,31 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
         return current, current
     truths = window(store, project, "feedback", since)
     if not truths.is_empty():
-        current = current.join(truths.select("id", pl.col("truth").alias("target")), on="id", how="left")
+        current = current.join(truths.select("id", pl.col("truth").alias(TARGET)), on="id", how="left")
     train = pl.read_parquet(store.read(f"datasets/{project.name}/{snapshot}/train.parquet"))
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
-        reference = reference.rename({project.schema.target.name: "target"})
+        reference = reference.rename({project.schema.target.name: TARGET})
     known = vocabularies(project.schema, reference)
-    seen = [scalars(project.schema, _bounded(rows, project.seed), known) for rows in (current, reference)]
+    if answers.structured(project.schema.target):
+        known |= words_of_answers(project.schema.target, reference[TARGET].to_list())
+    sides = (_bounded(rows, project.seed) for rows in (current, reference))
+    seen = [_truths(project, scalars(project.schema, rows, known), known) for rows in sides]
     return seen[0], seen[1]
+
+
+def _truths(project: Project, rows: pl.DataFrame, known: Vocabularies) -> pl.DataFrame:
+    """Rows [N] with the figures of truths that are no scalars, `target.count`, in their place."""
+    target = project.schema.target
+    if target is None or TARGET not in rows.columns or not answers.structured(target):
+        return rows
+    values = [None if text is None else answers.read(text, target) for text in rows[TARGET]]
+    found = answered(target, values, known)
+    return rows.drop(TARGET).with_columns(found.rename({name: _of_target(name) for name in found.columns}))
+
+
+def _of_target(name: str) -> str:
+    return TARGET + name.removeprefix(PREDICTION)
 
 
 def _bounded(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -88,8 +107,9 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
 
     names = [figure for column in project.schema.features for figure in column.figures]
-    truth = "target" in current.columns and current["target"].drop_nulls().len() >= LEAST_ROWS
-    columns = [*names, "target"] if truth else names
+    truths = [_of_target(name) for name in answers.watched(project.schema.target)]
+    truth = all(name in current.columns and current[name].drop_nulls().len() >= LEAST_ROWS for name in truths)
+    columns = [*names, *truths] if truth else names
     numbers = [
         figure
         for column in project.schema.features
@@ -97,8 +117,8 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
         for figure in column.figures
     ]
     target = project.schema.target
-    if truth and target is not None and target.kind in NUMERIC:
-        numbers.append("target")
+    if truth and target is not None and target.kind in NUMERIC | {"boxes", "action", "text"}:
+        numbers += truths
     # A column that one side lacks wholly can't be compared.
     columns = [
         name

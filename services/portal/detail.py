@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from phaseflow import Metric, Project
+from phaseflow import Metric, Project, registry
+from phaseflow.answers import watched
 from phaseflow.errors import PhaseflowError
-from phaseflow.reference import PREDICTION
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from services.portal import charts, history, source, text
@@ -155,7 +155,8 @@ def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.
 
 async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question]) -> Measured:
     own = f'project="{name}"'
-    predicted = f'{own},feature="{PREDICTION}"'
+    said, *_ = watched(registry.get(name).schema.target)  # of what has several figures the first one
+    predicted = f'{own},feature="{said}"'
     champion = f'and on (version) phaseflow_model_info{{{own},alias="champion"}}'
     now = (
         f"phaseflow:feature_psi{{{own}}}",

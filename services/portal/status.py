@@ -13,7 +13,7 @@ import httpx
 
 from phaseflow import Project, registry
 from phaseflow.errors import PhaseflowError
-from phaseflow.reference import PREDICTION
+from phaseflow.reference import PREDICTIONS
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from services.portal import charts, history, source, text
@@ -41,7 +41,7 @@ QUERIES: Final[Mapping[str, str]] = {
 }
 HISTORY: Final[Mapping[str, str]] = {
     "requests": _ALL,
-    "psi": f'max by (project) (phaseflow:feature_psi{{feature!="{PREDICTION}"}})',
+    "psi": f'max by (project) (phaseflow:feature_psi{{feature!~"{PREDICTIONS}"}})',
     "dag_runs": "sum by (dag, state) (phaseflow_dag_runs_total)",
     "began": "count(up)",
 }

@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from phaseflow import derived, registry
+from phaseflow import answers, derived, registry
 from phaseflow.contract import DERIVED, Column, Project
 from phaseflow.reference import PREDICTION, Bins, from_json
 from services.serving import requests
 from services.serving.requests import Row
 
+SAID: Final = -1
+"""The prediction's place, which is in no row."""
 NUMERIC: Final = frozenset({"number", "integer", "boolean"})
 
 
@@ -47,17 +49,18 @@ class Counter:
 
     bins: Bins
     place: int
-    """The feature's place in a row; -1 for the prediction. Of what is no scalar the figure's place among its figures."""
+    """The feature's place in a row; `SAID` for the prediction. Of what is no scalar the figure's place among its figures."""
     index: Callable[[Any], int]
     counts: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A feature that is no scalar, and the counters of its figures."""
+    """A feature or an answer that is no scalar, and the counters of its figures."""
 
     column: Column
     place: int
+    """In a row; `SAID` for the prediction."""
     known: frozenset[str]
     """Its known words, where it is a text."""
     counters: list[Counter]
@@ -134,11 +137,18 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
     feeds = [(i.name, places[i.name], project.schema[i.name]) for i in session.get_inputs()]
     bins = {found.feature: found for found in from_json(manifest.reference)}
     scalars = [
-        Counter(found, places.get(name, -1), _indexer(found), [0] * len(found.shares))
+        Counter(found, places.get(name, SAID), _indexer(found), [0] * len(found.shares))
         for name, found in bins.items()
         if name == PREDICTION or name in places
     ]
-    others = [_derived(column, places[column.name], bins, manifest) for column in project.schema.features]
+    others = [
+        _derived(column, places[column.name], column.name, column.figures, bins, manifest)
+        for column in project.schema.features
+        if column.kind in DERIVED
+    ]
+    target = project.schema.target
+    if target is not None and answers.structured(target):
+        others.append(_derived(target, SAID, PREDICTION, answers.watched(target), bins, manifest))
     shown = [one for one in others if one.counters]
     counters = [*scalars, *(counter for one in shown for counter in one.counters)]
     slices = tuple((part.column, places[part.column]) for part in project.gate.slices)
@@ -161,14 +171,16 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
     return model
 
 
-def _derived(column: Column, place: int, bins: Mapping[str, Bins], manifest: Manifest) -> Derived:
-    """The counters of the column's watched figures; none where it is a scalar."""
+def _derived(
+    column: Column, place: int, name: str, figures: Sequence[str], bins: Mapping[str, Bins], manifest: Manifest
+) -> Derived:
+    """The counters of those figures of a column, known as `name`, that are watched."""
     counters = [
-        Counter(bins[name], at, _indexer(bins[name]), [0] * len(bins[name].shares))
-        for at, name in enumerate(column.figures)
-        if name in bins and column.kind in DERIVED
+        Counter(bins[figure], at, _indexer(bins[figure]), [0] * len(bins[figure].shares))
+        for at, figure in enumerate(figures)
+        if figure in bins
     ]
-    return Derived(column, place, frozenset(manifest.vocabularies.get(column.name, ())), counters)
+    return Derived(column, place, frozenset(manifest.vocabularies.get(name, ())), counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +188,14 @@ class Answer:
     """What a model said of rows [N]."""
 
     predictions: list[Any]
-    """[N]: class names or numbers."""
+    """[N]: class names, numbers, or values of `phaseflow.answers`."""
     scores: list[float | None]
-    """[N]: probability of the second of two classes, else the highest; None for numbers."""
+    """[N], as `phaseflow.answers.scores`."""
     probabilities: list[list[float]] | None
     contributions: list[list[float]] | None = None
     """[N, features]: how much each feature spoke for the answer, where the graph tells."""
+    unfinished: int | None = None
+    """The first row without a finite answer."""
 
 
 def answer(model: Model, rows: Sequence[Row]) -> Answer:
@@ -195,15 +209,19 @@ def answer(model: Model, rows: Sequence[Row]) -> Answer:
     feeds: dict[str, Any] = {}
     for name, place, column in model.feeds:
         feeds[name] = _fed(columns[place], column)
-    wanted = ["label", "probabilities"] if model.classes else ["value"]
-    said = model.session.run([*wanted, "contributions"] if model.explains else wanted, feeds)
-    contributions = said.pop()[:count].tolist() if model.explains else None
-    if not model.classes:
-        return Answer(said[0].reshape(-1)[:count].tolist(), [None] * count, None, contributions)
-    labels, probabilities = said
-    shares = probabilities[:count].tolist()
-    scores = [row[1] for row in shares] if len(model.classes) == 2 else [max(row) for row in shares]
-    return Answer(labels[:count].tolist(), scores, shares, contributions)
+    target, classes = model.project.schema.target, model.classes
+    wanted = answers.outputs(target, classes)
+    found = model.session.run([*wanted, "contributions"] if model.explains else wanted, feeds)
+    contributions = found.pop()[:count].tolist() if model.explains else None
+    said = {name: output[:count] for name, output in zip(wanted, found, strict=True)}
+    broken = answers.unfinished(said)
+    return Answer(
+        [None] * count if broken is not None else answers.values(said, target, classes),
+        answers.scores(said, target, classes),
+        said["probabilities"].tolist() if "probabilities" in said else None,
+        contributions,
+        broken,
+    )
 
 
 def _fed(values: Sequence[Any], column: Column) -> Any:
@@ -221,10 +239,10 @@ def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> None
     """Add rows [N] to the bins; on the event loop only."""
     for counter in model.scalars:
         index, counts, place = counter.index, counter.counts, counter.place
-        for value in predictions if place < 0 else [row[place] for row in rows]:
+        for value in predictions if place == SAID else [row[place] for row in rows]:
             counts[index(value)] += 1
     for one in model.derived:
-        for row in rows:
-            figures = derived.figures(one.column, row[one.place], one.known)
+        for value in predictions if one.place == SAID else [row[one.place] for row in rows]:
+            figures = derived.figures(one.column, value, one.known)
             for counter in one.counters:
                 counter.counts[counter.index(figures[counter.place])] += 1

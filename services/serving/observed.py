@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from phaseflow import answers
 from phaseflow.contract import Project
 from phaseflow.reference import MISSING, OTHER
 from phaseflow.settings import Settings
@@ -64,19 +65,19 @@ class Observed:
 
     def answered(self, model: Model, ids: Sequence[str], rows: Sequence[Row], predictions: Sequence[Any]) -> None:
         """Count rows, and keep what the live loss of these answers will need."""
-        name, version, slices, answers = model.project.name, model.version, model.slices, self._answers
+        name, version, slices, known = model.project.name, model.version, model.slices, self._answers
         self.rows[name, version] += len(rows)
         for identity, row, prediction in zip(ids, rows, predictions, strict=True):
-            answers[identity] = (name, version, prediction, tuple([row[place] for _, place in slices]))
+            known[identity] = (name, version, prediction, tuple([row[place] for _, place in slices]))
         self._forget()
 
     def _forget(self) -> None:
         while len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
 
-    def recall(self, answers: Iterable[tuple[str, Remembered]]) -> None:
+    def recall(self, earlier: Iterable[tuple[str, Remembered]]) -> None:
         """Answers of an earlier process, the oldest first."""
-        older = OrderedDict(answers)
+        older = OrderedDict(earlier)
         older.update(self._answers)
         self._answers = older
         self._forget()
@@ -93,7 +94,9 @@ class Observed:
         slices = [("all", "all")]
         for part, value in zip(project.gate.slices, values, strict=False):
             slices.append((part.column, self._slice_value(project, part.column, value)))
-        for loss, value in losses(prediction, truth).items():
+        target = project.schema.target
+        said, true = answers.read(prediction, target), answers.read(truth, target)
+        for loss, value in answers.losses(said, true, target).items():
             for column, slice_value in slices:
                 found = self.losses.setdefault((project.name, version, loss, column, slice_value), [0.0, 0])
                 found[0] += value
@@ -108,14 +111,6 @@ class Observed:
             return OTHER
         seen.add(text)
         return text
-
-
-def losses(prediction: Any, truth: Any) -> dict[str, float]:
-    """Of one answer: `absolute` and `squared` for a number, `error` (0 or 1) for a class."""
-    if isinstance(prediction, float):
-        gap = float(truth) - prediction
-        return {"absolute": abs(gap), "squared": gap * gap}
-    return {"error": float(truth != prediction)}
 
 
 class Reading(Collector):
@@ -168,7 +163,8 @@ class Reading(Collector):
         requests = {(project.name, "predict", "200"): 0 for project in catalog.projects()} | observed.requests
         loaded = {(name, model.version): 0 for name, model in observed.manager.models.items()}
         for name, model in observed.manager.models.items():
-            for loss in losses("" if model.classes else 0.0, 0.0) if model.project.schema.target else ():
+            target = model.project.schema.target
+            for loss in answers.loss_names(target, model.classes) if target else ():
                 observed.losses.setdefault((name, model.version, loss, "all", "all"), [0.0, 0])
         found = CounterMetricFamily("phaseflow_requests", "Requests by status.", labels=["project", "route", "code"])
         for key, count in requests.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from phaseflow import __version__
+from phaseflow import __version__, answers
 from phaseflow.contract import Project
 from services.serving import catalog, requests
 
@@ -31,6 +31,7 @@ PAGES = {
     "/v2/models/{project}": "A model's inputs and outputs",
     "/v2/models/{project}/ready": "Whether there is a champion",
 }
+TEXT = {"type": "string"}
 NAME = {"name": "project", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -66,10 +67,13 @@ def document() -> dict[str, Any]:
         reference = {"$ref": f"#/components/schemas/{name}"}
         batch = {"type": "object", "properties": {"rows": {"type": "array", "items": reference}}, "required": ["rows"]}
         predict = _operation(project, "predict", {"oneOf": [reference, batch]}, "Predictions, one a row")
+        schemas[f"{project.name}_prediction"] = _prediction(project)
+        predict["responses"]["200"]["content"] = {"application/json": {"schema": _answer(project)}}
         if requests.is_image(project):
             predict["requestBody"]["content"] |= {"image/png": {}, "image/jpeg": {}, "multipart/form-data": {}}
         paths[f"/{project.name}/predict"] = {"post": predict}
-        truth = {"type": "object", "properties": {"id": {"type": "string"}, "truth": {}}, "required": ["id", "truth"]}
+        told = answers.schema(project.schema.target, truth=True)
+        truth = {"type": "object", "properties": {"id": TEXT, "truth": told}, "required": ["id", "truth"]}
         feedback = {
             "type": "object",
             "properties": {"truths": {"type": "array", "items": truth}},
@@ -91,6 +95,26 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _prediction(project: Project) -> dict[str, Any]:
+    """The answer to one row."""
+    target = project.schema.target
+    if answers.structured(target) or (target is not None and target.kind in {"number", "integer"}):
+        parts = {answers.outputs(target, ())[0]: answers.schema(target)}
+    else:
+        shares = {"type": "object", "additionalProperties": {"type": "number"}}
+        parts = {"label": answers.schema(target), "probabilities": shares}
+    why = {"feature": TEXT, "contribution": {"type": "number"}}
+    told = {"type": "array", "items": {"type": "object", "properties": why}, "description": "where the model tells"}
+    return {"type": "object", "properties": {"id": TEXT, **parts, "why": told}, "required": ["id", *parts]}
+
+
+def _answer(project: Project) -> dict[str, Any]:
+    """A whole 200 of predict."""
+    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{project.name}_prediction"}}
+    parts = {"request_id": TEXT, "project": TEXT, "version": TEXT, "predictions": rows}
+    return {"type": "object", "properties": parts, "required": list(parts)}
 
 
 def _operation(project: Project, route: str, body: dict[str, Any], said: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from phaseflow import __version__
+from phaseflow import __version__, answers
 from services.serving import requests
 from services.serving.model import Model
 from services.serving.requests import Reader, RefusedError, Row
@@ -32,6 +32,7 @@ class Inference(msgspec.Struct):
     id: str = ""
 
 
+encode = msgspec.json.Encoder().encode
 decoder = msgspec.json.Decoder(Inference)
 
 
@@ -57,8 +58,14 @@ def answered(said: dict[str, Any], identity: str) -> dict[str, Any]:
     """Our answer as tensors."""
     rows = said["predictions"]
     outputs = [_tensor("id", "BYTES", [row["id"] for row in rows])]
-    if "value" in rows[0]:
-        outputs.append(_tensor("value", "FP32", [row["value"] for row in rows]))
+    name = next(key for key in rows[0] if key != "id")
+    told = [row[name] for row in rows]
+    if name == "value":
+        outputs.append(_tensor(name, "FP32", told))
+    elif name == "action":
+        outputs.append(_tensor(name, "FP32", [number for row in told for number in row], len(told[0])))
+    elif name != "label":  # boxes and rankings have no shape of their own: JSON, a text a row
+        outputs.append(_tensor(name, "BYTES", [one if name == "text" else encode(one).decode() for one in told]))
     else:
         flat = [share for row in rows for share in row["probabilities"].values()]
         outputs.append(_tensor("label", "BYTES", [row["label"] for row in rows]))
@@ -79,10 +86,18 @@ def _tensor(name: str, datatype: str, data: list[Any], width: int = 0) -> dict[s
 def metadata(model: Model) -> dict[str, Any]:
     """A model's inputs and outputs."""
     project, width = model.project, len(model.classes)
-    answers: list[tuple[str, str, list[int]]] = [("id", "BYTES", [-1])]
-    answers += (
-        [("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, width])] if width else [("value", "FP32", [-1])]
-    )
+    target = project.schema.target
+    told: list[tuple[str, str, list[int]]] = [("id", "BYTES", [-1])]
+    match answers.kind(target, model.classes):
+        case "category":
+            told += [("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, width])]
+        case "number":
+            told += [("value", "FP32", [-1])]
+        case "action":
+            assert target is not None  # noqa: S101  # its kind was asked
+            told += [("action", "FP32", [-1, target.size])]
+        case kind:
+            told += [(kind, "BYTES", [-1])]
     return {
         "name": project.name,
         "versions": [model.version],
@@ -91,7 +106,7 @@ def metadata(model: Model) -> dict[str, Any]:
             {"name": column.name, "datatype": DATATYPES.get(column.kind, "BYTES"), "shape": [-1]}
             for column in project.schema.features
         ],
-        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in answers],
+        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in told],
     }
 
 

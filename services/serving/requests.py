@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.contract import Column, Project
 from phaseflow.errors import DataError, suggestion
 from phaseflow.toolkit import images
@@ -84,6 +84,8 @@ def _truth_type(project: Project) -> Any:
         return str
     if target.kind == "integer":  # 3.0 is welcome
         return Annotated[float, msgspec.Meta(ge=target.minimum, le=target.maximum)]
+    if answers.structured(target):
+        return str if target.kind == "text" else list[Any]  # its parts are checked by `answers`, in our words
     return _type(target) if target.kind in {"number", "boolean"} else str | int | bool
 
 
@@ -103,7 +105,7 @@ def reader(project_name: str) -> Reader:
     closed = tuple(
         (place, column, frozenset([*column.allowed, None] if column.nullable else column.allowed))
         for place, column in enumerate(features)
-        if column.allowed
+        if column.closed
     )
     pictures = tuple((place, column) for place, column in enumerate(features) if column.kind == "image")
     decoder = msgspec.json.Decoder

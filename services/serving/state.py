@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from phaseflow import registry
-from phaseflow.contract import Project
-from phaseflow.errors import suggestion
+from phaseflow import answers, registry
+from phaseflow.contract import Column, Project
+from phaseflow.errors import DataError, suggestion
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from services.serving import catalog, recall, requests
@@ -101,23 +101,24 @@ class Service:
             said = await asyncio.to_thread(models.answer, model, rows)
         else:
             said = models.answer(model, rows)
-        finite = said.scores if model.classes else said.predictions
-        for number, value in enumerate(finite):
-            if not abs(value) < float("inf"):
-                raise RefusedError(
-                    f"The model has no finite answer for row {number}", "Send values nearer to those it was trained on."
-                )
+        if said.unfinished is not None:
+            raise RefusedError(
+                f"The model has no finite answer for row {said.unfinished}",
+                "Send values nearer to those it was trained on.",
+            )
+        target = model.project.schema.target
+        kept = [answers.kept(value, target) for value in said.predictions]
         request = os.urandom(16).hex()
         ids = [f"{request}-{number}" for number in range(len(rows))]
         now, latency = time.time_ns() // 1000, (time.perf_counter() - begin) * 1000
-        answers = zip(ids, rows, said.predictions, said.scores, strict=True)
+        lines = zip(ids, rows, kept, said.scores, strict=True)
         self._write(
             model.project,
             "predictions",
-            [(i, now, model.version, *row, answer, score, latency) for i, row, answer, score in answers],
+            [(i, now, model.version, *row, answer, score, latency) for i, row, answer, score in lines],
         )
         models.count(model, rows, said.predictions)
-        self.observed.answered(model, ids, rows, said.predictions)
+        self.observed.answered(model, ids, rows, kept)
         return {
             "request_id": request,
             "project": model.project.name,
@@ -130,9 +131,9 @@ class Service:
         target = project.schema.target
         if target is None:
             raise RefusedError(f"{project.name} has no target, so no truth to tell", "Send none.")
-        told = [(one.id, one.truth if isinstance(one.truth, float) else text(one.truth)) for one in truths]
+        told = [(one.id, _truth(one.truth, target, number)) for number, one in enumerate(truths)]
         for number, (_, truth) in enumerate(told):
-            if target.allowed and truth not in target.allowed:
+            if target.closed and truth not in target.allowed:
                 found = str(truth)[:SHOWN]
                 raise RefusedError(
                     f"truths[{number}].truth is {found!r}; allowed: {', '.join(target.allowed)}",
@@ -167,7 +168,8 @@ class Service:
 def predictions(model: Model, ids: list[str], said: models.Answer) -> list[dict[str, Any]]:
     """One object a row."""
     if said.probabilities is None:
-        found = [{"id": i, "value": value} for i, value in zip(ids, said.predictions, strict=True)]
+        name, *_ = answers.outputs(model.project.schema.target, model.classes)
+        found = [{"id": i, name: value} for i, value in zip(ids, said.predictions, strict=True)]
     else:
         found = [
             {"id": i, "label": label, "probabilities": dict(zip(model.classes, shares, strict=True))}
@@ -183,6 +185,16 @@ def why(names: Sequence[str], contributions: Sequence[float]) -> list[dict[str, 
     """The features that spoke most for or against an answer, the loudest first."""
     pairs = sorted(zip(names, contributions, strict=True), key=lambda pair: -abs(pair[1]))
     return [{"feature": name, "contribution": value} for name, value in pairs[:REASONS]]
+
+
+def _truth(value: Any, target: Column, number: int) -> Any:
+    """A truth as the log keeps it; raises RefusedError."""
+    if answers.structured(target):
+        try:
+            return answers.kept(answers.checked(value, target), target)
+        except DataError as error:
+            raise RefusedError(f"truths[{number}].truth: {error.problem}", f"{error.fix}.", field="truth") from error
+    return value if isinstance(value, float) else text(value)
 
 
 def text(value: object) -> str:

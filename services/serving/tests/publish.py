@@ -21,15 +21,15 @@ import numpy as np
 import onnx
 import polars as pl
 
-from phaseflow import reference, registry
+from phaseflow import answers, reference, registry
 from phaseflow.contract import Project
-from phaseflow.reference import PREDICTION, Bins
+from phaseflow.reference import Bins
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import graph, source
 from phaseflow.toolkit.client import sent
 from phaseflow.toolkit.fit import fit
-from phaseflow.toolkit.scalars import scalars, vocabularies
+from phaseflow.toolkit.scalars import answered, scalars, vocabularies, words_of_answers
 
 CANDIDATES = {
     "titanic": ("decision_tree", "logistic_regression"),
@@ -57,8 +57,10 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
     chosen = next(one for one in project.candidates if one.name == candidate)
     trained = fit(rows, project, chosen)
     said = graph.run(trained.onnx, graph.feed(rows, project.schema))
-    answers = pl.Series(PREDICTION, said["label" if trained.classes else "value"].tolist())
-    known = vocabularies(project.schema, rows)
+    target = project.schema.target
+    predictions = answers.values(said, target, trained.classes)
+    known = vocabularies(project.schema, rows) | words_of_answers(target, predictions)
+    told = answered(target, predictions, known)
     seen = scalars(project.schema, rows, known)
     manifest = {
         "format": 1,
@@ -73,7 +75,7 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
         "created": datetime.now(UTC).isoformat(),
         "metrics": {project.primary.name: 0.5},
         "reference": reference.to_json(
-            [*(bins_of(name, seen[name]) for name in project.watched), bins_of(PREDICTION, answers)]
+            [bins_of(one.name, one) for one in (*(seen[name] for name in project.watched), *told.iter_columns())]
         ),
         "vocabularies": known,
     }

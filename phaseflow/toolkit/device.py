@@ -1,0 +1,63 @@
+"""Where PyTorch computes: a GPU where there is one, in mixed precision there, the same each time where that is asked.
+
+torch is imported inside: this module belongs to every family's environment, and torch only to some.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A place to compute."""
+
+    torch: Any
+    """The `torch.device`."""
+    name: str
+    """For people and the model card: "NVIDIA H100, float16 where it is safe", "CPU"."""
+    mixed: bool
+
+    @contextlib.contextmanager
+    def precision(self) -> Iterator[None]:
+        """Half precision for what bears it (Micikevicius et al., Mixed Precision Training, 2018); nothing on a CPU."""
+        if not self.mixed:
+            yield
+            return
+        import torch  # noqa: PLC0415
+
+        with torch.autocast(self.torch.type, dtype=torch.bfloat16 if _bfloat16() else torch.float16):
+            yield
+
+
+def _bfloat16() -> bool:
+    import torch  # noqa: PLC0415
+
+    return bool(torch.cuda.is_bf16_supported())
+
+
+def choose(seed: int, *, deterministic: bool = True) -> Device:
+    """The device of this process, with every generator of random numbers set to `seed`.
+
+    `deterministic` gives up the kernels whose sums depend on the order of threads; one that has no other raises there.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    import torch  # noqa: PLC0415
+
+    random.seed(seed)
+    np.random.seed(seed)  # what libraries draw from
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(deterministic)
+    if torch.cuda.is_available():
+        kind = "bfloat16" if _bfloat16() else "float16"
+        name = f"{torch.cuda.get_device_name()}, {kind} where it is safe"
+        return Device(torch=torch.device("cuda"), name=name, mixed=True)
+    return Device(torch=torch.device("cpu"), name=f"CPU, {torch.get_num_threads()} threads", mixed=False)
