@@ -258,7 +258,10 @@ def test_a_fresh_installation_is_brought_back_to_the_same_runs_models_and_champi
         models = mlflow.get("/api/2.0/mlflow/registered-models/search").json()["registered_models"]
         return {
             "runs": sorted((run["dag_run_id"], run["state"]) for run in runs),
-            "aliases": {model["name"]: model.get("aliases") for model in models},
+            "aliases": {
+                model["name"]: {alias["alias"]: alias["version"] for alias in model.get("aliases", ())}
+                for model in models
+            },
             "served": {key: cluster.served()[key] for key in ("version", "sha256")},
         }
 

@@ -24,8 +24,9 @@ map $http_x_forwarded_proto $scheme_outside { default $http_x_forwarded_proto; '
 {{- if .Values.serving.enabled }}
 {{- range $project := include "phaseflow.projects" $ | fromJsonArray }}
 {{- $service := printf "%s-serving-%s:3000" $release ($project | replace "_" "-") }}
-# Twice the same Service: what one of its pods did not answer another is asked, and nginx asks no peer again.
-upstream serving_{{ $project }} { server {{ $service }} max_fails=0; server {{ $service }} max_fails=0; server {{ $service }} max_fails=0; }
+# The same Service many times: what a pod that is gone did not answer another is asked, and nginx asks no peer again. Until the cluster
+# knows that it is gone, every second try of two pods meets it: of ten tries in a row one in a thousand does.
+upstream serving_{{ $project }} { {{ repeat 10 (printf "server %s max_fails=0; " $service) }}}
 {{- end }}
 {{- end }}
 server_tokens off;
@@ -43,9 +44,9 @@ server {
   proxy_read_timeout 300s;
   # A pod that is going away refuses the connection or breaks it off. A prediction may be asked twice: it has no effect but its log.
   proxy_next_upstream error timeout http_502 non_idempotent;
-  proxy_next_upstream_tries 3;
+  proxy_next_upstream_tries 10;
   # A pod that is gone does not even refuse.
-  proxy_connect_timeout 2s;
+  proxy_connect_timeout 1s;
   absolute_redirect off;
   # Every page asks for the door's password, but those that have a login of their own and the services.
   auth_basic phaseflow;
