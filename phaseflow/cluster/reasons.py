@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from phaseflow.cluster import kube
@@ -13,6 +15,9 @@ IMAGE: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable"}
 )
 CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+MOUNTED: Final = re.compile(r'((?:secret|configmap|persistentvolumeclaim) "[^"]+" not found)')
+SLOW_SECONDS: Final = 15.0
+"""Of a pod without a container: then its events are read."""
 LINES: Final = 8
 """Of a crashed container's log."""
 CRASHES: Final = 3
@@ -67,6 +72,25 @@ def of_pod(release: Release, pod: dict[str, Any]) -> Reason | None:
                 problem=f"No node takes it: {condition.get('message', condition.get('reason', ''))}",
                 fix="Add a node or memory, choose `values-small.yaml`, or name a storage class that exists",
                 final=False,
+            )
+    return _of_volumes(release, pod)
+
+
+def _of_volumes(release: Release, pod: dict[str, Any]) -> Reason | None:
+    """What a pod on a node mounts that is not there: only its events tell."""
+    made, name = pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]
+    if pod.get("status", {}).get("phase") != "Pending" or not made:
+        return None
+    if (datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds() < SLOW_SECONDS:
+        return None
+    for event in reversed(last_events(release, name)):
+        missing = MOUNTED.search(event)
+        if missing:
+            return Reason(
+                what=name,
+                problem=f"It mounts what is not there: {missing[1]}",
+                fix="Make it in the release's namespace, or correct the value that names it",
+                final=True,
             )
     return None
 

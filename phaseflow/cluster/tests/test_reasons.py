@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -66,6 +67,21 @@ def test_no_room_is_said_and_waited_for() -> None:
     assert found is not None
     assert not found.final
     assert found.problem == "No node takes it: 0/1 nodes are available: 1 Insufficient memory."
+
+
+def test_a_secret_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = 'MountVolume.SetUp failed for volume "secrets" : secret "mine" not found'
+    events = [{"reason": "FailedMount", "message": said, "lastTimestamp": "2026-01-01T00:00:09Z"}]
+    monkeypatch.setattr(kube, "items", lambda *_: events)
+    waits = pod(phase="Pending", containerStatuses=[container(waiting={"reason": "ContainerCreating"})])
+    waits["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    found = reasons.of_pod(RELEASE, waits)
+    assert found is not None
+    assert found.final
+    assert found.problem == 'It mounts what is not there: secret "mine" not found'
+    assert "correct the value that names it" in found.fix
+    waits["metadata"]["creationTimestamp"] = datetime.now(UTC).isoformat()
+    assert reasons.of_pod(RELEASE, waits) is None
 
 
 def test_a_pod_that_starts_or_runs_needs_no_reason() -> None:
