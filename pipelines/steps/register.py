@@ -169,7 +169,7 @@ def _log(
             }
             mlflow.log_metrics(values)
             mlflow.log_input(dataset, context="training")
-            for picture in sorted((folders[name] / "pictures").iterdir()):
+            for picture in sorted((folders[name] / "pictures").glob("*")):
                 mlflow.log_artifact(str(picture), "plots")
             if name != winner:
                 continue

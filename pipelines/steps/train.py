@@ -21,8 +21,9 @@ def train(project_name: str, snapshot: str, candidate: str, folder: Path) -> dic
     seconds = time.perf_counter() - begin
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(trained.onnx)
-    (folder / "pictures").mkdir(exist_ok=True)
+    # An object store has no empty folder: without a picture there is none here either.
     for name, content in trained.pictures.items():
+        (folder / "pictures").mkdir(exist_ok=True)
         (folder / "pictures" / name).write_bytes(content)
     about = {
         "candidate": candidate,
