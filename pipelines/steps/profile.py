@@ -11,10 +11,11 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.contract import Column, Project
+from phaseflow.reference import PREDICTION
 from phaseflow.toolkit import graph
-from phaseflow.toolkit.scalars import scalars, vocabularies
+from phaseflow.toolkit.scalars import answered, scalars, vocabularies, words_of_answers
 from pipelines.steps import data
 
 mpl.use("Agg")
@@ -43,7 +44,7 @@ def profile(project_name: str, snapshot: str) -> str:
     project = registry.get(project_name)
     whole = data.split(project, snapshot, "train")
     about = data.manifest(project, snapshot)
-    rows = scalars(project.schema, whole, vocabularies(project.schema, whole))
+    rows = _truths(project, scalars(project.schema, whole, vocabularies(project.schema, whole)))
     names = [figure for column in project.schema.columns for figure in column.figures]
     numeric = [name for name in names if rows[name].dtype.is_numeric()]
     parts = [
@@ -61,6 +62,17 @@ def profile(project_name: str, snapshot: str) -> str:
         parts += ["<h2>Correlations of the numbers</h2>", _picture(_correlations(rows, numeric))]
         parts += ["<h2>First two principal components</h2>", _picture(_components(project, rows, numeric))]
     return "\n".join(parts)
+
+
+def _truths(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows [N] with the figures of truths that are no scalars in their place."""
+    target = project.schema.target
+    if target is None or not answers.structured(target):
+        return rows
+    values = [None if text is None else answers.read(text, target) for text in rows[target.name]]
+    found = answered(target, values, words_of_answers(target, [value for value in values if value is not None]))
+    named = {name: target.name + name.removeprefix(PREDICTION) for name in found.columns}
+    return rows.drop(target.name).with_columns(found.rename(named))
 
 
 def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
@@ -142,6 +154,7 @@ def _correlations(rows: pl.DataFrame, names: list[str]) -> Any:
 
 def _components(project: Project, rows: pl.DataFrame, names: list[str]) -> Any:
     target = project.schema.target.name if project.schema.target else ""
+    target = target if target in rows.columns else ""  # of what is no scalar there are only figures
     used = [name for name in names if name != target]
     values = _standard(rows, used)
     _, strengths, axes_of = np.linalg.svd(values, full_matrices=False)
