@@ -401,6 +401,9 @@ class Project:
     - `evaluate`, optional, where the task's own figures don't fit: `evaluate(said: Mapping[str, numpy.ndarray],
       rows: polars.DataFrame, project: Project) -> Mapping[str, float | None]`, every metric of what the model said (its
       outputs by name, a row a row of `rows`); None where these rows don't define it.
+    - `play`, optional, for what is judged by acting: `play(ask: Callable[[polars.DataFrame], Mapping[str, numpy.ndarray]],
+      rows: polars.DataFrame, project: Project) -> tuple[Mapping[str, numpy.ndarray], polars.DataFrame]` lets the model, `ask`,
+      act in a world like that of `rows`, and gives what came of it by name, a row a game, and the games. `evaluate` then gets these.
     """
 
     name: str
@@ -417,6 +420,7 @@ class Project:
     example: Mapping[str, Any]
     """One row as a client would send it; the DAG's last task sends it to the service."""
     evaluate: str = ""
+    play: str = ""
     gate: Gate = Gate()
     drift: Drift = Drift()
     objectives: Objectives = Objectives()
@@ -452,6 +456,15 @@ class Project:
         checks.reference("Project.train", self.train)
         if self.evaluate:
             checks.reference("Project.evaluate", self.evaluate)
+        if self.play:
+            checks.reference("Project.play", self.play)
+            if not self.evaluate:
+                raise ContractError(
+                    "Project.play is given, and no evaluate",
+                    fix="Set Project.evaluate to a function of what came of the games",
+                )
+            if self.gate.slices:
+                raise ContractError("Gate.slices is given beside Project.play", fix="Give what is sliced as a metric")
         checks.not_empty("Project.candidates", self.candidates)
         checks.distinct("Project.candidates", [candidate.name for candidate in self.candidates])
         checks.not_empty("Project.metrics", self.metrics)

@@ -50,6 +50,20 @@ def ask(project: Project, onnx: bytes, classes: tuple[str, ...], rows: pl.DataFr
     return Answers(truth=truth, predicted=said["value"].astype(np.float64), **kept)
 
 
+def played(project: Project, onnx: bytes, said: Answers, rows: pl.DataFrame) -> Answers:
+    """What is judged: the games that the model plays in a world like that of rows [N], else what it said of the rows."""
+    if not project.play:
+        return said
+    ready = graph.session(onnx)
+
+    def asked(seen: pl.DataFrame) -> dict[str, Array]:
+        return graph.run(ready, graph.feed(seen, project.schema))
+
+    came, games = registry.load(project.play)(asked, rows, project)
+    nothing = np.array([])
+    return Answers(truth=nothing, predicted=np.arange(games.height), said=came, rows=games)
+
+
 def latency_ms(project: Project, onnx: bytes, rows: pl.DataFrame) -> float:
     """99th percentile of one row through onnxruntime, in ms."""
     ready = graph.session(onnx)
@@ -91,22 +105,26 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
     """Figures of the models in `folders` and of the champion, as one dictionary of plain values."""
     project = registry.get(project_name)
     rows = data.split(project, snapshot, "holdout")
-    samples = metrics.resamples(rows.height, project.seed)
+    samples: list[Array] = []
     found: dict[str, Any] = {"snapshot": snapshot, "rows": rows.height, "candidates": {}, "champion": None}
     draws: dict[str, Array] = {}
     everyone: dict[str, Answers] = {}
+    answered_as: dict[str, Answers] = {}
     for folder in folders:
         about = json.loads((folder / "trained.json").read_text())
         onnx = (folder / "model.onnx").read_bytes()
-        said = ask(project, onnx, tuple(about["classes"]), rows)
+        told = ask(project, onnx, tuple(about["classes"]), rows)
+        said = played(project, onnx, told, rows)
+        samples = samples or metrics.resamples(len(said.predicted), project.seed)
         name = about["candidate"]
         everyone[name] = said
+        answered_as[name] = told
         draws[name] = metrics.bootstrap(project, project.primary, said, samples)
         found["candidates"][name] = about | {
             "metrics": metrics.figures(project, said),
             "intervals": {project.primary.name: metrics.interval(draws[name])},
             "slices": slices(project, said, rows),
-            "losses": losses(project, said),
+            "losses": losses(project, told),
             "latency_ms": latency_ms(project, onnx, rows),
             "size_mb": len(onnx) / 1e6,
         }
@@ -116,10 +134,10 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         metric.name: metrics.interval(metrics.bootstrap(project, metric, everyone[best], samples))
         for metric in project.metrics[1:]
     }
-    found["curves"] = curves(project, everyone[best])
+    found["curves"] = curves(project, answered_as[best])
     present = champions.fetch(project)
     if present is not None:
-        said = ask(project, present.onnx, present.classes, rows)
+        said = played(project, present.onnx, ask(project, present.onnx, present.classes, rows), rows)
         gains = draws[best] - metrics.bootstrap(project, project.primary, said, samples)
         gains = gains if project.primary.direction == "higher" else -gains
         found["champion"] = {

@@ -198,7 +198,12 @@ def _version(
     said = graph.run(content, feeds)
     # A table's row reads best as a table; a tensor of more dimensions has no place in one.
     flat = all(values.ndim == 2 for values in feeds.values())
-    example = pd.DataFrame({name: values[:, 0] for name, values in feeds.items()}) if flat else feeds
+    wanted = {node.name for node in graph.session(content).get_inputs()}  # a model may need fewer than a row has
+    example = (
+        pd.DataFrame({name: values[:, 0] for name, values in feeds.items()})
+        if flat
+        else {name: values for name, values in feeds.items() if name in wanted}
+    )
     manifest_bytes = json.dumps(about, separators=(",", ":")).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"

@@ -21,7 +21,7 @@ from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.scalars import scalars, vocabularies
 from pipelines.etl.snapshot import in_holdout, keys
 from pipelines.steps import bins, metrics
-from pipelines.steps.evaluate import ask
+from pipelines.steps.evaluate import ask, played
 
 FAMILY = Path(sys.prefix).name
 PROJECTS = [project for project in registry.all_projects() if project.family == FAMILY]
@@ -67,7 +67,7 @@ def fitted(project: Project, split: tuple[pl.DataFrame, pl.DataFrame]) -> Once:
 
 def score(project: Project, model: Trained, rows: pl.DataFrame) -> float:
     """Higher is better: ROC AUC (one against the rest) of classes, R² of numbers, else the project's first metric."""
-    said = ask(project, model.onnx, model.classes, rows)
+    said = played(project, model.onnx, ask(project, model.onnx, model.classes, rows), rows)
     if project.evaluate:
         value = metrics.figure(project, project.primary, said)
         assert value is not None
@@ -131,7 +131,10 @@ def test_the_model_passes_its_own_gate(
     project: Project, split: tuple[pl.DataFrame, pl.DataFrame], fitted: Once
 ) -> None:
     figures = [
-        metrics.figures(project, ask(project, (m := fitted(c)).onnx, m.classes, split[1])) for c in project.candidates
+        metrics.figures(
+            project, played(project, (m := fitted(c)).onnx, ask(project, m.onnx, m.classes, split[1]), split[1])
+        )
+        for c in project.candidates
     ]
     better = max if project.primary.direction == "higher" else min
     best = better(figures, key=lambda found: found[project.primary.name] or 0.0)

@@ -1,0 +1,1 @@
+"""A network learns to drive by watching an expert."""
