@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from typing import Any, Final
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import narwhals as nw
@@ -13,13 +13,7 @@ import polars as pl
 
 from phaseflow.errors import DataError
 from phaseflow.toolkit import images
-
-SHAPE: Final = (64, 64, 3)
-"""Of an image as the model sees it; larger ones are shrunk to it, and their boxes with them."""
-CLASSES: Final = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
+from projects.detection.project import SHAPE
 
 
 def read(content: bytes) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from phaseflow import Project, answers
 from phaseflow.toolkit import graph, pictures
-from projects.detection.data import SHAPE
+from projects.detection.project import SHAPE
 
 
 def drawn(content: bytes, rows: pl.DataFrame, project: Project) -> bytes:

@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from projects.detection.data import CLASSES, SHAPE
+from projects.detection.project import CLASSES, SHAPE
 
 CELLS: Final = 8
 PIXELS: Final = SHAPE[0] // CELLS

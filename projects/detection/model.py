@@ -17,8 +17,8 @@ from phaseflow.toolkit import device, exporting, graph, pictures
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.training import descend
 from projects.detection import grid, suppression
-from projects.detection.data import CLASSES, SHAPE
 from projects.detection.drawing import drawn
+from projects.detection.project import CLASSES, SHAPE
 
 SHOWN: Final = 8
 

@@ -2,6 +2,8 @@
 
 from phaseflow import Candidate, Column, Drift, Gate, Metric, Project, Resources, Schema, Source
 
+SHAPE = (64, 64, 3)
+"""Of an image as the model sees it; larger ones are shrunk to it, and their boxes with them."""
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -24,7 +26,7 @@ project = Project(
         minimum_rows=200,
     ),
     schema=Schema(
-        features=(Column(name="image", kind="image", shape=(64, 64, 3), description="a photo, shrunk to 64 x 64"),),
+        features=(Column(name="image", kind="image", shape=SHAPE, description="a photo, shrunk to 64 x 64"),),
         target=Column(name="things", kind="boxes", allowed=CLASSES, unit="pixels"),
     ),
     transform="detection.data:transform",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from projects.detection.project import SHAPE
+
 
 def drift(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
     """Images [N] by a quarter of the light, through the noise of a sensor that makes the most of it, in the blue of a lamp."""
-    pixels = np.frombuffer(b"".join(rows["image"].to_list()), np.uint8).reshape(rows.height, 64, 64, 3)
+    pixels = np.frombuffer(b"".join(rows["image"].to_list()), np.uint8).reshape(rows.height, *SHAPE)
     light = random.uniform(0.18, 0.3, (rows.height, 1, 1, 1)) * np.array([0.8, 0.9, 1.3])
     noise = random.normal(0, 6, pixels.shape)
     night = (pixels * light + noise).clip(0, 255).astype(np.uint8)

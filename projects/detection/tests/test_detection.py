@@ -17,7 +17,8 @@ from torchvision.ops import batched_nms, box_convert
 from phaseflow import registry
 from phaseflow.errors import DataError
 from phaseflow.toolkit import graph
-from projects.detection import data, grid, model, precision, project, sample, suppression
+from projects.detection import data, grid, model, precision, sample, suppression
+from projects.detection.project import CLASSES
 
 PROJECT = registry.get("detection")
 ANNOTATION = b"""<annotation><size><width>128</width><height>256</height><depth>3</depth></size>
@@ -37,8 +38,8 @@ def test_boxes_shrink_with_their_image_and_difficult_ones_are_left_out() -> None
 
 
 def test_the_classes_are_vocs() -> None:
-    assert project.CLASSES == data.CLASSES
-    assert len(set(data.CLASSES)) == 20
+    assert len(set(CLASSES)) == 20
+    assert set(sample.SIZES) < set(CLASSES)
 
 
 def test_an_archive_that_is_none_or_lacks_an_image_is_refused() -> None:
@@ -66,7 +67,7 @@ def test_things_touch_their_boxes(rows: pl.DataFrame) -> None:
 def sure(grids: grid.Grids) -> torch.Tensor:
     """What a network that knows the truth would say."""
     centre = torch.logit(grids.box[:, :2], eps=1e-6)
-    classes = torch.nn.functional.one_hot(grids.label, len(data.CLASSES)).permute(0, 3, 1, 2) * 20.0
+    classes = torch.nn.functional.one_hot(grids.label, len(CLASSES)).permute(0, 3, 1, 2) * 20.0
     return torch.cat([(grids.there * 2 - 1) * 20, centre, grids.box[:, 2:], classes], dim=1)
 
 
@@ -75,7 +76,7 @@ def test_a_grid_says_the_boxes_it_was_made_of(rows: pl.DataFrame) -> None:
     boxes, scores, labels = grid.decoded(sure(grids))
     for row, text in enumerate(rows["things"].head(50)):
         found = [
-            {"box": [round(float(side), 2) for side in boxes[row, cell]], "label": data.CLASSES[labels[row, cell]]}
+            {"box": [round(float(side), 2) for side in boxes[row, cell]], "label": CLASSES[labels[row, cell]]}
             for cell in (scores[row] > 0.5).nonzero()[:, 0]
         ]
         true = json.loads(text)
@@ -142,7 +143,7 @@ def test_the_figure_is_torchmetrics(rows: pl.DataFrame) -> None:
             thing = things[place % len(things)]
             boxes[row, place] = np.array(thing["box"]) * random.uniform(0.75, 1.3, 4)
             wrong = random.random() < 0.2
-            labels[row, place] = data.CLASSES.index("car" if wrong else thing["label"])
+            labels[row, place] = CLASSES.index("car" if wrong else thing["label"])
             scores[row, place] = random.uniform(0.05, 1)
     said = {"boxes": boxes.round(2), "scores": scores.round(4), "labels": labels}
     theirs = MeanAveragePrecision(box_format="xywh", iou_thresholds=[0.5])
@@ -154,7 +155,7 @@ def test_the_figure_is_torchmetrics(rows: pl.DataFrame) -> None:
         [
             {
                 "boxes": torch.tensor([one["box"] for one in things]),
-                "labels": torch.tensor([data.CLASSES.index(one["label"]) for one in things]),
+                "labels": torch.tensor([CLASSES.index(one["label"]) for one in things]),
             }
             for things in truths
         ],
@@ -168,6 +169,6 @@ def test_the_baseline_says_the_average_box_of_each_class(rows: pl.DataFrame) -> 
     said = graph.run(model.constant(rows["things"], PROJECT), graph.feed(rows.head(3), PROJECT.schema))
     assert said["boxes"].shape == (3, 4, 4)
     cars = [one["box"] for text in rows["things"] for one in json.loads(text) if one["label"] == "car"]
-    place = said["labels"][0].tolist().index(data.CLASSES.index("car"))
+    place = said["labels"][0].tolist().index(CLASSES.index("car"))
     np.testing.assert_allclose(said["boxes"][2, place], np.mean(cars, axis=0), rtol=1e-5)
     assert precision.evaluate(said, rows.head(3), PROJECT)["precision"] is None  # it is sure of nothing
