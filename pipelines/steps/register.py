@@ -118,6 +118,10 @@ def register(
         "metrics": evaluation["candidates"][verdict["candidate"]]["metrics"],
         "champion_metrics": champion["metrics"] if champion else None,
         "checks": list(verdict["checks"]),
+        "candidates": {
+            name: {key: about[key] for key in ("metrics", "seconds", "latency_ms", "size_mb")}
+            for name, about in evaluation["candidates"].items()
+        },
         "created": datetime.now(UTC).isoformat(),
     }
     store = data.store()

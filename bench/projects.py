@@ -1,0 +1,124 @@
+"""`python -m bench.projects`: what the last runs of all projects gave, in bench/projects.json and in the README's table.
+
+The runs are those of the platform's own store, by whichever way they came (a DAG, `phaseflow run`). With `--render` the table alone is
+made again of the file; with `--check` nothing is written, and a stale table is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from phaseflow import registry
+from phaseflow.contract import Project
+from phaseflow.errors import PhaseflowError, PlatformError
+from phaseflow.settings import ROOT, from_environment
+from phaseflow.store import Store
+
+FILE: Final = ROOT / "bench" / "projects.json"
+README: Final = ROOT / "README.md"
+BEGIN: Final = "<!-- projects: made by `python -m bench.projects` -->\n"
+END: Final = "<!-- end of projects -->\n"
+HEAD: Final = """\
+| phase | project | answers with | metric | baseline | champion | training | model | latency |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def last(store: Store, project: Project) -> dict[str, Any] | None:
+    """The newest run whose winner passed the gate: its candidates' figures; None where there is none."""
+    keys = [key for key in store.keys(f"runs/{project.name}") if key.endswith("/verdict.json")]
+    found = [verdict for verdict in (json.loads(store.read(key)) for key in keys) if verdict["passed"]]
+    if not found:
+        return None
+    newest = max(found, key=lambda verdict: str(verdict["created"]))
+    return {"winner": newest["candidate"], "day": newest["created"][:10], "candidates": newest["candidates"]}
+
+
+def collect(store: Store, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The last run of every project, and of one that has none here what is known already; raises PlatformError without either."""
+    found = {project.name: last(store, project) or known.get(project.name) for project in registry.all_projects()}
+    missing = [name for name, result in found.items() if result is None]
+    if missing:
+        raise PlatformError(
+            f"There is no run of {', '.join(missing)} in {store.root}", fix=f"`bin/phaseflow run {missing[0]}`"
+        )
+    return found
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """A line a project in Markdown: the first candidate is the baseline, the winner's figures beside it."""
+    lines = []
+    for project in sorted(registry.all_projects(), key=lambda one: (one.phase, one.name)):
+        result = results[project.name]
+        baseline, winner = project.candidates[0].name, result["winner"]
+        first, best = result["candidates"][baseline], result["candidates"][winner]
+        metric = project.primary.name
+        lines.append(
+            f"| {project.phase} | [`{project.name}`](projects/{project.name}/README.md) | {answer(project)} | {metric.replace('_', ' ')} "
+            f"| {first['metrics'][metric]:.3g} ({_words(baseline)}) | {best['metrics'][metric]:.3g} ({_words(winner)}) "
+            f"| {best['seconds']:.1f} s | {_size(best['size_mb'])} | {best['latency_ms']:.2g} ms |\n"
+        )
+    return HEAD + "".join(lines)
+
+
+def answer(project: Project) -> str:
+    """What goes in and what comes out, by the kinds of the schema."""
+    kinds = {column.kind for column in project.schema.features}
+    given = next((kind for kind in ("image", "text", "id") if kind in kinds), "a row")
+    target = project.schema.target
+    return f"{given} → {target.kind if target else 'segment'}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes:.2g} MB" if megabytes >= 1 else f"{megabytes * 1000:.3g} kB"
+
+
+def rendered(readme: str, results: Mapping[str, Any]) -> str:
+    """The README with its table made again; raises PlatformError without the two marks."""
+    before, mark, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (mark and end):
+        raise PlatformError("README.md lacks the marks of the table", fix=f"Add the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}{table(results)}{END}{after}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do it."""
+    parser = argparse.ArgumentParser(prog="bench.projects", description=__doc__)
+    parser.add_argument("--render", action="store_true", help="make the table of bench/projects.json")
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where the table is stale")
+    told = parser.parse_args(arguments)
+    results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    try:
+        if not (told.render or told.check):
+            results = collect(Store(from_environment().store), results)
+            FILE.write_text(json.dumps(results, indent=1) + "\n")
+        readme = README.read_text()
+        made = rendered(readme, {project.name: results[project.name] for project in registry.all_projects()})
+    except KeyError as error:
+        print(
+            f"error: bench/projects.json lacks {error}.\n  fix: `bin/phaseflow run {error.args[0]}`, then `python -m bench.projects`",
+            file=sys.stderr,
+        )
+        return 1
+    except PhaseflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if made != readme and told.check:
+        print("stale: README.md (`make generate`)", file=sys.stderr)
+        return 1
+    if made != readme:
+        README.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
