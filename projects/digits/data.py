@@ -69,7 +69,8 @@ def sample(seed: int) -> tuple[bytes, ...]:
     edge = (SIDE - INK) // 2
     for place, row in enumerate(order):
         small = Image.fromarray((digits.images[row] * 255 / 16).round().astype(np.uint8))
-        images[place, edge : edge + INK, edge : edge + INK] = small.resize((INK, INK), Image.Resampling.BICUBIC)
+        resized = np.asarray(small.resize((INK, INK), Image.Resampling.BICUBIC))
+        images[place, edge : edge + INK, edge : edge + INK] = resized
     labels, cut = digits.target[order].astype(np.uint8), len(order) * 3 // 4
     return tuple(packed(part) for side in (slice(cut), slice(cut, None)) for part in (images[side], labels[side]))
 
