@@ -77,7 +77,7 @@ def road(name: str) -> Road:
 def course(random: np.random.Generator) -> Array:
     """A closed spline through corners around the middle, one way round or the other, as points a pixel apart [P, 2]."""
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False) + random.uniform(-0.15, 0.15, CORNERS)
-    radii = random.uniform(44, 82, CORNERS)
+    radii = random.uniform(50, 80, CORNERS)  # no bend is narrower than the car can turn
     corners = SIDE / 2 + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     spline = CubicSpline(np.arange(CORNERS + 1), np.vstack([corners, corners[:1]]), bc_type="periodic")
     fine = spline(np.linspace(0, CORNERS, 4000))
