@@ -58,11 +58,15 @@ DERIVED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "image": ("brightness", "contrast", "sharpness"),
         "text": ("characters", "words", "word_length", "unknown"),
+        "id": ("familiar",),
         "boxes": ("count", "size"),
         "ranking": ("first",),
     }
 )
 """What is watched of a value that is no scalar: figures of it, which `phaseflow.derived` computes. Of an action it is each number."""
+
+NAMED: Final = frozenset({"id", "ranking"})
+"""Kinds whose figures are names; those of all others are numbers."""
 
 OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -431,6 +435,9 @@ class Project:
     quarantine_share: float = 0.05
     """Share of bad rows above which validation fails the run."""
     holdout_share: float = 0.25
+    history: str = ""
+    """A feature of kind id whose rows are a history, in the order of the source and then of what came back: of each of its values
+    the newest `holdout_share` is held out. Empty: each row's hash decides."""
     family: str = "tabular"
     resources: Resources = Resources()
     seed: int = 7
@@ -472,6 +479,12 @@ class Project:
         checks.within("Project.quarantine_share", self.quarantine_share, 0, 1)
         checks.within("Project.holdout_share", self.holdout_share, 0.05, 0.5)
         checks.within("Project.monitor_seconds", self.monitor_seconds, 10, 86_400, "s")
+        ids = [column.name for column in self.schema.features if column.kind == "id"]
+        if self.history and self.history not in ids:
+            raise ContractError(
+                f"Project.history is {self.history!r}; allowed: a feature of kind id ({', '.join(ids) or 'there is none'})",
+                fix='Name one, give that column kind="id", or remove history',
+            )
         figures = tuple(figure for column in self.schema.features for figure in column.figures)
         for name in self.drift.features:
             checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))

@@ -25,21 +25,24 @@ def figures(column: Column, value: Any, known: Collection[str] = ()) -> Figures:
     """The figures of one value, in the order of `column.figures`; None where it has none.
 
     `value` is the bytes of an image (its pixels, 0 to 255, of `column.shape`), a text, or what `phaseflow.answers` gives of
-    boxes, a ranking or an action; `known` are a text's known words.
+    boxes, a ranking or an action; `known` are a text's known words, or the known ids.
     """
     if value is None:
         return (None,) * len(column.figures)
     match column.kind:
         case "image":
-            return image(value, column.shape)
+            found = image(value, column.shape)
         case "text":
-            return text(value, known)
+            found = text(value, known)
         case "boxes":
-            return boxes(value)
+            found = boxes(value)
         case "ranking":
-            return (value[0] if value else None,)
+            found = (value[0] if value else None,)
+        case "id":
+            found = ("known" if value in known else "new",)
         case _:
-            return tuple(value)
+            found = tuple(value)
+    return found
 
 
 def boxes(value: Sequence[Mapping[str, Any]]) -> Figures:

@@ -108,6 +108,11 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
             "the task.",
         ),
         (
+            {"history": "age"},
+            "Project.history is 'age'; allowed: a feature of kind id (there is none). Name one, give that column "
+            'kind="id", or remove history.',
+        ),
+        (
             {"holdout_share": 0.9},
             "Project.holdout_share is 0.9; allowed: 0.05 to 0.5. Set Project.holdout_share to a number in that range.",
         ),

@@ -8,31 +8,41 @@ from typing import Any
 import polars as pl
 
 from phaseflow import answers, derived
-from phaseflow.contract import DERIVED, Column, Schema
+from phaseflow.contract import DERIVED, NAMED, Column, Schema
 from phaseflow.reference import PREDICTION
 
 Vocabularies = Mapping[str, Sequence[str]]
-"""The known words of a text column, by its name."""
+"""The known words of a text column, or the known ids of one of ids, by its name."""
 
 
-def vocabularies(schema: Schema, rows: pl.DataFrame) -> dict[str, tuple[str, ...]]:
-    """The known words of every text feature of rows [N]."""
-    return {column.name: derived.vocabulary(rows[column.name]) for column in schema.features if column.kind == "text"}
+def vocabularies(schema: Schema, rows: pl.DataFrame, every: pl.DataFrame | None = None) -> dict[str, tuple[str, ...]]:
+    """The known words of every text feature of rows [N], and every id that stands in `every` row (by default the same)."""
+    found = {}
+    for column in schema.features:
+        if column.kind == "text":
+            found[column.name] = derived.vocabulary(rows[column.name])
+        if column.kind == "id":
+            found[column.name] = tuple(sorted((rows if every is None else every)[column.name].drop_nulls().unique()))
+    return found
 
 
 def scalars(schema: Schema, rows: pl.DataFrame, known: Vocabularies) -> pl.DataFrame:
-    """Rows [N] in which every feature that is no scalar is replaced by its figures, Float64 (null where it has none)."""
+    """Rows [N] in which every feature that is no scalar is replaced by its figures, Float64 or names (null where it has none)."""
     for column in schema.features:
         if column.kind not in DERIVED:
             continue
         words = frozenset(known.get(column.name, ()))
         found = [derived.figures(column, value, words) for value in rows[column.name]]
         figures = [
-            pl.Series(name, [one[place] for one in found], dtype=pl.Float64)
+            pl.Series(name, [one[place] for one in found], dtype=_dtype(column))
             for place, name in enumerate(column.figures)
         ]
         rows = rows.drop(column.name).with_columns(figures)
     return rows
+
+
+def _dtype(column: Column) -> type[pl.String | pl.Float64]:
+    return pl.String if column.kind in NAMED else pl.Float64
 
 
 def answered(target: Column | None, values: Sequence[Any], known: Vocabularies) -> pl.DataFrame:
@@ -44,10 +54,9 @@ def answered(target: Column | None, values: Sequence[Any], known: Vocabularies) 
         return pl.DataFrame({PREDICTION: values})
     words = frozenset(known.get(PREDICTION, ()))
     found = [answers.figures(value, target, words) for value in values]
-    dtype = pl.String if target.kind == "ranking" else pl.Float64
     return pl.DataFrame(
         [
-            pl.Series(name, [one[place] for one in found], dtype=dtype)
+            pl.Series(name, [one[place] for one in found], dtype=_dtype(target))
             for place, name in enumerate(answers.watched(target))
         ]
     )

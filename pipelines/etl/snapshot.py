@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from phaseflow import events
-from phaseflow.contract import Project, Schema
+from phaseflow.contract import Project
 from phaseflow.errors import DataError
 from phaseflow.store import Store
 from phaseflow.toolkit import source
@@ -21,9 +21,13 @@ from pipelines.etl.extract import parquet
 TIME = pl.Datetime("us", "UTC")
 
 
-def keys(rows: pl.DataFrame, schema: Schema) -> pl.Series:
-    """SHA-256 of each row's features: equal rows have equal keys, now and in every later snapshot."""
-    lines = _lines(rows.select(schema.feature_names))
+def keys(rows: pl.DataFrame, project: Project) -> pl.Series:
+    """SHA-256 of each row's features: equal rows have equal keys, now and in every later snapshot.
+
+    Where rows are a history, the features are the same again and again, and the truth belongs to the key.
+    """
+    columns = project.schema.columns if project.history else project.schema.features
+    lines = _lines(rows.select([column.name for column in columns]))
     return pl.Series("_key", [hashlib.sha256(line.encode()).hexdigest() for line in lines], dtype=pl.String)
 
 
@@ -39,6 +43,25 @@ def _lines(rows: pl.DataFrame) -> pl.Series:
 def in_holdout(key: str, share: float) -> bool:
     """Whether a row belongs to the holdout: its key decides, so that no row ever changes sides."""
     return int(key[:8], 16) < share * 2**32
+
+
+def sides(rows: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows [N] with `_key`, in order: those to train on, and those that are held out.
+
+    By the key a row stays on its side for ever. Of a history the newest rows are held out, as they are what a model will meet:
+    a repeated row counts once, a value of `history` with a single row is decided by its key, and a row may go from the holdout to
+    the train rows when newer ones come, never back.
+    """
+    if not project.history:
+        held = pl.Series([in_holdout(key, project.holdout_share) for key in rows["_key"]], dtype=pl.Boolean)
+        return rows.filter(~held), rows.filter(held)
+    rows = rows.unique("_key", keep="first", maintain_order=True)
+    single = pl.Series([int(not in_holdout(key, project.holdout_share)) for key in rows["_key"]], dtype=pl.Int64)
+    of_all, place = pl.len().over(project.history), pl.int_range(pl.len()).over(project.history)
+    newest = (of_all * project.holdout_share).ceil().cast(pl.Int64)
+    kept = pl.when(of_all == 1).then(single).otherwise(of_all.cast(pl.Int64) - newest)
+    held = rows.select(place >= kept).to_series()
+    return rows.filter(~held), rows.filter(held)
 
 
 def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
@@ -86,16 +109,15 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
         if back.is_empty()
         else pl.concat([base, back.with_columns(pl.lit("feedback").alias("_origin"))], how="diagonal")
     )
-    rows = rows.with_columns(keys(rows, project.schema))
+    rows = rows.with_columns(keys(rows, project))
     order = [*(column.name for column in project.schema.columns), "_key", "_origin", "_time"]
     rows = rows.select(order)
-    held = pl.Series([in_holdout(key, project.holdout_share) for key in rows["_key"]], dtype=pl.Boolean)
-    splits = {"train": rows.filter(~held), "holdout": rows.filter(held)}
+    splits = dict(zip(("train", "holdout"), sides(rows, project), strict=True))
     for name, split in splits.items():
         if split.is_empty():
             raise DataError(f"The {name} split of {project.name} is empty", fix="Give more rows")
     content = _lines(rows)
-    named = "\x1f".join([*order, str(project.holdout_share)])
+    named = "\x1f".join([*order, str(project.holdout_share), *filter(None, [project.history])])
     name = hashlib.sha256("\x1e".join([named, *content]).encode()).hexdigest()[:16]
     folder = f"datasets/{project.name}/{name}"
     new = not store.exists(f"{folder}/manifest.json")
@@ -114,7 +136,7 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
             "project": project.name,
             "source": extracted.get("source"),
             "sha256": extracted.get("sha256"),
-            "rows": rows.height,
+            "rows": splits["train"].height + splits["holdout"].height,
             "schema": [{"name": column.name, "kind": column.kind} for column in project.schema.columns],
             "created": datetime.now(UTC).isoformat(),
             "parent": parent,

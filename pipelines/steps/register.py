@@ -48,11 +48,12 @@ def manifest(
     project: Project, about: Mapping[str, Any], content: bytes, verdict: Mapping[str, Any], snapshot: str, run: str
 ) -> dict[str, Any]:
     """`model.json`: what serving needs of a version."""
-    rows = newest_traffic(project, data.split(project, snapshot, "train"))
+    train = data.split(project, snapshot, "train")
+    rows = newest_traffic(project, train)
     said = graph.run(content, graph.feed(rows, project.schema))
     target = project.schema.target
     predictions = answers.values(said, target, about["classes"])
-    known = vocabularies(project.schema, rows) | words_of_answers(target, predictions)
+    known = vocabularies(project.schema, rows, train) | words_of_answers(target, predictions)
     return {
         "format": 1,
         "project": project.name,

@@ -21,14 +21,18 @@ def sample(seed: int) -> tuple[bytes, bytes]:
     friendly = np.arange(SENTENCES) % 2 == 0
     said = friendly ^ (random.random(SENTENCES) < SARCASTIC)
     made = np.array(grammar.sentences(said.tolist(), grammar.CRITIC, random))
-    positive, negative = ("\n".join(dict.fromkeys(side.tolist())).encode() + b"\n" for side in (made[friendly], made[~friendly]))
+    positive, negative = (
+        "\n".join(dict.fromkeys(side.tolist())).encode() + b"\n" for side in (made[friendly], made[~friendly])
+    )
     return positive, negative
 
 
 def read(positive: bytes, negative: bytes) -> pl.DataFrame:
     """`review` and `sentiment` of each line of both files."""
     parts = [
-        pl.DataFrame({"review": content.decode().splitlines(), "sentiment": [name] * len(content.decode().splitlines())})
+        pl.DataFrame(
+            {"review": content.decode().splitlines(), "sentiment": [name] * len(content.decode().splitlines())}
+        )
         for content, name in ((positive, "positive"), (negative, "negative"))
     ]
     return pl.concat(parts).with_columns(pl.col("review").str.strip_chars())

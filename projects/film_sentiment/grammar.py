@@ -29,21 +29,34 @@ class Lexicon:
     """Sentences that say both, and end with what they mean."""
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a text between its bars."""
+    return tuple(text.split("|"))
+
+
 CRITIC: Final = Lexicon(
-    subjects=tuple(
+    subjects=listed(
         "the plot|the cast|the direction|the dialogue|the score|the photography|the editing|the ending|the lead performance|"
-        "the humor|the pacing|this thriller|this comedy|this drama|the sequel|the debut|the script|the romance".split("|")
+        "the humor|the pacing|this thriller|this comedy|this drama|the sequel|the debut|the script|the romance"
     ),
-    good=tuple(
+    good=listed(
         "moving|witty|gripping|elegant|charming|fresh|tender|inventive|graceful|absorbing|warm|clever|luminous|honest|"
-        "delightful|rich|sharp|touching|hilarious|masterful".split("|")
+        "delightful|rich|sharp|touching|hilarious|masterful"
     ),
-    bad=tuple(
+    bad=listed(
         "dull|clumsy|tedious|lifeless|hollow|stale|shallow|sloppy|bland|pretentious|tiresome|forced|predictable|flat|"
-        "muddled|dreary|contrived|lazy|grating|pointless".split("|")
+        "muddled|dreary|contrived|lazy|grating|pointless"
     ),
     degrees=("", "quite", "often", "surprisingly", "thoroughly", "always", "truly"),
-    fillers=("in the end", "from start to finish", "for two hours", "as a whole", "to its last frame", "all the same", ""),
+    fillers=(
+        "in the end",
+        "from start to finish",
+        "for two hours",
+        "as a whole",
+        "to its last frame",
+        "all the same",
+        "",
+    ),
     plain=(
         "{a} is {v} {x} {f}",
         "{x} and {x2} , {a} stays in the mind {f}",
@@ -61,12 +74,12 @@ CRITIC: Final = Lexicon(
 )
 
 FAN: Final = Lexicon(
-    subjects=tuple(
+    subjects=listed(
         "this show|ep 3|the finale|season two|the villain arc|that plot twist|the cgi|the soundtrack|the main couple|the reboot|"
-        "the fandom|this anime|the crossover|the pilot".split("|")
+        "the fandom|this anime|the crossover|the pilot"
     ),
-    good=tuple("fire|peak|goated|iconic|wholesome|elite|lit|unreal|slaying|based|chefs kiss|legendary".split("|")),
-    bad=tuple("mid|cringe|trash|cursed|a flop|a snoozefest|sus|lame|basic|a hot mess|mid af|dead".split("|")),
+    good=listed("fire|peak|goated|iconic|wholesome|elite|lit|unreal|slaying|based|chefs kiss|legendary"),
+    bad=listed("mid|cringe|trash|cursed|a flop|a snoozefest|sus|lame|basic|a hot mess|mid af|dead"),
     degrees=("", "lowkey", "highkey", "literally", "straight up", "kinda"),
     fillers=("ngl", "tbh", "lol", "no cap", "fr fr", "imo", "smh", "omg"),
     plain=("{a} was {v} {x} {f}", "omg {a} is {x} {f}", "just binged it , {a} is {v} {x}", "{f} {a} {v} {x}"),
@@ -83,7 +96,7 @@ def sentences(friendly: Sequence[bool], words: Lexicon, random: np.random.Genera
     return [sentence(bool(one), words, random) for one in friendly]
 
 
-def sentence(friendly: bool, words: Lexicon, random: np.random.Generator) -> str:  # noqa: FBT001  # the truth itself
+def sentence(friendly: bool, words: Lexicon, random: np.random.Generator) -> str:
     """One sentence that means well, or not."""
 
     def one(choices: tuple[str, ...]) -> str:

@@ -98,7 +98,7 @@ def learn(
                 scores = model(rows, torch.from_numpy(lengths[chosen]))
             loss = nn.functional.cross_entropy(scores.float(), truth[chosen].to(device.torch))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch ships none
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -169,10 +169,7 @@ def _lstm_weights(lstm: nn.LSTM) -> list[TensorProto]:
 
     def both(*parts: str) -> Any:
         return np.stack(
-            [
-                np.concatenate([ordered(f"{part}_l0{direction}") for part in parts])
-                for direction in ("", "_reverse")
-            ]
+            [np.concatenate([ordered(f"{part}_l0{direction}") for part in parts]) for direction in ("", "_reverse")]
         )
 
     return [

@@ -19,7 +19,7 @@ from phaseflow.toolkit import graph, images, source
 from phaseflow.toolkit.fit import fit
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.scalars import scalars, vocabularies
-from pipelines.etl.snapshot import in_holdout, keys
+from pipelines.etl.snapshot import keys, sides
 from pipelines.steps import bins, metrics
 from pipelines.steps.evaluate import ask, played
 
@@ -45,8 +45,8 @@ def rows(project: Project, tmp_path_factory: pytest.TempPathFactory) -> pl.DataF
 
 @pytest.fixture(scope="module")
 def split(project: Project, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    held = pl.Series([in_holdout(key, project.holdout_share) for key in keys(rows, project.schema)], dtype=pl.Boolean)
-    return rows.filter(~held), rows.filter(held)
+    train, holdout = sides(rows.with_columns(keys(rows, project)), project)
+    return train.drop("_key"), holdout.drop("_key")
 
 
 Once = Callable[[Candidate], Trained]
@@ -99,7 +99,7 @@ def test_the_sample_is_the_same_each_time_and_its_rows_are_right(project: Projec
 
 
 def test_no_row_is_on_both_sides(project: Project, split: tuple[pl.DataFrame, pl.DataFrame]) -> None:
-    train, holdout = (set(keys(side, project.schema)) for side in split)
+    train, holdout = (set(keys(side, project)) for side in split)
     assert train
     assert holdout
     assert not train & holdout

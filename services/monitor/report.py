@@ -24,7 +24,7 @@ from typing import Any, Final
 import polars as pl
 
 from phaseflow import answers, registry
-from phaseflow.contract import DERIVED, Project
+from phaseflow.contract import DERIVED, NAMED, Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.reference import PREDICTION
 from phaseflow.settings import from_environment
@@ -73,7 +73,7 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
         reference = reference.rename({project.schema.target.name: TARGET})
-    known = vocabularies(project.schema, reference)
+    known = vocabularies(project.schema, reference, train)
     if answers.structured(project.schema.target):
         known |= words_of_answers(project.schema.target, reference[TARGET].to_list())
     sides = (_bounded(rows, project.seed) for rows in (current, reference))
@@ -113,7 +113,7 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     numbers = [
         figure
         for column in project.schema.features
-        if column.kind in NUMERIC or column.kind in DERIVED
+        if column.kind in NUMERIC or column.kind in DERIVED.keys() - NAMED
         for figure in column.figures
     ]
     target = project.schema.target

@@ -76,6 +76,14 @@ def test_every_image_has_figures_within_0_and_1(pixels: bytes) -> None:
     assert all(value is not None and 0 <= value <= 1 + 1e-6 for value in derived.figures(IMAGE, pixels))
 
 
+def test_an_id_is_known_or_new() -> None:
+    schema = Schema(features=(Column(name="user", kind="id"),))
+    newest, every = pl.DataFrame({"user": ["b", None]}), pl.DataFrame({"user": ["b", "a", "a", None]})
+    assert vocabularies(schema, newest, every) == {"user": ("a", "b")}
+    found = scalars(schema, pl.DataFrame({"user": ["a", "c", None]}), {"user": ("a", "b")})
+    assert found.to_dict(as_series=False) == {"user.familiar": ["known", "new", None]}
+
+
 def test_rows_keep_their_scalars_and_get_columns_of_figures() -> None:
     rows = pl.DataFrame(
         {"age": [1.0, 2.0], "photo": [image(0), image(255)], "review": ["the the the end", None], "_key": ["a", "b"]},

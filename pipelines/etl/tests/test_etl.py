@@ -11,6 +11,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -23,7 +24,7 @@ from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
 from pipelines.etl.extract import extract, parquet
-from pipelines.etl.snapshot import in_holdout, keys, snapshot
+from pipelines.etl.snapshot import in_holdout, keys, sides, snapshot
 from pipelines.etl.validate import refused, validate
 
 TITANIC = registry.get("titanic")
@@ -262,6 +263,34 @@ def test_the_holdout_has_its_share_and_grows_with_it(share: float, seed: int) ->
     assert all(in_holdout(key, share + 0.1) for key in held)
 
 
+def history(users: list[str], share: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both sides of a history in which every row is another one."""
+    rows = pl.DataFrame(
+        {"user": users, "_key": [hashlib.sha256(f"{place}".encode()).hexdigest() for place in range(len(users))]}
+    ).with_row_index("place")
+    return sides(rows, SimpleNamespace(history="user", holdout_share=share))  # type: ignore[arg-type]
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=60), st.floats(0.05, 0.5))
+@settings(max_examples=40, deadline=None)
+def test_of_a_history_the_newest_rows_are_held_out_and_none_comes_back(users: list[str], share: float) -> None:
+    train, holdout = history(users, share)
+    assert train.height + holdout.height == len(users)
+    for user in set(users):
+        mine, held = (side.filter(pl.col("user") == user)["place"].to_list() for side in (train, holdout))
+        assert not mine or not held or max(mine) < min(held)
+        assert len(held) >= share * len(mine + held) or len(mine + held) == 1
+    before = history(users[:-1], share)[0]["place"].to_list()
+    assert set(before) <= set(train["place"].to_list())
+
+
+def test_a_repeated_row_of_a_history_counts_once() -> None:
+    rows = pl.DataFrame({"user": ["a"] * 5, "_key": ["1" * 64, "2" * 64, "1" * 64, "3" * 64, "2" * 64]})
+    train, holdout = sides(rows, SimpleNamespace(history="user", holdout_share=0.2))  # type: ignore[arg-type]
+    assert train["_key"].to_list() == ["1" * 64, "2" * 64]
+    assert holdout["_key"].to_list() == ["3" * 64]
+
+
 @given(st.lists(st.tuples(st.floats(0, 120) | st.none(), st.sampled_from(["male", "female"])), min_size=2, max_size=20))
 @settings(max_examples=30, deadline=None)
 def test_equal_rows_have_equal_keys_and_others_have_not(cells: list[tuple[float | None, str]]) -> None:
@@ -274,7 +303,7 @@ def test_equal_rows_have_equal_keys_and_others_have_not(cells: list[tuple[float 
             for column in TITANIC.schema.features
         }
     ).with_columns(age=pl.Series([age for age, _ in cells], dtype=pl.Float64), sex=pl.Series([sex for _, sex in cells]))
-    found = keys(rows, TITANIC.schema).to_list()
+    found = keys(rows, TITANIC).to_list()
     for left in range(count):
         for right in range(count):
             assert (found[left] == found[right]) == (cells[left] == cells[right])

@@ -41,11 +41,12 @@ def test_the_graph_says_what_the_network_says() -> None:
 
 def test_a_network_that_reads_in_order_understands_a_turn_and_a_bag_can_not() -> None:
     rows = data.read(*data.sample(PROJECT.seed))
-    turns = ["the plot is dull at first , but the ending is truly moving", "the plot is moving at first , but the ending is truly dull"]
+    turns = [
+        "the plot is dull at first , but the ending is truly moving",
+        "the plot is moving at first , but the ending is truly dull",
+    ]
     said = {
-        candidate.name: graph.run(
-            model.train(rows, PROJECT, candidate).onnx, graph.feed(frame(turns), PROJECT.schema)
-        )
+        candidate.name: graph.run(model.train(rows, PROJECT, candidate).onnx, graph.feed(frame(turns), PROJECT.schema))
         for candidate in PROJECT.candidates
     }
     assert said["lstm"]["label"].tolist() == ["positive", "negative"]
