@@ -276,7 +276,7 @@ def _moved(action: str, arguments: list[str], *, as_json: bool) -> None:
     add_help_option=False,
 )
 def new(context: typer.Context) -> None:
-    """Write a project from a CSV: new NAME --csv FILE --target COLUMN."""
+    """Write a project from a CSV or from images: new NAME --csv FILE --target COLUMN [--text COLUMN], or --images FOLDER."""
     settings = from_environment()
     arguments = list(context.args)
     extra = [folder for folder in os.environ.get("PHASEFLOW_PROJECTS", "").split(os.pathsep) if folder]

@@ -1,4 +1,7 @@
-"""`python -m phaseflow.scaffold NAME --csv FILE --target COLUMN`: write a project that runs as it is."""
+"""Write a project that runs as it is: of a table, of texts, or of images.
+
+`python -m phaseflow.scaffold NAME --csv FILE --target COLUMN [--text COLUMN]`, or `NAME --images FOLDER`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ import gzip
 import hashlib
 import json
 import keyword
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +18,12 @@ from typing import Any, Final
 
 from phaseflow import checks
 from phaseflow.errors import ContractError, DataError, PhaseflowError, PlatformError
-from phaseflow.scaffold import measure, plan, render
+from phaseflow.scaffold import images, made, measure, plan, render, texts
+from phaseflow.scaffold.made import Made
 from phaseflow.scaffold.measure import Measured
 from phaseflow.scaffold.plan import Plan
 from phaseflow.scaffold.render import Origin
 from phaseflow.settings import ROOT
-from phaseflow.store import write_atomic
 
 LARGE: Final = 1_000_000
 """Bytes above which the file is kept gzipped."""
@@ -31,16 +32,31 @@ LARGEST: Final = 2_000_000_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 where the file or an argument does not make a project; the last line of stderr says why."""
-    parser = argparse.ArgumentParser(prog="phaseflow new", description="Write a new tabular project from a CSV.")
+    parser = argparse.ArgumentParser(
+        prog="phaseflow new", description="Write a new project from a CSV, or from a folder of images."
+    )
     parser.add_argument("name", help="the project's name: lower-case letters, digits and _")
-    parser.add_argument("--csv", required=True, type=Path, help="the file, gzipped or not")
-    parser.add_argument("--target", required=True, help="the column to predict")
+    parser.add_argument("--csv", type=Path, help="the file, gzipped or not")
+    parser.add_argument("--target", default="", help="the column to predict")
+    parser.add_argument(
+        "--text", default="", help="the column of texts that it is told from, where that is what it is about"
+    )
+    parser.add_argument(
+        "--images", type=Path, help="instead of a CSV: a folder that has a folder of images for each class"
+    )
+    parser.add_argument("--side", type=int, default=images.SIDE, help="pixels of an image's side")
     parser.add_argument("--into", type=Path, default=ROOT / "projects", help="the folder of projects")
     parser.add_argument("--task", choices=["classification", "regression"], default="", help="by default the target's")
     parser.add_argument("--url", default="", help="public address of the same file")
     parser.add_argument("--json", action="store_true", help="answer with JSON")
     given = parser.parse_args(arguments)
     try:
+        if given.images or given.text:
+            return _of_another_kind(given)
+        if not (given.csv and given.target):
+            raise ContractError(
+                "There is nothing to make a project of", fix="Give --csv FILE --target COLUMN, or --images FOLDER"
+            )
         found, measured, folder = create(
             given.name, given.csv, given.target, given.into, task=given.task, url=given.url
         )
@@ -59,35 +75,92 @@ def create(
 
     Raises PhaseflowError for a wrong name, a folder that is already there, and a file that does not make a project.
     """
+    _free(name, into)
+    content = _content(csv)
+    found, measured = _measured(content, target, task)
+    packed = content if len(content) <= LARGE or content.startswith(b"\x1f\x8b") else gzip.compress(content, mtime=0)
+    origin = Origin(name=name, file=csv.name, content=packed, url=url, sha256=hashlib.sha256(content).hexdigest())
+    files = {path: text.encode() for path, text in render.files(origin, found, measured).items()}
+    return found, measured, made.publish(into, name, files | {origin.stored: packed})
+
+
+def another(
+    name: str,
+    into: Path,
+    *,
+    csv: Path | None = None,
+    text: str = "",
+    target: str = "",
+    url: str = "",
+    folder: Path | None = None,
+    side: int = images.SIDE,
+) -> tuple[Made, Path]:
+    """Make the project `into/name` of a folder of images, or of a CSV's column of texts; raises PhaseflowError as `create` does."""
+    _free(name, into)
+    if folder is not None:
+        found = images.make(name, folder, side=side)
+    elif csv is not None and target:
+        found = texts.make(name, _content(csv), text, target, file=csv.name, url=url)
+    else:
+        raise ContractError(
+            "A project of texts needs a file and its classes", fix="Give --csv FILE --text COLUMN --target COLUMN"
+        )
+    return found, made.publish(into, name, found.files)
+
+
+def _of_another_kind(given: argparse.Namespace) -> int:
+    found, folder = another(
+        given.name,
+        given.into,
+        csv=given.csv,
+        text=given.text,
+        target=given.target,
+        url=given.url,
+        folder=given.images,
+        side=given.side,
+    )
+    quality = found.quality
+    answer = {
+        "project": given.name,
+        "folder": str(folder),
+        "task": found.task,
+        "target": found.target,
+        "classes": list(found.classes),
+        "rows": found.rows,
+        "metric": "balanced_accuracy",
+        "baseline": quality.baseline,
+        "quick_model": quality.quick,
+        "bound": quality.bound,
+        "notes": list(found.notes),
+        "next": _next(given.name),
+    }
+    lines = [
+        f"{found.task}: {len(found.classes)} classes, {found.rows:,} rows: {', '.join(found.classes[:10])}",
+        f"balanced_accuracy: {quality.baseline:g} by a guess, {quality.quick:g} by a quick model; the gate asks for {quality.bound:g}",
+        *(f"! {note}" for note in found.notes),
+        "",
+        f"Written to {folder}. Next:",
+        *(f"  {command}" for command in answer["next"]),
+    ]
+    print(json.dumps(answer, indent=2) if given.json else "\n".join(lines))
+    return 0
+
+
+def _next(name: str) -> list[str]:
+    return [f"phaseflow run {name}", f"phaseflow traffic {name}", f"phaseflow traffic {name} --drift --feedback"]
+
+
+def _free(name: str, into: Path) -> None:
+    """Raises PhaseflowError for a name that can't be a project's, or is one already."""
     checks.name("The project's name", name)
     if keyword.iskeyword(name):
         raise ContractError(
             f"The project's name is {name!r}, a word of Python's", fix=f'Choose another, for example "my_{name}"'
         )
-    folder = into / name
-    if folder.exists():
+    if (into / name).exists():
         raise PlatformError(
-            f"{folder} is already there", fix=f"Choose another name, or remove it with `rm -r {folder}`"
+            f"{into / name} is already there", fix=f"Choose another name, or remove it with `rm -r {into / name}`"
         )
-    content = _content(csv)
-    found, measured = _measured(content, target, task)
-    packed = content if len(content) <= LARGE or content.startswith(b"\x1f\x8b") else gzip.compress(content, mtime=0)
-    origin = Origin(name=name, file=csv.name, content=packed, url=url, sha256=hashlib.sha256(content).hexdigest())
-    into.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=into))
-    try:
-        unfinished.chmod(0o755)
-        for path, text in render.files(origin, found, measured).items():
-            write_atomic(unfinished / path, text.encode())
-        write_atomic(unfinished / origin.stored, packed)
-        unfinished.rename(folder)
-    except OSError as error:
-        raise PlatformError(
-            f"{folder} can't be written: {error.strerror}", fix="Correct the folder, then try again"
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return found, measured, folder
 
 
 def _measured(content: bytes, target: str, task: str) -> tuple[Plan, Measured]:
@@ -144,7 +217,7 @@ def _summary(name: str, found: Plan, measured: Measured, folder: Path) -> dict[s
         "quick_model": measured.quick,
         "bound": measured.bound,
         "notes": notes,
-        "next": [f"phaseflow run {name}", f"phaseflow traffic {name}", f"phaseflow traffic {name} --drift --feedback"],
+        "next": _next(name),
     }
 
 

@@ -75,7 +75,7 @@ def make(content: bytes, target: str, task: str = "", *, keep_leaks: bool = Fals
     """
     dialect = sniff(content)
     cells = delimited.table(content, dialect)
-    target = _target_name(target, cells)
+    target = target_name(target, cells)
     names = dict(zip(cells.columns, infer.names(cells.columns), strict=True))
     mark = infer.decimal_mark(cells, dialect.separator)
     truth = cells[target].drop_nulls()
@@ -84,7 +84,7 @@ def make(content: bytes, target: str, task: str = "", *, keep_leaks: bool = Fals
             f"{len(truth)} rows have a value in {target!r}; allowed: {MINIMUM_ROWS} or more", fix="Collect more rows"
         )
     task, reader = _task(truth, task, mark)
-    classes = _classes(truth) if task == "classification" else ()
+    classes = classes_of(truth) if task == "classification" else ()
     label = Found(
         source=target,
         name=names[target],
@@ -125,7 +125,7 @@ def make(content: bytes, target: str, task: str = "", *, keep_leaks: bool = Fals
     )
 
 
-def _target_name(target: str, cells: pl.DataFrame) -> str:
+def target_name(target: str, cells: pl.DataFrame) -> str:
     """The file's column that `target` means, in any case."""
     alike = [name for name in cells.columns if name.casefold() == target.strip().casefold()]
     if target in cells.columns or len(alike) == 1:
@@ -167,7 +167,7 @@ def _few_whole(numbers: pl.Series) -> bool:
     )
 
 
-def _classes(truth: pl.Series) -> tuple[str, ...]:
+def classes_of(truth: pl.Series) -> tuple[str, ...]:
     """The classes with rows enough, sorted; numbers by value."""
     counts = truth.value_counts()
     often = counts.filter(counts["count"] >= CLASS_ROWS)[truth.name].to_list()

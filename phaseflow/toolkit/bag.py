@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from onnx import helper
+from onnx import NodeProto, TensorProto, helper
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
@@ -44,14 +44,9 @@ def fit(
     assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
     column = text_column(schema)
     truth = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
-    counter = CountVectorizer(
-        analyzer=lambda read: _parts(read, together), max_features=MOST_WORDS, min_df=min(least_times, rows.height)
-    )
-    weights, model = TfidfTransformer(), LogisticRegression(C=strength, max_iter=1000, random_state=seed)
-    counts = weights.fit_transform(counter.fit_transform(texts.words(rows[column.name])))
-    model.fit(counts, truth)
-    words = [part.split(" ") for part in counter.get_feature_names_out()]
-    content = to_onnx(schema, column.name, words, weights.idf_, model)
+    counts, words, idf = counted(rows[column.name], together=together, least_times=least_times)
+    model = LogisticRegression(C=strength, max_iter=1000, random_state=seed).fit(counts, truth)
+    content = to_onnx(schema, column.name, words, idf, model)
     gap = float(
         np.abs(graph.run(content, graph.feed(rows, schema))["probabilities"] - model.predict_proba(counts)).max()
     )
@@ -63,9 +58,21 @@ def fit(
     return Trained(
         onnx=content,
         classes=tuple(map(str, model.classes_)),
-        pictures={"words.png": strongest(counter.get_feature_names_out(), model)},
+        pictures={"words.png": strongest([" ".join(parts) for parts in words], model)},
         notes={"words": f"{len(words):,}", "largest difference to scikit-learn": f"{gap:.1e}"},
     )
+
+
+def counted(
+    values: pl.Series, *, together: int = 1, least_times: int = 2, most: int = MOST_WORDS
+) -> tuple[Any, list[list[str]], Any]:
+    """Texts [N] as tf-idf of length 1 [N, words] (sparse), the words, and how rare each is; as `counting` will count them."""
+    counter = CountVectorizer(
+        analyzer=lambda read: _parts(read, together), max_features=most, min_df=min(least_times, len(values))
+    )
+    weights = TfidfTransformer()
+    counts = weights.fit_transform(counter.fit_transform(texts.words(values)))
+    return counts, [part.split(" ") for part in counter.get_feature_names_out()], weights.idf_
 
 
 def _parts(read: list[str], together: int) -> list[str]:
@@ -74,30 +81,36 @@ def _parts(read: list[str], together: int) -> list[str]:
     return [" ".join(inner[at : at + size]) for size in range(1, together + 1) for at in range(len(inner) - size + 1)]
 
 
-def to_onnx(schema: Schema, column: str, words: list[list[str]], idf: Any, model: LogisticRegression) -> bytes:
-    """The fitted bag as a graph: words, counts, tf-idf of length 1, scores."""
+def counting(column: str, words: list[list[str]], idf: Any) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes and constants from the input `column` to `bag`: tf-idf of length 1, float32 [N, words].
+
+    `words` are single ones and neighbours, in the order of `idf`.
+    """
     longest = max(map(len, words))
     pools = [[place for place, one in enumerate(words) if len(one) == size] for size in range(1, longest + 1)]
     starts = np.cumsum([0] + [size * len(pool) for size, pool in enumerate(pools, start=1)])[:-1]
     order = [place for pool in pools for place in pool]
     nodes, constants = texts.reading(column)
-    nodes += [
-        helper.make_node(
-            "TfIdfVectorizer",
-            ["words"],
-            ["weighed"],
-            mode="TFIDF",
-            min_gram_length=1,
-            max_gram_length=longest,
-            max_skip_count=0,
-            pool_strings=[word for place in order for word in words[place]],
-            ngram_counts=starts.tolist(),
-            ngram_indexes=order,
-            weights=[float(idf[place]) for place in order],
-        ),
-        helper.make_node("LpNormalization", ["weighed"], ["bag"], axis=1, p=2),
-        helper.make_node("Gemm", ["bag", "W", "b"], ["scores"]),
-    ]
+    weighed = helper.make_node(
+        "TfIdfVectorizer",
+        ["words"],
+        ["weighed"],
+        mode="TFIDF",
+        min_gram_length=1,
+        max_gram_length=longest,
+        max_skip_count=0,
+        pool_strings=[word for place in order for word in words[place]],
+        ngram_counts=starts.tolist(),
+        ngram_indexes=order,
+        weights=[float(idf[place]) for place in order],
+    )
+    return [*nodes, weighed, helper.make_node("LpNormalization", ["weighed"], ["bag"], axis=1, p=2)], constants
+
+
+def to_onnx(schema: Schema, column: str, words: list[list[str]], idf: Any, model: LogisticRegression) -> bytes:
+    """The fitted bag as a graph: words, counts, tf-idf of length 1, scores."""
+    nodes, constants = counting(column, words, idf)
+    nodes.append(helper.make_node("Gemm", ["bag", "W", "b"], ["scores"]))
     slopes, offsets = model.coef_.T, model.intercept_
     if slopes.shape[1] == 1:  # of two classes scikit-learn keeps the second one's scores alone
         slopes = np.hstack([np.zeros_like(slopes), slopes])

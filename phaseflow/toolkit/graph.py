@@ -7,7 +7,7 @@ An ONNX graph has one input a feature: float32 [N, 1] for numbers, integers and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import onnxruntime
 import polars as pl
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from phaseflow import generation
 from phaseflow.contract import Column, Schema
 
 NUMERIC: Final = frozenset({"number", "integer", "boolean"})
@@ -46,17 +47,23 @@ def _input(values: pl.Series, column: Column) -> Array:
     return np.array(values.cast(pl.String).fill_null("").to_list(), dtype=object).reshape(-1, 1)
 
 
-def session(content: bytes) -> onnxruntime.InferenceSession:
+Session: TypeAlias = "onnxruntime.InferenceSession | generation.Generator"
+
+
+def session(content: bytes) -> Session:
     """The model, ready to run on one thread as in the service; nothing is sent to anyone."""
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    found: Session = generation.ready(
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    )
+    return found
 
 
-def run(model: bytes | onnxruntime.InferenceSession, feeds: dict[str, Array]) -> dict[str, Array]:
+def run(model: bytes | Session, feeds: dict[str, Array]) -> dict[str, Array]:
     """The graph's outputs by name."""
     ready = session(model) if isinstance(model, bytes) else model
     names: Sequence[str] = [output.name for output in ready.get_outputs()]

@@ -14,6 +14,8 @@ from phaseflow.toolkit.scalars import Vocabularies, answered, scalars
 
 MOST_BINS: Final = 10
 MOST_VALUES: Final = 20
+CLOSE: Final = 1e-3
+"""Of a value that fills all deciles: what differs less is the same."""
 
 
 def numeric(feature: str, values: pl.Series) -> Bins:
@@ -25,6 +27,8 @@ def numeric(feature: str, values: pl.Series) -> Bins:
     else:
         cuts = np.quantile(known.to_numpy(), np.linspace(0, 1, MOST_BINS + 1)[1:-1])
         edges = tuple(dict.fromkeys(float(cut) for cut in cuts))
+        if len(edges) == 1:  # nearly always the same: what is larger is another value, and has a bin of its own
+            edges = (edges[0], edges[0] + max(abs(edges[0]), 1.0) * CLOSE)
     empty = Bins(feature=feature, edges=edges, shares=(0.0,) * (len(edges) + 2))
     return _counted(empty, values.cast(pl.Float64).to_list())
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phaseflow import Metric, PhaseflowError, registry
+from phaseflow.reference import psi
 from pipelines.steps import bins, gate, metrics
 from pipelines.steps.metrics import Answers
 
@@ -139,6 +140,14 @@ def test_bins_hold_every_value_once(values: list[float | None]) -> None:
     assert list(found.edges) == sorted(set(found.edges))
     for value in (*values, math.nan, 1e30, -1e30):
         assert 0 <= found.index(value) < len(found.shares)
+
+
+@pytest.mark.parametrize("live", [-1.0, 0.5, 2.0])
+def test_what_was_always_the_same_drifts_both_ways(live: float) -> None:
+    found = bins.numeric("share", pl.Series("share", [0.0] * 100))
+    shares = [0.0] * len(found.shares)
+    shares[found.index(live)] = 1.0
+    assert psi(found.shares, shares) > 5
 
 
 @given(st.lists(st.text(max_size=3) | st.none(), min_size=1, max_size=60))

@@ -43,7 +43,7 @@ project = Project(
         Metric(name="log_loss"),
         Metric(name="brier"),
     ),
-    gate=Gate(minimum_gain=0.002, latency_ms=25, size_mb=20),
+    gate=Gate(minimum_gain=0.002, latency_ms=100, size_mb=20),
     drift=Drift(scenario="film_sentiment.world:drift"),
     resources=Resources(cpu=1, memory_mb=3000),
     example={"review": "the plot is thin , but the cast is a delight"},

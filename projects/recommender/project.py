@@ -35,7 +35,7 @@ project = Project(
         Metric(name="hit_rate", direction="higher"),
         Metric(name="coverage", bound=0.15),
     ),
-    gate=Gate(minimum_gain=0.002, latency_ms=25, size_mb=20),
+    gate=Gate(minimum_gain=0.002, latency_ms=100, size_mb=20),
     drift=Drift(scenario="recommender.world:drift"),
     example={"user": "196"},
     tags=("recommendation", "capstone"),

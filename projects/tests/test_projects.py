@@ -19,9 +19,12 @@ from phaseflow.toolkit import graph, images, source
 from phaseflow.toolkit.fit import fit
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.scalars import scalars, vocabularies
-from pipelines.etl.snapshot import keys, sides
+from pipelines.etl.extract import extract
+from pipelines.etl.snapshot import keys, sides, snapshot
+from pipelines.etl.validate import validate
 from pipelines.steps import bins, metrics
 from pipelines.steps.evaluate import ask, played
+from pipelines.steps.profile import profile
 
 FAMILY = Path(sys.prefix).name
 PROJECTS = [project for project in registry.all_projects() if project.family == FAMILY]
@@ -47,6 +50,17 @@ def rows(project: Project, tmp_path_factory: pytest.TempPathFactory) -> pl.DataF
 def split(project: Project, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     train, holdout = sides(rows.with_columns(keys(rows, project)), project)
     return train.drop("_key"), holdout.drop("_key")
+
+
+def test_its_snapshot_is_pictured(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1", "PHASEFLOW_DATA_MIRROR": ""}.items():
+        monkeypatch.setenv(name, value)
+    place = from_environment()
+    store = Store(place.store)
+    found = extract(project, "run", place, store)
+    validate(project, "run", store)
+    page = profile(project.name, str(snapshot(project, "run", store, found)["snapshot"]))
+    assert page.count("<img") >= 1
 
 
 Once = Callable[[Candidate], Trained]

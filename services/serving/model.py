@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from phaseflow import answers, derived, registry
+from phaseflow import answers, derived, generation, registry
 from phaseflow.contract import DERIVED, Column, Project
 from phaseflow.reference import PREDICTION, Bins, from_json
 from services.serving import requests
@@ -73,7 +73,8 @@ class Model:
     project: Project
     version: str
     manifest: Manifest
-    session: onnxruntime.InferenceSession
+    session: Any
+    """Of onnxruntime, or the loop over one (`phaseflow.generation`)."""
     feeds: list[tuple[str, int, Column]]
     """Of each input of the graph: its name, the feature's place in a row, and the feature."""
     counters: list[Counter]
@@ -88,6 +89,11 @@ class Model:
     slices: tuple[tuple[str, int], ...]
     """Columns that the gate judges by value, with their place in a row."""
     loaded_at: float = field(default_factory=time.time)
+
+    @property
+    def generates(self) -> bool:
+        """Whether an answer is a loop over the graph, which takes its time."""
+        return isinstance(self.session, generation.Generator)
 
 
 def _indexer(bins: Bins) -> Callable[[Any], int]:
@@ -127,7 +133,7 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = generation.ready(onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
     places = {name: place for place, name in enumerate(project.schema.feature_names)}
     strange = [i.name for i in session.get_inputs() if i.name not in places]
     if strange:
@@ -198,11 +204,12 @@ class Answer:
     """The first row without a finite answer."""
 
 
-def answer(model: Model, rows: Sequence[Row]) -> Answer:
+def answer(model: Model, rows: Sequence[Row], *, hurry: bool = False) -> Answer:
     """Ask the model of rows [N], each in the order of the schema's features; pure, so that it may run in any thread.
 
     A row's answer is the same to the last bit alone and among others: onnxruntime multiplies a single row by another kernel,
-    which adds in another order, so that a row alone is asked twice.
+    which adds in another order, so that a row alone is asked twice. With `hurry` a model that generates keeps its deadline, or raises
+    LateError.
     """
     count = len(rows)
     columns = list(zip(*(rows if count > 1 else [*rows, *rows]), strict=True))
@@ -211,7 +218,8 @@ def answer(model: Model, rows: Sequence[Row]) -> Answer:
         feeds[name] = _fed(columns[place], column)
     target, classes = model.project.schema.target, model.classes
     wanted = answers.outputs(target, classes)
-    found = model.session.run([*wanted, "contributions"] if model.explains else wanted, feeds)
+    names = [*wanted, "contributions"] if model.explains else [*wanted]
+    found = model.session.run(names, feeds, hurry=hurry) if model.generates else model.session.run(names, feeds)
     contributions = found.pop()[:count].tolist() if model.explains else None
     said = {name: output[:count] for name, output in zip(wanted, found, strict=True)}
     broken = answers.unfinished(said)

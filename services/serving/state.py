@@ -14,6 +14,7 @@ from typing import Any, Final
 from phaseflow import answers, registry
 from phaseflow.contract import Column, Project
 from phaseflow.errors import DataError, suggestion
+from phaseflow.generation import LateError
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from services.serving import catalog, recall, requests
@@ -97,10 +98,13 @@ class Service:
     async def predict(self, model: Model, rows: list[Row]) -> dict[str, Any]:
         """Answer rows, log them, count them; raises RefusedError."""
         begin = time.perf_counter()
-        if len(rows) > INLINE_ROWS:
-            said = await asyncio.to_thread(models.answer, model, rows)
-        else:
-            said = models.answer(model, rows)
+        try:
+            if len(rows) > INLINE_ROWS or model.generates:
+                said = await asyncio.to_thread(models.answer, model, rows, hurry=True)
+            else:
+                said = models.answer(model, rows)
+        except LateError as error:
+            raise RefusedError(str(error), "Send fewer rows, or shorter texts.", status=503) from error
         if said.unfinished is not None:
             raise RefusedError(
                 f"The model has no finite answer for row {said.unfinished}",

@@ -1,0 +1,1 @@
+"""A shop's assistant: a small language model that learns how its shop answers."""

@@ -1,0 +1,183 @@
+"""A made shop: its help pages, and what customers ask. The base model reads the pages; how to answer, it learns from the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One thing that people ask about; `{p}` is a product."""
+
+    title: str
+    rule: str
+    """The right answer."""
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shop:
+    """What is sold, and what may be asked of it."""
+
+    products: tuple[str, ...]
+    topics: tuple[Topic, ...]
+
+
+FURNITURE: Final = Shop(
+    products=(
+        *("lamp", "sofa", "chair", "table", "desk", "bed", "shelf", "mirror", "carpet", "curtain", "clock", "vase"),
+        *(
+            "bench",
+            "drawer",
+            "pillow",
+            "blanket",
+            "stool",
+            "frame",
+            "candle",
+            "basket",
+            "oven",
+            "kettle",
+            "toaster",
+            "pan",
+        ),
+        *("knife", "bowl", "plate", "mug", "spoon", "tray", "ladder", "hammer", "drill", "saw", "bucket", "broom"),
+        *("tent", "rope", "torch", "stove", "hammock", "cushion", "lantern", "rug", "poster", "plant", "pot", "hose"),
+        *("swing", "slide", "doll", "puzzle", "kite", "drum", "piano", "guitar", "easel", "globe", "radio", "fan"),
+    ),
+    topics=(
+        Topic(
+            title="returns",
+            rule="fill in the form and send the {p} back within thirty days",
+            asked=(
+                "how do i return the {p}",
+                "i do not like the {p}",
+                "can i send the {p} back",
+                "i want to give the {p} back",
+            ),
+        ),
+        Topic(
+            title="damage",
+            rule="send us a picture of the {p} and we bring a new one",
+            asked=(
+                "the {p} is broken",
+                "my {p} came with a scratch",
+                "what if the {p} is damaged",
+                "the {p} has a crack",
+            ),
+        ),
+        Topic(
+            title="delivery",
+            rule="the {p} leaves our store on monday and takes four days",
+            asked=(
+                "when does the {p} arrive",
+                "where is my {p}",
+                "how long does the {p} take",
+                "the {p} is not here yet",
+            ),
+        ),
+        Topic(
+            title="payment",
+            rule="you may pay the {p} by card or in six parts",
+            asked=(
+                "how can i pay the {p}",
+                "can i pay the {p} later",
+                "do you take cards for the {p}",
+                "the {p} in parts please",
+            ),
+        ),
+        Topic(
+            title="warranty",
+            rule="we mend the {p} for free during two years",
+            asked=(
+                "is there a warranty on the {p}",
+                "who mends the {p}",
+                "how long is the {p} covered",
+                "does the warranty of the {p} end",
+            ),
+        ),
+        Topic(
+            title="care",
+            rule="clean the {p} with a soft cloth and no soap",
+            asked=(
+                "how do i clean the {p}",
+                "may i wash the {p}",
+                "there is a stain on the {p}",
+                "how do i care for the {p}",
+            ),
+        ),
+    ),
+)
+
+CYCLES: Final = Shop(
+    products=(
+        *(
+            "scooter",
+            "helmet",
+            "e-bike",
+            "trailer",
+            "saddle",
+            "charger",
+            "battery",
+            "tricycle",
+            "handlebar",
+            "child seat",
+        ),
+        *("gravel bike", "folding bike"),
+    ),
+    topics=(
+        Topic(
+            title="subscription",
+            rule="open the app, choose your {p} and press pause",
+            asked=("cancel the subscription of my {p}", "stop billing me for the {p}", "i no longer rent the {p}"),
+        ),
+        Topic(
+            title="theft",
+            rule="report the {p} to the police and upload their number",
+            asked=("somebody stole my {p}", "the {p} was taken from the station", "is the {p} insured against theft"),
+        ),
+        Topic(
+            title="software",
+            rule="hold the button of the {p} until it blinks twice",
+            asked=("the {p} does not connect", "how do i update the {p}", "bluetooth of the {p} fails"),
+        ),
+        Topic(
+            title="inspection",
+            rule="book a mechanic for the {p} in the app, it costs nothing",
+            asked=("the brakes of the {p} squeak", "when is the {p} inspected", "who checks the {p}"),
+        ),
+    ),
+)
+
+OPENINGS: Final = ("", "hello , ", "good morning , ", "excuse me , ", "quick question : ", "sorry , ")
+ENDINGS: Final = (" ?", " , please ?", " , thanks .", " .", " , what now ?")
+
+
+HEADS: Final = (
+    "about {t} of the {p} : {r} .",
+    "the {p} , and its {t} : {r} .",
+    "{p} : {t} : {r} .",
+    "what our shop says about the {p} and {t} is this : {r} .",
+)
+"""Ways to begin a page: what it is about stands in ever other places, so that a reader has to look for it."""
+
+
+def pages(shop: Shop) -> Iterator[tuple[str, str]]:
+    """Title and text of each help page: the rule of a topic for each product."""
+    for row, topic in enumerate(shop.topics):
+        for column, product in enumerate(shop.products):
+            head = HEADS[(row + column) % len(HEADS)]
+            title = f"{topic.title} of the {product}"
+            yield title, head.format(t=topic.title, p=product, r=topic.rule.format(p=product))
+
+
+def question(shop: Shop, random: np.random.Generator) -> tuple[str, str, str]:
+    """What a customer asks, the answer, and the topic."""
+    topic = shop.topics[random.integers(len(shop.topics))]
+    product = shop.products[random.integers(len(shop.products))]
+    asked = topic.asked[random.integers(len(topic.asked))].format(p=product)
+    opening, ending = OPENINGS[random.integers(len(OPENINGS))], ENDINGS[random.integers(len(ENDINGS))]
+    return f"{opening}{asked}{ending}", f"{topic.rule.format(p=product)} .", topic.title

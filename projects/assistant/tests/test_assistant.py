@@ -1,0 +1,187 @@
+"""What the assistant is made of: its base, LoRA, prompts, retrieval, an endpoint, and the mirror of its experiments."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from phaseflow import DataError, PlatformError, registry
+from phaseflow.errors import ContractError
+from phaseflow.generation import prompted
+from phaseflow.toolkit import device as devices
+from phaseflow.toolkit import experiments, graph
+from projects.assistant import base, data, endpoint, model, prompts, retrieval, shop, tuning
+from projects.assistant.prompts import Prompt
+
+PROJECT = registry.get("assistant")
+PROMPT = Prompt(name="plain", version=1, text="{context} {instruction} :")
+ROWS: list[tuple[str, str | None, str]] = [
+    (one["instruction"], None, one["response"]) for one in data.read(data.sample(3)).head(60).iter_rows(named=True)
+]
+
+
+@pytest.fixture(scope="module")
+def small() -> base.Base:
+    """A base that has hardly read anything."""
+    return base.tiny(5, 1, devices.choose(1))
+
+
+@pytest.fixture(scope="module")
+def tuned(small: base.Base) -> tuple[Any, list[float]]:
+    """It, tuned for a moment."""
+    rows = tuning.pairs(ROWS, PROMPT, small, 64)
+    settings = tuning.Settings(rank=4, alpha=16, steps=25, rate=0.01, batch=8)
+    found, history, _ = tuning.tune(small, rows, settings, seed=1, device=devices.choose(1), told=lambda _: None)
+    return found, history
+
+
+def test_the_file_says_what_transformers_says(small: base.Base, tuned: tuple[Any, list[float]]) -> None:
+    content = model.to_onnx(tuned[0], small, PROMPT)
+    asked = [instruction for instruction, _, _ in ROWS[:6]]
+    rows = pl.DataFrame({"instruction": asked, "context": [None] * 6}, schema_overrides={"context": pl.String})
+    said = graph.run(content, graph.feed(rows, PROJECT.schema))["text"].tolist()
+    for instruction, answer in zip(asked, said, strict=True):
+        ids = small.tokenizer.encode(prompted(PROMPT.text, {"instruction": instruction})).ids
+        theirs = tuned[0].generate(
+            torch.tensor([ids]), max_new_tokens=model.MOST_NEW, do_sample=False, eos_token_id=small.end, pad_token_id=0
+        )
+        assert answer == small.tokenizer.decode(theirs[0, len(ids) :].tolist()).strip()
+
+
+def test_tuning_learns_and_leaves_the_base_as_it_is(small: base.Base, tuned: tuple[Any, list[float]]) -> None:
+    before = {name: weights.clone() for name, weights in small.model.named_parameters()}
+    rows, device = tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1)
+    assert np.mean(tuned[1][-5:]) < np.mean(tuned[1][:5]) - 0.5
+    assert tuning.perplexity(tuned[0], rows, device) < tuning.perplexity(small.model, rows, device) / 2
+    assert all(torch.equal(before[name], weights) for name, weights in small.model.named_parameters())
+    assert not any("lora" in name for name, _ in tuned[0].named_parameters())  # merged
+
+
+def test_perplexity_by_hand(small: base.Base) -> None:
+    class Even(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> Any:
+            return type("Said", (), {"logits": torch.zeros(*input_ids.shape, 50)})
+
+    found = tuning.perplexity(Even(), tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1))
+    assert found == pytest.approx(50)
+
+
+def test_only_the_response_is_learned(small: base.Base) -> None:
+    ((ids, labels),) = tuning.pairs([("what ?", "a page", "so it is .")], PROMPT, small, 64)
+    learned = [label for label in labels if label != base.IGNORED]
+    assert len(ids) == len(labels)
+    assert learned[-1] == small.end
+    assert small.tokenizer.decode(learned[:-1]).strip() == "so it is ."
+    assert small.tokenizer.decode(list(ids)).startswith(" a page what ? : so it is .")
+
+
+def test_the_newest_version_of_each_prompt_is_asked(tmp_path: Path) -> None:
+    for name in ("short.v1.txt", "short.v2.txt", "short.v10.txt", "long.v1.txt"):
+        (tmp_path / name).write_text(f"{name} {{instruction}}")
+    found = prompts.registered(tmp_path)
+    assert len(found) == 4
+    assert {(one.name, one.version) for one in prompts.newest(found)} == {("short", 10), ("long", 1)}
+    best, scores = prompts.choose(found, lambda one: float(-one.version))
+    assert best.known_as.startswith("short v10 (")
+    assert len(scores) == 4
+    (tmp_path / "notes.txt").write_text("{instruction}")
+    with pytest.raises(ContractError, match=r'notes.txt is no prompt\. Call it "<name>\.v<number>\.txt"'):
+        prompts.registered(tmp_path)
+
+
+def test_the_projects_own_prompts_are_in_order() -> None:
+    assert {one.name for one in prompts.registered()} == {"alpaca", "assistant", "question"}
+
+
+def test_the_page_of_a_question_is_found() -> None:
+    random = np.random.default_rng(1)
+    find = retrieval.retriever(shop.pages(shop.FURNITURE), most=3)
+    asked = [shop.question(shop.FURNITURE, random) for _ in range(30)]
+    hits = []
+    for question, answer, _ in asked:
+        hits.append(any(answer.rstrip(" .") in page.page_content for page in find.invoke(question)))
+    assert np.mean(hits) > 0.6
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """An endpoint of OpenAI's form on this machine, and what it was asked."""
+    seen: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append(body | {"path": self.path, "key": self.headers["Authorization"]})
+            status = 200 if body["model"] == "small" else 404
+            answer = json.dumps({"choices": [{"message": {"content": " with a soft cloth \n"}}]}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    found = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{found.server_port}/v1/")
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    monkeypatch.setenv("OPENAI_MODEL", "small")
+    yield seen
+    found.shutdown()
+    found.server_close()
+
+
+def test_any_openai_compatible_endpoint_is_asked(server: list[dict[str, Any]]) -> None:
+    assert endpoint.ask(PROMPT.text, {"instruction": "how ?", "context": None}) == "with a soft cloth"
+    (seen,) = server
+    assert seen["path"] == "/v1/chat/completions"
+    assert seen["key"] == "Bearer sesame"
+    assert seen["messages"] == [{"role": "user", "content": " how ? :"}]
+
+
+def test_an_endpoint_that_fails_or_is_not_set_says_how_to_mend_it(
+    server: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_MODEL", "large")
+    with pytest.raises(PlatformError, match=r"gives no answer: HTTPStatusError.*Look whether it runs"):
+        endpoint.ask(PROMPT.text, {"instruction": "how ?"})
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    with pytest.raises(PlatformError, match=r"No endpoint is set\. Set OPENAI_BASE_URL and OPENAI_MODEL"):
+        endpoint.ask(PROMPT.text, {"instruction": "how ?"})
+
+
+def test_experiments_are_mirrored_where_a_setting_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    with experiments.mirrored(PROJECT, PROJECT.candidates[-1]) as log:
+        log({"loss": 1.0})
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("WANDB_PROJECT", "mirror")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    with experiments.mirrored(PROJECT, PROJECT.candidates[-1]) as log:
+        log({"loss": 1.0})
+        log({"loss": 0.5, "perplexity": 3.0})
+    assert list(tmp_path.rglob("*.wandb"))
+
+
+def test_the_real_files_layout_is_read() -> None:
+    line = {"instruction": " What? ", "context": "", "response": "That.", "category": "open_qa"}
+    rows = data.read((json.dumps(line) + "\n").encode())
+    assert rows.rows() == [("What?", None, "That.")]
+    with pytest.raises(DataError, match=r"Line 2 is not an instruction with its response: KeyError\('response'\)"):
+        data.read((json.dumps(line) + '\n{"instruction": "a", "context": ""}\n').encode())
+
+
+def test_token_f1_by_hand() -> None:
+    assert model.token_f1(["a b c"], ["b c d"]) == pytest.approx(2 / 3)
+    assert model.token_f1(["", "A, b!"], ["a", "a b"]) == pytest.approx(0.5)

@@ -1,0 +1,107 @@
+"""`python generating.py FOLDER HOME`, in the environment `tabular`: language models whose next word is a table's.
+
+Writes a declaration of each into FOLDER, and a version of it into the service's cache under HOME, as if it had been served before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from phaseflow import generation
+
+NEXT: Final = {"hello": "good", "good": "day", "day": "<end>", "again": "again", "?": "<end>", "<end>": "<end>"}
+"""What each word is followed by."""
+WORDS: Final = tuple(NEXT)
+LIMITS: Final = {"speaks": 10.0, "too_late": 0.0}
+"""Seconds that a request may take, by project."""
+DECLARATION: Final = """
+from phaseflow import Candidate, Column, Metric, Project, Schema, Source
+
+project = Project(
+    name="{name}",
+    title="{name}",
+    phase=4,
+    task="generation",
+    source=Source(url="", mirror="", sample="{name}.none:sample"),
+    schema=Schema(
+        features=(Column(name="asked", kind="text"), Column(name="context", kind="text", nullable=True)),
+        target=Column(name="reply", kind="text"),
+    ),
+    transform="{name}.none:transform",
+    train="{name}.none:train",
+    evaluate="{name}.none:evaluate",
+    candidates=(Candidate(name="only"),),
+    metrics=(Metric(name="right", direction="higher"),),
+    example={{"asked": "hello"}},
+)
+"""
+
+
+def graph(deadline: float) -> bytes:
+    """The score of every word after the last one, from a table."""
+    table = np.array([[float(NEXT[word] == other) for other in WORDS] for word in WORDS], np.float32)
+    nodes = [
+        helper.make_node("Gather", ["ids", "last"], ["word"], axis=1),
+        helper.make_node("Gather", ["table", "word"], [generation.SCORES]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "table",
+        [helper.make_tensor_value_info(generation.IDS, TensorProto.INT64, ["rows", "tokens"])],
+        [helper.make_tensor_value_info(generation.SCORES, TensorProto.FLOAT, ["rows", len(WORDS)])],
+        initializer=[
+            onnx.numpy_helper.from_array(table, "table"),
+            onnx.numpy_helper.from_array(np.array(-1, np.int64), "last"),
+        ],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": {word: place for place, word in enumerate(WORDS)}, "unk_token": "?"},
+    }
+    settings = generation.Settings(
+        prompt="{context} {asked}", end=(WORDS.index("<end>"),), most_new=5, most=16, deadline_seconds=deadline
+    )
+    helper.set_model_props(model, generation.metadata(settings, json.dumps(tokenizer)))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def main(folder: Path, home: Path) -> None:
+    """Both."""
+    for name, deadline in LIMITS.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "project.py").write_text(DECLARATION.format(name=name))
+        content = graph(deadline)
+        about = {
+            "candidate": "only",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "snapshot": "0" * 16,
+            "created": datetime.now(UTC).isoformat(),
+            "metrics": {"right": 1.0},
+            "reference": [],
+            "classes": None,
+        }
+        cache = home / "serving" / "models" / name
+        (cache / "1").mkdir(parents=True)
+        (cache / "1" / "model.onnx").write_bytes(content)
+        (cache / "1" / "model.json").write_text(json.dumps(about))
+        told = hashlib.sha256((cache / "1" / "model.json").read_bytes()).hexdigest()
+        (cache / "current.json").write_text(
+            json.dumps({"version": "1", "sha256": about["sha256"], "manifest_sha256": told})
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
