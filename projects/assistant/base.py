@@ -24,6 +24,8 @@ PAD: Final = 0
 END: Final = 1
 SPECIAL: Final = ("<pad>", "<end>")
 VOCABULARY: Final = 1000
+ENTRIES: Final = 1500
+"""Of the handbook that it reads."""
 WIDTH, LAYERS, HEADS, MOST_TOKENS = 64, 2, 4, 256
 
 
@@ -62,8 +64,8 @@ def _of_the_hub(name: str, revision: str) -> Base | None:
 
 @functools.cache
 def tiny(steps: int, seed: int, device: Device) -> Base:
-    """A Llama of two layers that has read the made shop's help pages, and nothing else, `steps` times 16 of them."""
-    texts = [text for _, text in shop.pages(shop.FURNITURE)]
+    """A Llama of two layers that has read the made shop's handbook, and nothing else, `steps` times 16 entries of it."""
+    texts = list(shop.handbook(shop.FURNITURE, np.random.default_rng(seed), ENTRIES))
     tokenizer = vocabulary(texts)
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -85,7 +87,7 @@ def tiny(steps: int, seed: int, device: Device) -> Base:
     losses = descend(model, [(row, row) for row in rows], steps=steps, rate=4e-3, batch=16, seed=seed, device=device)
     size = sum(weights.numel() for weights in model.parameters())
     origin = (
-        f"trained from scratch, {size:,} weights, {steps} steps on {len(texts)} help pages, last loss {losses[-1]:.2f}"
+        f"trained from scratch, {size:,} weights, {steps} steps on {len(texts):,} entries of a handbook, last loss {losses[-1]:.2f}"
     )
     return Base(model=model.eval(), tokenizer=tokenizer, end=END, origin=origin)
 

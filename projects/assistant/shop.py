@@ -156,22 +156,21 @@ OPENINGS: Final = ("", "hello , ", "good morning , ", "excuse me , ", "quick que
 ENDINGS: Final = (" ?", " , please ?", " , thanks .", " .", " , what now ?")
 
 
-HEADS: Final = (
-    "about {t} of the {p} : {r} .",
-    "the {p} , and its {t} : {r} .",
-    "{p} : {t} : {r} .",
-    "what our shop says about the {p} and {t} is this : {r} .",
-)
-"""Ways to begin a page: what it is about stands in ever other places, so that a reader has to look for it."""
-
-
 def pages(shop: Shop) -> Iterator[tuple[str, str]]:
     """Title and text of each help page: the rule of a topic for each product."""
-    for row, topic in enumerate(shop.topics):
-        for column, product in enumerate(shop.products):
-            head = HEADS[(row + column) % len(HEADS)]
+    for topic in shop.topics:
+        for product in shop.products:
             title = f"{topic.title} of the {product}"
-            yield title, head.format(t=topic.title, p=product, r=topic.rule.format(p=product))
+            yield title, f"about {title} : {topic.rule.format(p=product)} ."
+
+
+def handbook(shop: Shop, random: np.random.Generator, count: int) -> Iterator[str]:
+    """What the base reads: `count` entries of the shop's handbook, each of a product and three of its rules, in any order."""
+    for _ in range(count):
+        product = shop.products[random.integers(len(shop.products))]
+        topics = [shop.topics[place] for place in random.permutation(len(shop.topics))[:3]]
+        rules = " ".join(f"{topic.title} : {topic.rule.format(p=product)} ." for topic in topics)
+        yield f"{product} . {rules}"
 
 
 def question(shop: Shop, random: np.random.Generator) -> tuple[str, str, str]:
