@@ -29,6 +29,7 @@ from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import client as clients
 from phaseflow.toolkit import source
+from phaseflow.toolkit.holdout import keys, sides
 
 PROGRESS_SECONDS: Final = 1.0
 TRUTHS: Final = 20
@@ -73,6 +74,8 @@ class Tally:
 def rows(project: Project, settings: Settings, *, count: int, drift: bool, seed: int) -> Iterator[pl.DataFrame]:
     """Batches of rows of the schema's columns, sampled with replacement, drifted if told; without end where `count` is 0.
 
+    Where rows are a history only its newest ones are sent, which no model was trained on.
+
     Raises PlatformError when drift is asked of a project that has no scenario.
     """
     if drift and not project.drift.scenario:
@@ -81,6 +84,8 @@ def rows(project: Project, settings: Settings, *, count: int, drift: bool, seed:
             fix="Set Drift.scenario in its project.py, or leave --drift out",
         )
     known = source.rows(source.load(project, settings, Store(settings.store)), project)
+    if project.history:  # what follows on what a model has learned; the past does not come again
+        known = sides(known.with_columns(keys(known, project)), project)[1].drop("_key")
     random = np.random.default_rng(seed)
     left = count or math.inf
     while left > 0:

@@ -11,11 +11,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phaseflow.settings import ROOT
+from phaseflow import registry, traffic
+from phaseflow.settings import ROOT, from_environment
+from phaseflow.store import Store
+from phaseflow.toolkit import source
+from phaseflow.toolkit.holdout import keys, sides
 
 RUN = [sys.executable, "-m", "phaseflow.traffic", "titanic"]
 
@@ -157,3 +162,15 @@ def test_a_drifted_world_that_is_not_declared_is_an_error(world: World, tmp_path
     )
     assert process.returncode == 2
     assert "There is no project 'nowhere'" in json.loads(process.stdout)["problem"]
+
+
+def test_of_a_history_only_what_no_model_was_trained_on_is_sent(tmp_path: Path) -> None:
+    project = registry.get("recommender")
+    settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    known = source.rows(source.load(project, settings, Store(settings.store)), project)
+    train, holdout = (
+        set(side.drop("_key").rows()) for side in sides(known.with_columns(keys(known, project)), project)
+    )
+    sent = {row for batch in traffic.rows(project, settings, count=600, drift=False, seed=1) for row in batch.rows()}
+    assert sent <= holdout
+    assert not sent & train

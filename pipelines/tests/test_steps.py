@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaseflow import Metric, PhaseflowError, registry
@@ -133,6 +133,7 @@ def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False, width=32) | st.none(), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_bins_hold_every_value_once(values: list[float | None]) -> None:
     found = bins.numeric("age", pl.Series("age", values, dtype=pl.Float64))
     assert sum(found.shares) == pytest.approx(1)
@@ -151,6 +152,7 @@ def test_what_was_always_the_same_drifts_both_ways(live: float) -> None:
 
 
 @given(st.lists(st.text(max_size=3) | st.none(), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_words_are_binned_by_frequency(values: list[str | None]) -> None:
     found = bins.categorical("sex", pl.Series("sex", values, dtype=pl.String))
     assert sum(found.shares) == pytest.approx(1)

@@ -86,9 +86,7 @@ def tiny(steps: int, seed: int, device: Device) -> Base:
     rows = [[*tokenizer.encode(text).ids, END] for text in texts]
     losses = descend(model, [(row, row) for row in rows], steps=steps, rate=4e-3, batch=16, seed=seed, device=device)
     size = sum(weights.numel() for weights in model.parameters())
-    origin = (
-        f"trained from scratch, {size:,} weights, {steps} steps on {len(texts):,} entries of a handbook, last loss {losses[-1]:.2f}"
-    )
+    origin = f"trained from scratch, {size:,} weights, {steps} steps on {len(texts):,} entries of a handbook, last loss {losses[-1]:.2f}"
     return Base(model=model.eval(), tokenizer=tokenizer, end=END, origin=origin)
 
 

@@ -17,10 +17,11 @@ from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import graph, images, source
 from phaseflow.toolkit.fit import fit
+from phaseflow.toolkit.holdout import keys, sides
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.scalars import scalars, vocabularies
 from pipelines.etl.extract import extract
-from pipelines.etl.snapshot import keys, sides, snapshot
+from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import validate
 from pipelines.steps import bins, metrics
 from pipelines.steps.evaluate import ask, played

@@ -23,8 +23,9 @@ from phaseflow import DataError, events, registry
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
+from phaseflow.toolkit.holdout import in_holdout, keys, sides
 from pipelines.etl.extract import extract, parquet
-from pipelines.etl.snapshot import in_holdout, keys, sides, snapshot
+from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import refused, validate
 
 TITANIC = registry.get("titanic")
