@@ -136,10 +136,11 @@ class Generator:
 
 
 def _alike(asked: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Places of rows of equal length, at most `TOGETHER` at a time."""
+    """Places of rows of equal length, at most `TOGETHER` at a time; those without a token are left out."""
     lengths: dict[int, list[int]] = defaultdict(list)
     for place, ids in enumerate(asked):
-        lengths[len(ids)].append(place)
+        if ids:  # to nothing there is nothing to say
+            lengths[len(ids)].append(place)
     for places in lengths.values():
         yield from (places[at : at + TOGETHER] for at in range(0, len(places), TOGETHER))
 

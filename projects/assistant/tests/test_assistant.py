@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from phaseflow import DataError, PlatformError, registry
 from phaseflow.errors import ContractError
@@ -55,6 +56,26 @@ def test_the_file_says_what_transformers_says(small: base.Base, tuned: tuple[Any
             torch.tensor([ids]), max_new_tokens=model.MOST_NEW, do_sample=False, eos_token_id=small.end, pad_token_id=0
         )
         assert answer == small.tokenizer.decode(theirs[0, len(ids) :].tolist()).strip()
+
+
+def test_a_model_of_the_hubs_form_is_loaded_and_one_that_is_not_there_is_replaced(
+    small: base.Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.model.save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=small.tokenizer, eos_token="<end>").save_pretrained(tmp_path)
+    device = devices.choose(1)
+    found = base.load(str(tmp_path), "main", offline=False, steps=5, seed=1, device=device)
+    assert found.origin == f"{tmp_path} of the hub"
+    assert found.end == small.end
+    rows = tuning.pairs(ROWS[:5], PROMPT, small, 64)
+    assert rows == tuning.pairs(ROWS[:5], PROMPT, found, 64)
+    assert tuning.perplexity(found.model, rows, device) == pytest.approx(tuning.perplexity(small.model, rows, device))
+    (tmp_path / "config.json").unlink()
+    missing = base.load(str(tmp_path), "main", offline=False, steps=5, seed=1, device=device)
+    assert missing.origin.startswith("trained from scratch")
+    told = capsys.readouterr().err
+    assert "can't be had" in told
+    assert f"base model: {missing.origin}" in told
 
 
 def test_tuning_learns_and_leaves_the_base_as_it_is(small: base.Base, tuned: tuple[Any, list[float]]) -> None:
