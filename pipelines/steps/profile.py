@@ -80,7 +80,8 @@ def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
     parts = []
     target = project.schema.target
     shown = rows.sample(min(MOST_EXAMPLES, rows.height), seed=project.seed)
-    truths = shown[target.name].cast(pl.String).to_list() if target else [""] * shown.height
+    told = target is not None and target.kind not in {"boxes", "ranking", "action"}  # a title has no room for those
+    truths = shown[target.name].cast(pl.String).to_list() if target and told else [""] * shown.height
     for column in project.schema.features:
         if column.kind == "image":
             parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", _picture(_gallery(shown, column, truths))]
