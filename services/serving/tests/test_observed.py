@@ -13,7 +13,7 @@ from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from services.serving import observed as module
 from services.serving.manager import Manager
-from services.serving.observed import SLICE_VALUES, Observed, losses
+from services.serving.observed import SLICE_VALUES, Observed
 
 HOUSES = registry.get("house_prices")
 
@@ -52,11 +52,6 @@ def test_the_newest_answers_are_remembered(observed: Observed, monkeypatch: pyte
     for number in range(25):
         observed.truth(HOUSES, str(number), 1.0)
     assert observed.feedback == {("house_prices", ""): 15, ("house_prices", "1"): 10}
-
-
-def test_losses() -> None:
-    assert losses(2.0, 5.0) == {"absolute": 3.0, "squared": 9.0}
-    assert (losses("1", "1"), losses("1", "0")) == ({"error": 0.0}, {"error": 1.0})
 
 
 def test_a_wrong_declaration_leaves_the_others_their_metrics(
