@@ -5,25 +5,36 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnx import NodeProto, TensorProto, ValueInfoProto
 from torch import Tensor, nn
 
-from phaseflow.toolkit.graph import IR_VERSION, ends
+from phaseflow import generation
+from phaseflow.errors import PhaseflowError
+from phaseflow.toolkit.graph import IR_VERSION, ends, session
 
 OPSET = 18
 """The oldest that PyTorch's exporter writes by itself."""
+GAP = 1e-3
+"""Largest difference of a language model's score to PyTorch's that is accepted, relative to the largest score."""
 
 
-def exported(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+def exported(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], *, second: str = ""
+) -> onnx.ModelProto:
     """The module as a graph whose first dimension, the rows, is free; `inputs` are examples of two rows, by name.
+
+    `second` names the inputs' second dimension where that is free too.
 
     Raises torch.onnx.OnnxExporterError for what has no form in ONNX.
     """
-    rows = torch.export.Dim("rows", min=1)
+    free = {0: torch.export.Dim("rows", min=1)} | ({1: torch.export.Dim(second, min=1)} if second else {})
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it tells of each of its steps
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
@@ -31,7 +42,7 @@ def exported(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=[{0: rows} for _ in inputs],
+            dynamic_shapes=[free for _ in inputs],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -46,8 +57,12 @@ def finished(
     nodes: Sequence[NodeProto] = (),
     constants: Sequence[TensorProto] = (),
     outputs: Sequence[ValueInfoProto] = (),
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
-    """The graph with further nodes and, where given, other outputs; raises onnx.checker.ValidationError."""
+    """The graph with further nodes and, where given, other outputs; raises onnx.checker.ValidationError.
+
+    `about` is what the file says of itself.
+    """
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
     if outputs:
@@ -59,6 +74,7 @@ def finished(
         del part.metadata_props[:]
     for node in model.graph.node:
         node.ClearField("doc_string")
+    onnx.helper.set_model_props(model, dict(about))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
@@ -66,3 +82,26 @@ def finished(
 def classifier(module: nn.Module, inputs: dict[str, Tensor], classes: Sequence[str]) -> bytes:
     """A module that gives scores (logits) [N, classes], as a graph that answers `label` and `probabilities`."""
     return finished(exported(module, inputs, ["scores"]), *ends("scores", classes))
+
+
+def language_model(module: nn.Module, tokenizer: str, settings: generation.Settings) -> bytes:
+    """A module from ids (int64 [N, T]) to the next token's scores [N, vocabulary], as a file that `phaseflow.generation` runs.
+
+    `tokenizer` is the content of a `tokenizer.json`. Raises PhaseflowError where graph and module differ on other ids, of
+    another length.
+    """
+    ids = torch.tensor([[3, 5, 7, 2, 4], [2, 9, 4, 8, 6]])
+    other = torch.tensor([[2, 3, 4, 5, 6, 7, 8], [9, 8, 7, 6, 5, 4, 3], [4, 4, 2, 2, 9, 9, 3]])
+    with torch.no_grad():
+        model = exported(module, {generation.IDS: ids}, [generation.SCORES], second="tokens")
+        expected = module(other).numpy()
+    content = finished(model, about=generation.metadata(settings, tokenizer))
+    ready: Any = session(content)
+    (said,) = ready.session.run([generation.SCORES], {generation.IDS: other.numpy()})
+    gap = float(np.abs(said - expected).max() / max(np.abs(expected).max(), 1e-9))
+    if not gap <= GAP:
+        raise PhaseflowError(
+            f"The ONNX model's scores differ from PyTorch's by {gap:.1e} of the largest; allowed: {GAP:.0e}",
+            fix="Export in single precision",
+        )
+    return content

@@ -35,6 +35,8 @@ def ask(prompt: str, row: Mapping[str, Any]) -> str:
         answer.raise_for_status()
         return str(answer.json()["choices"][0]["message"]["content"]).strip()
     except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
+        first, *_ = str(error).splitlines() or [""]
         raise PlatformError(
-            f"{base} gives no answer: {type(error).__name__}: {error}", fix="Look whether it runs, and has that model"
+            f"{base} gives no answer: {type(error).__name__}: {first}",
+            fix="Look whether it runs, and has that model",
         ) from error

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from phaseflow import Candidate, Project, derived, generation
 from phaseflow.settings import from_environment
-from phaseflow.toolkit import bag, experiments, exported, graph, pictures
+from phaseflow.toolkit import bag, experiments, exporting, graph, pictures
 from phaseflow.toolkit import device as devices
 from phaseflow.toolkit.model import Trained
 from projects.assistant import base as bases
@@ -94,7 +94,7 @@ class Next(torch.nn.Module):
 def to_onnx(model: Any, base: Base, prompt: Prompt) -> bytes:
     """The model's file: its graph, its tokenizer, and its prompt."""
     settings = generation.Settings(prompt=prompt.text, end=(base.end,), most_new=MOST_NEW, most=MOST_TOKENS)
-    return exported.language_model(Next(model), base.tokenizer.to_str(), settings)
+    return exporting.language_model(Next(model), base.tokenizer.to_str(), settings)
 
 
 def nearest(rows: pl.DataFrame, project: Project) -> Trained:

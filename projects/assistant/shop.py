@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -164,9 +164,10 @@ def pages(shop: Shop) -> Iterator[tuple[str, str]]:
             yield title, f"about {title} : {topic.rule.format(p=product)} ."
 
 
-def handbook(shop: Shop, random: np.random.Generator, count: int) -> Iterator[str]:
-    """What the base reads: `count` entries of the shop's handbook, each of a product and three of its rules, in any order."""
-    for _ in range(count):
+def handbook(shops: Sequence[Shop], random: np.random.Generator, count: int) -> Iterator[str]:
+    """What the base reads: `count` entries of the shops' handbooks, each of a product and three of its rules, in any order."""
+    for number in range(count):
+        shop = shops[number % len(shops)]
         product = shop.products[random.integers(len(shop.products))]
         topics = [shop.topics[place] for place in random.permutation(len(shop.topics))[:3]]
         rules = " ".join(f"{topic.title} : {topic.rule.format(p=product)} ." for topic in topics)

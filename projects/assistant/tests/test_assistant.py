@@ -32,15 +32,15 @@ ROWS: list[tuple[str, str | None, str]] = [
 
 @pytest.fixture(scope="module")
 def small() -> base.Base:
-    """A base that has hardly read anything."""
-    return base.tiny(5, 1, devices.choose(1))
+    """A base that has read little."""
+    return base.tiny(30, 1, devices.choose(1))
 
 
 @pytest.fixture(scope="module")
 def tuned(small: base.Base) -> tuple[Any, list[float]]:
     """It, tuned for a moment."""
     rows = tuning.pairs(ROWS, PROMPT, small, 64)
-    settings = tuning.Settings(rank=4, alpha=16, steps=25, rate=0.01, batch=8)
+    settings = tuning.Settings(rank=8, alpha=32, steps=40, rate=0.02, batch=8)
     found, history, _ = tuning.tune(small, rows, settings, seed=1, device=devices.choose(1), told=lambda _: None)
     return found, history
 
@@ -64,14 +64,14 @@ def test_a_model_of_the_hubs_form_is_loaded_and_one_that_is_not_there_is_replace
     small.model.save_pretrained(tmp_path)
     PreTrainedTokenizerFast(tokenizer_object=small.tokenizer, eos_token="<end>").save_pretrained(tmp_path)
     device = devices.choose(1)
-    found = base.load(str(tmp_path), "main", offline=False, steps=5, seed=1, device=device)
+    found = base.load(str(tmp_path), "main", offline=False, steps=30, seed=1, device=device)
     assert found.origin == f"{tmp_path} of the hub"
     assert found.end == small.end
     rows = tuning.pairs(ROWS[:5], PROMPT, small, 64)
     assert rows == tuning.pairs(ROWS[:5], PROMPT, found, 64)
     assert tuning.perplexity(found.model, rows, device) == pytest.approx(tuning.perplexity(small.model, rows, device))
     (tmp_path / "config.json").unlink()
-    missing = base.load(str(tmp_path), "main", offline=False, steps=5, seed=1, device=device)
+    missing = base.load(str(tmp_path), "main", offline=False, steps=30, seed=1, device=device)
     assert missing.origin.startswith("trained from scratch")
     told = capsys.readouterr().err
     assert "can't be had" in told
@@ -82,18 +82,20 @@ def test_tuning_learns_and_leaves_the_base_as_it_is(small: base.Base, tuned: tup
     before = {name: weights.clone() for name, weights in small.model.named_parameters()}
     rows, device = tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1)
     assert np.mean(tuned[1][-5:]) < np.mean(tuned[1][:5]) - 0.5
-    assert tuning.perplexity(tuned[0], rows, device) < tuning.perplexity(small.model, rows, device) / 2
+    assert tuning.perplexity(tuned[0], rows, device) < tuning.perplexity(small.model, rows, device) * 0.7
     assert all(torch.equal(before[name], weights) for name, weights in small.model.named_parameters())
     assert not any("lora" in name for name, _ in tuned[0].named_parameters())  # merged
 
 
 def test_perplexity_by_hand(small: base.Base) -> None:
+    size = small.tokenizer.get_vocab_size()
+
     class Even(torch.nn.Module):
         def forward(self, input_ids: torch.Tensor) -> Any:
-            return type("Said", (), {"logits": torch.zeros(*input_ids.shape, 50)})
+            return type("Said", (), {"logits": torch.zeros(*input_ids.shape, size)})
 
     found = tuning.perplexity(Even(), tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1))
-    assert found == pytest.approx(50)
+    assert found == pytest.approx(size)
 
 
 def test_only_the_response_is_learned(small: base.Base) -> None:
