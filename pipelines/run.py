@@ -56,7 +56,10 @@ def run(url: str, spec: object, told: argparse.Namespace) -> None:
                 raise PlatformError(f"The engine refuses the run: {made.text}", fix="Run `make generate`")
             identity, begin = made.json()["run_id"], time.monotonic()
             while time.monotonic() - begin < DEADLINE:
-                found = client.get(f"/runs/{identity}").json()
+                try:
+                    found = client.get(f"/runs/{identity}").json()
+                except httpx.RemoteProtocolError:  # the kept connection was closed while nobody asked: ask by another one
+                    found = client.get(f"/runs/{identity}").json()
                 if found["state"] == "SUCCEEDED":
                     return
                 if found["state"] in {"FAILED", "CANCELED"}:
