@@ -58,7 +58,9 @@ def run(url: str, spec: object, told: argparse.Namespace) -> None:
             while time.monotonic() - begin < DEADLINE:
                 try:
                     found = client.get(f"/runs/{identity}").json()
-                except httpx.RemoteProtocolError:  # the kept connection was closed while nobody asked: ask by another one
+                except (
+                    httpx.RemoteProtocolError
+                ):  # the kept connection was closed while nobody asked: ask by another one
                     found = client.get(f"/runs/{identity}").json()
                 if found["state"] == "SUCCEEDED":
                     return
