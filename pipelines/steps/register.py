@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -73,6 +74,11 @@ def manifest(
         "reference": reference.to_json(bins.reference(project, rows, predictions, known)),
         "vocabularies": known,
     }
+
+
+def noted(notes: Mapping[str, str]) -> dict[str, str]:
+    """What happened in training, as tags of its run: MLflow takes letters, digits and `_-./ ` in a name."""
+    return {f"note.{re.sub(r'[^A-Za-z0-9_./ -]', '', name)}": value for name, value in notes.items()}
 
 
 def registered(client: mlflow.MlflowClient, project: Project, run: str) -> Any | None:
@@ -161,7 +167,9 @@ def _log(
     winner = verdict["candidate"]
     version: Any = None
     for name, about in evaluation["candidates"].items():
-        with mlflow.start_run(run_name=f"{name} {run}", tags=tags | {"phaseflow.candidate": name}) as active:
+        with mlflow.start_run(
+            run_name=f"{name} {run}", tags=tags | {"phaseflow.candidate": name} | noted(about["notes"])
+        ) as active:
             mlflow.log_params({"candidate": name, **about["params"], "train_rows": about["rows"], "seed": project.seed})
             values = {key: value for key, value in about["metrics"].items() if value is not None}
             for metric, span in about["intervals"].items():

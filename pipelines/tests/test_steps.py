@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_tag_name
 
 from phaseflow import Metric, PhaseflowError, registry
 from phaseflow.reference import psi
-from pipelines.steps import bins, gate, metrics
+from pipelines.steps import bins, gate, metrics, register
 from pipelines.steps.metrics import Answers
 
 TITANIC = registry.get("titanic")
@@ -157,6 +158,13 @@ def test_words_are_binned_by_frequency(values: list[str | None]) -> None:
     found = bins.categorical("sex", pl.Series("sex", values, dtype=pl.String))
     assert sum(found.shares) == pytest.approx(1)
     assert len(found.values) <= bins.MOST_VALUES
+
+
+def test_notes_become_tags_that_mlflow_takes() -> None:
+    found = register.noted({"base model": "of the hub", "prompt short v1 (1a2b)": "7.1"})
+    assert found == {"note.base model": "of the hub", "note.prompt short v1 1a2b": "7.1"}
+    for name in found:
+        _validate_tag_name(name)
 
 
 def test_the_contract_names_only_figures_that_exist() -> None:
