@@ -40,7 +40,7 @@ def small() -> base.Base:
 def tuned(small: base.Base) -> tuple[Any, list[float]]:
     """It, tuned for a moment."""
     rows = tuning.pairs(ROWS, PROMPT, small, 64)
-    settings = tuning.Settings(rank=8, alpha=32, steps=40, rate=0.02, batch=8)
+    settings = tuning.Settings(rank=4, alpha=16, steps=40, rate=0.01, batch=8)
     found, history, _ = tuning.tune(small, rows, settings, seed=1, device=devices.choose(1), told=lambda _: None)
     return found, history
 
