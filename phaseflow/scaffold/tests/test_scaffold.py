@@ -55,7 +55,7 @@ def test_bike_sharing_of_2011_meets_2012(make, loop, real):
     assert len(later) == 366  # none is refused
     from pipelines.steps.bins import reference
 
-    bins = reference(project, train, train["cnt"])
+    bins = reference(project, train, train["cnt"], {})
     shifts = {}
     for feature in bins:
         if feature.feature != PREDICTION:
