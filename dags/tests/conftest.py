@@ -169,7 +169,7 @@ class Machine:
     def state(self, dag: str, run: str) -> str:
         return str(self.call("GET", f"/dags/{dag}/dagRuns/{run}")["state"])
 
-    def ended(self, dag: str, run: str, seconds: float = 150) -> str:
+    def ended(self, dag: str, run: str, seconds: float = 400) -> str:
         wait(lambda: self.state(dag, run) in {"success", "failed"}, seconds, f"{dag} {run} ends")
         return self.state(dag, run)
 
