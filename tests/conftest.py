@@ -26,7 +26,7 @@ class Platform:
     settings: Settings
     story: dict[str, Any]
 
-    def command(self, *arguments: str, check: bool = True, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """`phaseflow ARGUMENTS`."""
         done = subprocess.run(
             [ROOT / "bin" / "phaseflow", *arguments],
@@ -40,7 +40,7 @@ class Platform:
             pytest.fail(f"phaseflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
 
-    def json(self, *arguments: str, timeout: float = 280) -> Any:
+    def json(self, *arguments: str, timeout: float = 600) -> Any:
         """What `phaseflow ARGUMENTS --json` prints."""
         return json.loads(self.command(*arguments, "--json", timeout=timeout).stdout)
 

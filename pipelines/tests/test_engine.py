@@ -182,7 +182,7 @@ def submit(place: Settings, snapshot: str, run: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=600,
     )
     return done.returncode, done.stdout, done.stderr
 
