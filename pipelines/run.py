@@ -50,18 +50,15 @@ def run(url: str, spec: object, told: argparse.Namespace) -> None:
         "runtime_config": {"parameters": {"snapshot": told.snapshot, "run": told.run}},
     }
     try:
-        with httpx.Client(base_url=f"{url}/apis/v2beta1", timeout=30) as client:
+        # A connection that is kept between two polls may be closed by the engine in the moment of the next one.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=f"{url}/apis/v2beta1", timeout=30, limits=fresh) as client:
             made = client.post("/runs", json=body)
             if made.is_error:
                 raise PlatformError(f"The engine refuses the run: {made.text}", fix="Run `make generate`")
             identity, begin = made.json()["run_id"], time.monotonic()
             while time.monotonic() - begin < DEADLINE:
-                try:
-                    found = client.get(f"/runs/{identity}").json()
-                except (
-                    httpx.RemoteProtocolError
-                ):  # the kept connection was closed while nobody asked: ask by another one
-                    found = client.get(f"/runs/{identity}").json()
+                found = client.get(f"/runs/{identity}").json()
                 if found["state"] == "SUCCEEDED":
                     return
                 if found["state"] in {"FAILED", "CANCELED"}:

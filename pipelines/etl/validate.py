@@ -18,6 +18,8 @@ from pipelines.etl.extract import parquet
 
 CLASSES: Final = frozenset({"classification", "image", "text"})
 """Tasks whose target needs two values at least."""
+NAMES: Final = {"boxes": "the JSON of boxes", "ranking": "the JSON of a ranking", "action": "the JSON of an action"}
+"""What a cell of these kinds holds, in words; of others the kind's name says it."""
 
 
 def table(schema: Schema) -> pa.DataFrameSchema:
@@ -79,11 +81,7 @@ def _shown(value: object) -> str:
 def _wanted(column: Column) -> str:
     if column.kind == "image":
         return f"an image of {' x '.join(map(str, column.shape))}, which has {column.size} bytes"
-    if column.kind in {"boxes", "ranking", "action"}:
-        return f"the JSON of {'an' if column.kind == 'action' else 'a' if column.kind == 'ranking' else ''} {column.kind}".replace(
-            "  ", " "
-        )
-    return f"a {column.kind}"
+    return NAMES.get(column.kind, f"a {column.kind}")
 
 
 def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
