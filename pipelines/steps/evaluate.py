@@ -25,9 +25,9 @@ LATENCY_SECONDS: Final = 10.0
 """After it `LEAST_CALLS` are enough: a text takes a second to write."""
 
 
-def ask(project: Project, onnx: bytes, classes: tuple[str, ...], rows: pl.DataFrame) -> Answers:
+def ask(project: Project, model: bytes | graph.Session, classes: tuple[str, ...], rows: pl.DataFrame) -> Answers:
     """What the served file says of rows [N]."""
-    said, target = graph.run(onnx, graph.feed(rows, project.schema)), project.schema.target
+    said, target = graph.run(model, graph.feed(rows, project.schema)), project.schema.target
     if target is not None and answers.structured(target):
         truths = [answers.read(text, target) for text in rows[target.name]]
         return Answers(
@@ -53,30 +53,28 @@ def ask(project: Project, onnx: bytes, classes: tuple[str, ...], rows: pl.DataFr
     return Answers(truth=truth, predicted=said["value"].astype(np.float64), **kept)
 
 
-def played(project: Project, onnx: bytes, said: Answers, rows: pl.DataFrame) -> Answers:
+def played(project: Project, model: graph.Session, said: Answers, rows: pl.DataFrame) -> Answers:
     """What is judged: the games that the model plays in a world like that of rows [N], else what it said of the rows."""
     if not project.play:
         return said
-    ready = graph.session(onnx)
 
     def asked(seen: pl.DataFrame) -> dict[str, Array]:
-        return graph.run(ready, graph.feed(seen, project.schema))
+        return graph.run(model, graph.feed(seen, project.schema))
 
     came, games = registry.load(project.play)(asked, rows, project)
     nothing = np.array([])
     return Answers(truth=nothing, predicted=np.arange(games.height), said=came, rows=games)
 
 
-def latency_ms(project: Project, onnx: bytes, rows: pl.DataFrame) -> float:
+def latency_ms(project: Project, model: graph.Session, rows: pl.DataFrame) -> float:
     """99th percentile of one row through onnxruntime, in ms."""
-    ready = graph.session(onnx)
     feeds = graph.feed(rows.head(1), project.schema)
-    graph.run(ready, feeds)
+    graph.run(model, feeds)
     times: list[float] = []
     until = time.perf_counter() + LATENCY_SECONDS
     while len(times) < LATENCY_CALLS and (len(times) < LEAST_CALLS or time.perf_counter() < until):
         begin = time.perf_counter()
-        graph.run(ready, feeds)
+        graph.run(model, feeds)
         times.append((time.perf_counter() - begin) * 1000)
     return float(np.quantile(times, 0.99))
 
@@ -117,32 +115,34 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
     for folder in folders:
         about = json.loads((folder / "trained.json").read_text())
         onnx = (folder / "model.onnx").read_bytes()
-        told = ask(project, onnx, tuple(about["classes"]), rows)
-        said = played(project, onnx, told, rows)
+        model = graph.session(onnx)
+        told = ask(project, model, tuple(about["classes"]), rows)
+        said = played(project, model, told, rows)
         samples = samples or metrics.resamples(len(said.predicted), project.seed)
         name = about["candidate"]
         everyone[name] = said
         answered_as[name] = told
-        draws[name] = metrics.bootstrap(project, project.primary, said, samples)
+        draws[name] = metrics.bootstrap(project, [project.primary], said, samples)[project.primary.name]
         found["candidates"][name] = about | {
             "metrics": metrics.figures(project, said),
             "intervals": {project.primary.name: metrics.interval(draws[name])},
             "slices": slices(project, said, rows),
             "losses": losses(project, told),
-            "latency_ms": latency_ms(project, onnx, rows),
+            "latency_ms": latency_ms(project, model, rows),
             "size_mb": len(onnx) / 1e6,
         }
     best = gate.winner(project, found["candidates"])
     found["winner"] = best
     found["candidates"][best]["intervals"] |= {
-        metric.name: metrics.interval(metrics.bootstrap(project, metric, everyone[best], samples))
-        for metric in project.metrics[1:]
+        name: metrics.interval(values)
+        for name, values in metrics.bootstrap(project, project.metrics[1:], everyone[best], samples).items()
     }
     found["curves"] = curves(project, answered_as[best])
     present = champions.fetch(project)
     if present is not None:
-        said = played(project, present.onnx, ask(project, present.onnx, present.classes, rows), rows)
-        gains = draws[best] - metrics.bootstrap(project, project.primary, said, samples)
+        model = graph.session(present.onnx)
+        said = played(project, model, ask(project, model, present.classes, rows), rows)
+        gains = draws[best] - metrics.bootstrap(project, [project.primary], said, samples)[project.primary.name]
         gains = gains if project.primary.direction == "higher" else -gains
         found["champion"] = {
             "version": present.version,

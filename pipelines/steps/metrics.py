@@ -92,20 +92,26 @@ FIGURES: Final[dict[str, Callable[[Answers], float]]] = {
 }
 
 
-def figure(project: Project, metric: Metric, answers: Answers) -> float | None:
-    """The metric, or None where these rows don't define it (one class has no ROC).
+def measured(project: Project, metrics: Sequence[Metric], answers: Answers) -> dict[str, float | None]:
+    """The metrics by name, None where these rows don't define one (one class has no ROC).
 
     Raises PhaseflowError for a metric that neither this module knows nor the project's `evaluate` gives.
     """
-    if project.evaluate:
-        given = registry.load(project.evaluate)(answers.said, answers.rows, project)
-        if metric.name not in given:
-            raise PhaseflowError(
-                f"{project.evaluate} gives no {metric.name!r}; given: {', '.join(sorted(given))}",
-                fix="Add it there, or remove the metric from the project",
-            )
-        own = given[metric.name]
-        return float(own) if own is not None and np.isfinite(own) else None
+    if not project.evaluate:
+        return {metric.name: _known(metric, answers) for metric in metrics}
+    given = registry.load(project.evaluate)(answers.said, answers.rows, project)
+    missing = [metric.name for metric in metrics if metric.name not in given]
+    if missing:
+        raise PhaseflowError(
+            f"{project.evaluate} gives no {missing[0]!r}; given: {', '.join(sorted(given))}",
+            fix="Add it there, or remove the metric from the project",
+        )
+    own = {metric.name: given[metric.name] for metric in metrics}
+    return {name: float(value) if value is not None and np.isfinite(value) else None for name, value in own.items()}
+
+
+def _known(metric: Metric, answers: Answers) -> float | None:
+    """A metric of this module."""
     if metric.name not in FIGURES:
         raise PhaseflowError(
             f"Metric {metric.name!r} has no figure of its own; known: {', '.join(sorted(FIGURES))}",
@@ -122,9 +128,14 @@ def figure(project: Project, metric: Metric, answers: Answers) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def figure(project: Project, metric: Metric, answers: Answers) -> float | None:
+    """One of `measured`."""
+    return measured(project, [metric], answers)[metric.name]
+
+
 def figures(project: Project, answers: Answers) -> dict[str, float | None]:
     """Every metric of the project."""
-    return {metric.name: figure(project, metric, answers) for metric in project.metrics}
+    return measured(project, project.metrics, answers)
 
 
 def resamples(count: int, seed: int) -> list[Array]:
@@ -133,10 +144,15 @@ def resamples(count: int, seed: int) -> list[Array]:
     return [random.integers(0, count, count) for _ in range(RESAMPLES)]
 
 
-def bootstrap(project: Project, metric: Metric, answers: Answers, samples: Sequence[Array]) -> Array:
-    """The metric on each resample, NaN where it is not defined. Efron, Bootstrap Methods (1979)."""
-    values = [figure(project, metric, answers.take(rows)) for rows in samples]
-    return np.array([np.nan if value is None else value for value in values])
+def bootstrap(
+    project: Project, metrics: Sequence[Metric], answers: Answers, samples: Sequence[Array]
+) -> dict[str, Array]:
+    """The metrics on each resample, NaN where one is not defined. Efron, Bootstrap Methods (1979)."""
+    drawn = [measured(project, metrics, answers.take(rows)) for rows in samples]
+    return {
+        metric.name: np.array([np.nan if (value := one[metric.name]) is None else value for one in drawn])
+        for metric in metrics
+    }
 
 
 def interval(values: Array) -> tuple[float, float] | None:

@@ -117,13 +117,32 @@ def test_a_project_judges_by_figures_of_its_own() -> None:
         metrics.figure(segments, Metric(name="ndcg"), found)
 
 
+def test_a_project_s_own_figures_are_asked_for_once_a_resample(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = registry.get("customer_segments")
+    asked: list[int] = []
+
+    def evaluate(said: Any, rows: pl.DataFrame, project: Any) -> dict[str, float]:
+        asked.append(rows.height)
+        return {"silhouette": float(said["label"][0]), "smallest_share": 1.0}
+
+    monkeypatch.setattr(registry, "load", lambda _: evaluate)
+    values = np.arange(4)
+    found = Answers(truth=np.array([]), predicted=values, said={"label": values}, rows=pl.DataFrame({"a": values}))
+    drawn = metrics.bootstrap(segments, segments.metrics, found, [np.array([2, 0]), np.array([3])])
+    assert drawn["silhouette"].tolist() == [2.0, 3.0]
+    assert drawn["smallest_share"].tolist() == [1.0, 1.0]
+    assert asked == [2, 1]
+
+
 def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
     random = np.random.default_rng(1)
 
     def width(count: int) -> float:
         truth = random.choice(["0", "1"], count)
         found = answers(list(truth), list(np.clip((truth == "1") * 0.3 + random.normal(0.35, 0.2, count), 0, 1)))
-        span = metrics.interval(metrics.bootstrap(TITANIC, TITANIC.primary, found, metrics.resamples(count, 1)))
+        span = metrics.interval(
+            metrics.bootstrap(TITANIC, [TITANIC.primary], found, metrics.resamples(count, 1))[TITANIC.primary.name]
+        )
         value = metrics.figure(TITANIC, TITANIC.primary, found)
         assert span is not None
         assert value is not None

@@ -80,9 +80,15 @@ def fitted(project: Project, split: tuple[pl.DataFrame, pl.DataFrame]) -> Once:
     return once
 
 
+def judged(project: Project, model: Trained, rows: pl.DataFrame) -> metrics.Answers:
+    """What the gate judges: answers to rows [N], or the games that the model plays."""
+    ready = graph.session(model.onnx)
+    return played(project, ready, ask(project, ready, model.classes, rows), rows)
+
+
 def score(project: Project, model: Trained, rows: pl.DataFrame) -> float:
     """Higher is better: ROC AUC (one against the rest) of classes, R² of numbers, else the project's first metric."""
-    said = played(project, model.onnx, ask(project, model.onnx, model.classes, rows), rows)
+    said = judged(project, model, rows)
     if project.evaluate:
         value = metrics.figure(project, project.primary, said)
         assert value is not None
@@ -145,12 +151,7 @@ def test_every_candidate_learns_and_shuffled_rows_teach_nothing(
 def test_the_model_passes_its_own_gate(
     project: Project, split: tuple[pl.DataFrame, pl.DataFrame], fitted: Once
 ) -> None:
-    figures = [
-        metrics.figures(
-            project, played(project, (m := fitted(c)).onnx, ask(project, m.onnx, m.classes, split[1]), split[1])
-        )
-        for c in project.candidates
-    ]
+    figures = [metrics.figures(project, judged(project, fitted(c), split[1])) for c in project.candidates]
     better = max if project.primary.direction == "higher" else min
     best = better(figures, key=lambda found: found[project.primary.name] or 0.0)
     for metric in project.metrics:
