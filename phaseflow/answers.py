@@ -201,11 +201,6 @@ def _box(one: Any, target: Column) -> dict[str, Any]:
     return {"box": sides, "label": label}
 
 
-def figures(value: Any, target: Column, known: Sequence[str] | frozenset[str] = ()) -> derived.Figures:
-    """What is watched of a value that is no scalar, in the order of `watched`; `known` are a text's known words."""
-    return derived.figures(target, value, known)
-
-
 def losses(prediction: Any, truth: Any, target: Column | None) -> dict[str, float]:
     """How wrong one answer was: `absolute` and `squared` (the mean of an action's numbers), else `error` from 0 to 1.
 

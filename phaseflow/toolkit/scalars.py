@@ -53,12 +53,26 @@ def answered(target: Column | None, values: Sequence[Any], known: Vocabularies) 
     if target is None or not answers.structured(target):
         return pl.DataFrame({PREDICTION: values})
     words = frozenset(known.get(PREDICTION, ()))
-    found = [answers.figures(value, target, words) for value in values]
+    found = [derived.figures(target, value, words) for value in values]
     return pl.DataFrame(
         [
             pl.Series(name, [one[place] for one in found], dtype=_dtype(target))
             for place, name in enumerate(answers.watched(target))
         ]
+    )
+
+
+def figured_truths(target: Column | None, rows: pl.DataFrame, name: str, known: Vocabularies) -> pl.DataFrame:
+    """Rows [N] in which truths that are no scalars, the column `name`, are replaced by their figures, `<name>.<figure>`.
+
+    `known` holds the words of texts under `prediction`.
+    """
+    if target is None or name not in rows.columns or not answers.structured(target):
+        return rows
+    values = [None if text is None else answers.read(text, target) for text in rows[name]]
+    found = answered(target, values, known)
+    return rows.drop(name).with_columns(
+        found.rename({one: name + one.removeprefix(PREDICTION) for one in found.columns})
     )
 
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from typing import Any, Final
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
-from phaseflow import answers, registry
+from phaseflow import registry
 from phaseflow.contract import Column, Project
-from phaseflow.reference import PREDICTION
-from phaseflow.toolkit import graph
-from phaseflow.toolkit.scalars import answered, scalars, vocabularies, words_of_answers
+from phaseflow.toolkit import graph, pictures
+from phaseflow.toolkit.pictures import BLUE
+from phaseflow.toolkit.scalars import figured_truths, scalars, vocabularies, words_of_answers
 from pipelines.steps import data
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
 
 MOST_PANELS: Final = 24
 MOST_EXAMPLES: Final = 30
-BLUE: Final = "#3b6ea8"
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #22303c }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } img { max-width: 100% }
@@ -33,10 +28,7 @@ td:first-child, th:first-child { text-align: left }
 
 
 def _picture(figure: Any) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80)
-    plt.close(figure)
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">'
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(pictures.png(figure, 80)).decode()}">'
 
 
 def profile(project_name: str, snapshot: str) -> str:
@@ -44,7 +36,10 @@ def profile(project_name: str, snapshot: str) -> str:
     project = registry.get(project_name)
     whole = data.split(project, snapshot, "train")
     about = data.manifest(project, snapshot)
-    rows = _truths(project, scalars(project.schema, whole, vocabularies(project.schema, whole)))
+    target = project.schema.target
+    known = vocabularies(project.schema, whole) | words_of_answers(target, whole[target.name].to_list() if target else [])
+    rows = scalars(project.schema, whole, known)
+    rows = figured_truths(target, rows, target.name, known) if target else rows
     names = [figure for column in project.schema.columns for figure in column.figures]
     numeric = [name for name in names if rows[name].dtype.is_numeric()]
     parts = [
@@ -62,17 +57,6 @@ def profile(project_name: str, snapshot: str) -> str:
         parts += ["<h2>Correlations of the numbers</h2>", _picture(_correlations(rows, numeric))]
         parts += ["<h2>First two principal components</h2>", _picture(_components(project, rows, numeric))]
     return "\n".join(parts)
-
-
-def _truths(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows [N] with the figures of truths that are no scalars in their place."""
-    target = project.schema.target
-    if target is None or not answers.structured(target):
-        return rows
-    values = [None if text is None else answers.read(text, target) for text in rows[target.name]]
-    found = answered(target, values, words_of_answers(target, [value for value in values if value is not None]))
-    named = {name: target.name + name.removeprefix(PREDICTION) for name in found.columns}
-    return rows.drop(target.name).with_columns(found.rename(named))
 
 
 def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
@@ -97,10 +81,8 @@ def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
 def _gallery(rows: pl.DataFrame, column: Column, truths: list[str]) -> Any:
     across = 10
     down = -(-rows.height // across)
-    figure, grid = plt.subplots(down, across, figsize=(13, 1.5 * down), layout="constrained", squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, values, truth in zip(grid.flat, graph.pixels(rows[column.name], column.shape), truths, strict=False):
+    figure, panels = pictures.grid(down, across, (13, 1.5 * down))
+    for axes, values, truth in zip(panels, graph.pixels(rows[column.name], column.shape), truths, strict=False):
         axes.imshow(values, cmap="gray", vmin=0, vmax=255)
         axes.set_title(truth[:14], fontsize=8)
     return figure

@@ -30,7 +30,7 @@ from phaseflow.reference import PREDICTION
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit.newest import newest_traffic
-from phaseflow.toolkit.scalars import Vocabularies, answered, scalars, vocabularies, words_of_answers
+from phaseflow.toolkit.scalars import figured_truths, scalars, vocabularies, words_of_answers
 
 MOST_ROWS: Final = 5000
 LEAST_ROWS: Final = 20
@@ -77,18 +77,9 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
     if answers.structured(project.schema.target):
         known |= words_of_answers(project.schema.target, reference[TARGET].to_list())
     sides = (_bounded(rows, project.seed) for rows in (current, reference))
-    seen = [_truths(project, scalars(project.schema, rows, known), known) for rows in sides]
-    return seen[0], seen[1]
-
-
-def _truths(project: Project, rows: pl.DataFrame, known: Vocabularies) -> pl.DataFrame:
-    """Rows [N] with the figures of truths that are no scalars, `target.count`, in their place."""
     target = project.schema.target
-    if target is None or TARGET not in rows.columns or not answers.structured(target):
-        return rows
-    values = [None if text is None else answers.read(text, target) for text in rows[TARGET]]
-    found = answered(target, values, known)
-    return rows.drop(TARGET).with_columns(found.rename({name: _of_target(name) for name in found.columns}))
+    seen = [figured_truths(target, scalars(project.schema, rows, known), TARGET, known) for rows in sides]
+    return seen[0], seen[1]
 
 
 def _of_target(name: str) -> str:
