@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
 import keyword
@@ -25,8 +24,6 @@ from phaseflow.scaffold.plan import Plan
 from phaseflow.scaffold.render import Origin
 from phaseflow.settings import ROOT
 
-LARGE: Final = 1_000_000
-"""Bytes above which the file is kept gzipped."""
 LARGEST: Final = 2_000_000_000
 
 
@@ -78,7 +75,7 @@ def create(
     _free(name, into)
     content = _content(csv)
     found, measured = _measured(content, target, task)
-    packed = content if len(content) <= LARGE or content.startswith(b"\x1f\x8b") else gzip.compress(content, mtime=0)
+    packed = made.packed(content)
     origin = Origin(name=name, file=csv.name, content=packed, url=url, sha256=hashlib.sha256(content).hexdigest())
     files = {path: text.encode() for path, text in render.files(origin, found, measured).items()}
     return found, measured, made.publish(into, name, files | {origin.stored: packed})

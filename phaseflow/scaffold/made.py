@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from phaseflow.store import write_atomic
 
 SEED: Final = 7
 FOLDS: Final = 4
+LARGE: Final = 1_000_000
+"""Bytes above which a file is kept gzipped."""
 MOST_ROWS: Final = 3000
 """Rows that the quick model looks at."""
 
@@ -45,6 +48,11 @@ class Made:
     rows: int
     quality: Quality
     notes: tuple[str, ...] = ()
+
+
+def packed(content: bytes) -> bytes:
+    """A file as the project's folder keeps it."""
+    return content if len(content) <= LARGE or content.startswith(b"\x1f\x8b") else gzip.compress(content, mtime=0)
 
 
 def publish(into: Path, name: str, files: Mapping[str, bytes]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from typing import Any, Final
@@ -21,8 +20,6 @@ from phaseflow.toolkit import delimited
 from phaseflow.toolkit.delimited import Dialect
 
 CANDIDATES: Final = {"words": {"strength": 2.0}, "pairs_of_words": {"strength": 4.0, "together": 2}}
-LARGE: Final = 1_000_000
-"""Bytes above which the file is kept gzipped."""
 
 
 def make(name: str, content: bytes, column: str, target: str, *, file: str, url: str = "") -> Made:
@@ -50,7 +47,7 @@ def make(name: str, content: bytes, column: str, target: str, *, file: str, url:
     quality = made.judged(quick, rows[text].to_numpy().astype(str), rows[truth_name].to_numpy().astype(str))
     title = name.replace("_", " ").capitalize()
     what = f"tells {_plain(truth_name)}, one of {len(classes)} classes, from {_plain(text)}, a text"
-    packed = content if len(content) <= LARGE or content.startswith(b"\x1f\x8b") else gzip.compress(content, mtime=0)
+    packed = made.packed(content)
     stored = "data.csv.gz" if packed.startswith(b"\x1f\x8b") else "data.csv"
     source = {"url": url, "mirror": f"{name}/{stored}"}
     if url:

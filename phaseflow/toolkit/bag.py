@@ -110,13 +110,9 @@ def counting(column: str, words: list[list[str]], idf: Any) -> tuple[list[NodePr
 def to_onnx(schema: Schema, column: str, words: list[list[str]], idf: Any, model: LogisticRegression) -> bytes:
     """The fitted bag as a graph: words, counts, tf-idf of length 1, scores."""
     nodes, constants = counting(column, words, idf)
-    nodes.append(helper.make_node("Gemm", ["bag", "W", "b"], ["scores"]))
-    slopes, offsets = model.coef_.T, model.intercept_
-    if slopes.shape[1] == 1:  # of two classes scikit-learn keeps the second one's scores alone
-        slopes = np.hstack([np.zeros_like(slopes), slopes])
-        offsets = np.array([0.0, offsets[0]])
-    constants += [graph.constant("W", slopes.astype(np.float32)), graph.constant("b", offsets.astype(np.float32))]
-    return graph.classifier(schema, nodes, constants, "scores", [str(name) for name in model.classes_])
+    scoring, weights = graph.dense([graph.every_class(model.coef_.T, model.intercept_)], "bag", "scores")
+    classes = [str(name) for name in model.classes_]
+    return graph.classifier(schema, [*nodes, *scoring], [*constants, *weights], "scores", classes)
 
 
 def strongest(words: Any, model: LogisticRegression) -> bytes:

@@ -84,6 +84,30 @@ def entry(column: Column) -> ValueInfoProto:
     return helper.make_tensor_value_info(column.name, kind, [None, 1])
 
 
+def dense(layers: Sequence[tuple[Array, Array]], begin: str, out: str) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes and constants from `begin` (float32 [N, inputs]) to `out`: for each layer x W + b, `Relu` between two."""
+    nodes, constants, flow = [], [], begin
+    for place, (weights, offsets) in enumerate(layers):
+        constants += [
+            constant(f"W_{place}", weights.astype(np.float32)),
+            constant(f"b_{place}", offsets.astype(np.float32)),
+        ]
+        last = place == len(layers) - 1
+        sums = out if last else f"sums_{place}"
+        nodes.append(helper.make_node("Gemm", [flow, f"W_{place}", f"b_{place}"], [sums]))
+        if not last:
+            flow = f"flow_{place + 1}"
+            nodes.append(helper.make_node("Relu", [sums], [flow]))
+    return nodes, constants
+
+
+def every_class(weights: Array, offsets: Array) -> tuple[Array, Array]:
+    """A last layer with a score a class: of two classes scikit-learn keeps the second one's alone, and the first one's is 0."""
+    if weights.shape[1] > 1:
+        return weights, offsets
+    return np.hstack([np.zeros_like(weights), weights]), np.array([0.0, offsets[0]])
+
+
 def classifier(
     schema: Schema,
     nodes: Sequence[NodeProto],

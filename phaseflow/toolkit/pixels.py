@@ -71,15 +71,12 @@ def fit(rows: pl.DataFrame, schema: Schema, *, hidden: int = 0, strength: float 
 
 
 def _layers(model: Any) -> list[tuple[Any, Any]]:
-    """Weights [inputs, outputs] and offsets of each layer; of two classes the first one's score is 0."""
+    """Weights [inputs, outputs] and offsets of each layer; the last one has a score a class."""
     if isinstance(model, MLPClassifier):
         layers = list(zip(model.coefs_, model.intercepts_, strict=True))
     else:
         layers = [(model.coef_.T, model.intercept_)]
-    weights, offsets = layers[-1]
-    if weights.shape[1] == 1:
-        layers[-1] = (np.hstack([np.zeros_like(weights), weights]), np.array([0.0, offsets[0]]))
-    return layers
+    return [*layers[:-1], graph.every_class(*layers[-1])]
 
 
 def to_onnx(layers: list[tuple[Any, Any]], schema: Schema, column: Column, classes: list[str]) -> bytes:
@@ -88,17 +85,8 @@ def to_onnx(layers: list[tuple[Any, Any]], schema: Schema, column: Column, class
         helper.make_node("Cast", [column.name], ["numbers"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["numbers", "white"], ["bright"]),
         helper.make_node("Sub", ["bright", "middle"], ["centred"]),
-        helper.make_node("Flatten", ["centred"], ["flow_0"], axis=1),
+        helper.make_node("Flatten", ["centred"], ["flow"], axis=1),
     ]
     constants = [graph.constant("white", np.float32(255)), graph.constant("middle", np.float32(0.5))]
-    for place, (weights, offsets) in enumerate(layers):
-        last = place == len(layers) - 1
-        constants += [
-            graph.constant(f"W_{place}", weights.astype(np.float32)),
-            graph.constant(f"b_{place}", offsets.astype(np.float32)),
-        ]
-        out = "scores" if last else f"sums_{place}"
-        nodes.append(helper.make_node("Gemm", [f"flow_{place}", f"W_{place}", f"b_{place}"], [out]))
-        if not last:
-            nodes.append(helper.make_node("Relu", [out], [f"flow_{place + 1}"]))
-    return graph.classifier(schema, nodes, constants, "scores", classes)
+    scoring, weights = graph.dense(layers, "flow", "scores")
+    return graph.classifier(schema, [*nodes, *scoring], [*constants, *weights], "scores", classes)

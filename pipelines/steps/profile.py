@@ -37,7 +37,9 @@ def profile(project_name: str, snapshot: str) -> str:
     whole = data.split(project, snapshot, "train")
     about = data.manifest(project, snapshot)
     target = project.schema.target
-    known = vocabularies(project.schema, whole) | words_of_answers(target, whole[target.name].to_list() if target else [])
+    known = vocabularies(project.schema, whole) | words_of_answers(
+        target, whole[target.name].to_list() if target else []
+    )
     rows = scalars(project.schema, whole, known)
     rows = figured_truths(target, rows, target.name, known) if target else rows
     names = [figure for column in project.schema.columns for figure in column.figures]

@@ -50,20 +50,11 @@ def to_onnx(layers: Layers, project: Project) -> bytes:
     nodes = [
         helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["numbers", "white"], ["shares"]),
-        helper.make_node("Flatten", ["shares"], ["flow_0"], axis=1),
+        helper.make_node("Flatten", ["shares"], ["flow"], axis=1),
     ]
-    constants = [graph.constant("white", np.float32(255))]
-    for place, (matrix, bias) in enumerate(layers):
-        last = place == len(layers) - 1
-        constants += [
-            graph.constant(f"W_{place}", matrix.astype(np.float32)),
-            graph.constant(f"b_{place}", bias.astype(np.float32)),
-        ]
-        out = "scores" if last else f"sums_{place}"
-        nodes.append(helper.make_node("Gemm", [f"flow_{place}", f"W_{place}", f"b_{place}"], [out]))
-        if not last:
-            nodes.append(helper.make_node("Relu", [out], [f"flow_{place + 1}"]))
-    return graph.classifier(project.schema, nodes, constants, "scores", CLASSES)
+    scoring, known = graph.dense(layers, "flow", "scores")
+    white = graph.constant("white", np.float32(255))
+    return graph.classifier(project.schema, [*nodes, *scoring], [white, *known], "scores", CLASSES)
 
 
 def weights(layers: Layers) -> bytes:
