@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,25 @@ class Serving:
         """What readers of the store see."""
         files = sorted((self.home / "store" / kind / project).rglob("*.parquet"))
         return pl.concat([pl.read_parquet(file) for file in files]) if files else pl.DataFrame({"id": []})
+
+
+@contextmanager
+def cached(paths: pytest.TempPathFactory, script: str, projects: Sequence[str]) -> Iterator[Serving]:
+    """A service that has the models of `projects`, which `script` makes, in its cache; MLflow is away."""
+    home, folder = paths.mktemp("home"), paths.mktemp("projects")
+    done = subprocess.run(
+        [VENVS / "tabular" / "bin" / "python", Path(__file__).parent / script, folder, home],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    environment = {"PHASEFLOW_PROJECTS": str(folder), "PHASEFLOW_ONLY": ",".join(projects)}
+    found = Serving(home, f"http://127.0.0.1:{free_port()}", environment=environment)
+    yield found.start()
+    found.kill()
 
 
 @pytest.fixture

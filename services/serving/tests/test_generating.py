@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phaseflow.settings import ROOT
-from services.serving.tests.conftest import VENVS, Serving, free_port, until
+from services.serving.tests.conftest import VENVS, Serving, cached, until
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A service that has both models in its cache; MLflow is away."""
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("projects")
-    script = Path(__file__).parent / "generating.py"
-    done = subprocess.run(
-        [VENVS / "tabular" / "bin" / "python", script, folder, home],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = Serving(
-        home,
-        f"http://127.0.0.1:{free_port()}",
-        environment={"PHASEFLOW_PROJECTS": str(folder), "PHASEFLOW_ONLY": "speaks,too_late"},
-    )
-    yield found.start()
-    found.kill()
+    with cached(tmp_path_factory, "generating.py", ("speaks", "too_late")) as found:
+        yield found
 
 
 def said(service: Serving, **row: Any) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phaseflow.settings import ROOT
-from services.serving.tests.conftest import VENVS, Serving, free_port, until
+from services.serving.tests.conftest import Serving, cached, until
 
 CAT = {"box": [2.0, 4.0, 6.0, 8.0], "label": "cat"}
 DOG = {"box": [2.0, 2.0, 4.0, 4.0], "label": "dog"}
@@ -32,25 +28,8 @@ KEPT = {
 @pytest.fixture(scope="module")
 def structured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A service that has all of them in its cache; MLflow is away."""
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("projects")
-    script = Path(__file__).parent / "structured.py"
-    done = subprocess.run(
-        [VENVS / "tabular" / "bin" / "python", script, folder, home],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    only = ",".join(f"with_{kind}" for kind in SAID)
-    found = Serving(
-        home,
-        f"http://127.0.0.1:{free_port()}",
-        environment={"PHASEFLOW_PROJECTS": str(folder), "PHASEFLOW_ONLY": only},
-    )
-    yield found.start()
-    found.kill()
+    with cached(tmp_path_factory, "structured.py", [f"with_{kind}" for kind in SAID]) as found:
+        yield found
 
 
 def ask(service: Serving, kind: str, size: float = 2) -> dict[str, Any]:
