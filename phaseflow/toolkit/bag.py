@@ -50,11 +50,7 @@ def fit(
     gap = float(
         np.abs(graph.run(content, graph.feed(rows, schema))["probabilities"] - model.predict_proba(counts)).max()
     )
-    if not gap <= GAP:
-        raise PhaseflowError(
-            f"The ONNX model's probability differs from scikit-learn's by {gap:.1e}; allowed: {GAP:.0e}",
-            fix="Lower `strength`",
-        )
+    graph.alike(gap, GAP, "probability", fix="Lower `strength`")
     return Trained(
         onnx=content,
         classes=tuple(map(str, model.classes_)),

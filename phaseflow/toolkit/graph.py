@@ -18,6 +18,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from phaseflow import generation
 from phaseflow.contract import Column, Schema
+from phaseflow.errors import PhaseflowError
 
 NUMERIC: Final = frozenset({"number", "integer", "boolean"})
 OPSET: Final = 17
@@ -69,6 +70,14 @@ def run(model: bytes | Session, feeds: dict[str, Array]) -> dict[str, Array]:
     names: Sequence[str] = [output.name for output in ready.get_outputs()]
     wanted = {node.name for node in ready.get_inputs()}  # a feature that no tree asks for has no input
     return dict(zip(names, ready.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
+
+
+def alike(gap: float, allowed: float, what: str, *, fix: str) -> None:
+    """Raises PhaseflowError where a converted model differs from scikit-learn's by more than is allowed, or by no number."""
+    if not gap <= allowed:
+        raise PhaseflowError(
+            f"The ONNX model's {what} differs from scikit-learn's by {gap:.1e}; allowed: {allowed:.0e}", fix=fix
+        )
 
 
 def constant(name: str, values: Any) -> TensorProto:

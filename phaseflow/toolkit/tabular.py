@@ -21,8 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from phaseflow.contract import Schema
-from phaseflow.errors import PhaseflowError
-from phaseflow.toolkit.graph import NUMERIC, feed, run
+from phaseflow.toolkit.graph import NUMERIC, alike, feed, run
 from phaseflow.toolkit.model import Trained
 
 PREFIX: Final = "phaseflow_"
@@ -31,6 +30,7 @@ VALUE_GAP: Final = 1e-4
 """Largest difference between scikit-learn (double precision) and ONNX (single) that conversion accepts: of a probability,
 or relative to a value, where a forest sums a hundred trees in single precision."""
 
+FIX: Final = "Scale the numbers, or use an estimator that works in single precision"
 MOST_WORDS: Final = 50
 """Values of a word column that a model knows; the others are unknown to it."""
 
@@ -97,7 +97,7 @@ def fit_classifier(rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale:
     content = to_onnx(model, schema)
     ours = run(content, feed(rows, schema))["probabilities"]
     gap = float(np.abs(model.predict_proba(named) - ours).max())
-    _refuse(gap, PROBABILITY_GAP, "probability")
+    alike(gap, PROBABILITY_GAP, "probability", fix=FIX)
     return Trained(
         onnx=content,
         classes=tuple(map(str, model.classes_)),
@@ -123,16 +123,8 @@ def fit_regressor(
     theirs = model.predict(named).reshape(-1)
     theirs = np.exp(theirs) if log else theirs
     gap = float((np.abs(theirs - ours) / np.maximum(np.abs(theirs), np.abs(truth).mean() + 1e-12)).max())
-    _refuse(gap, VALUE_GAP, "value")
+    alike(gap, VALUE_GAP, "value", fix=FIX)
     return Trained(onnx=content, notes={"largest relative difference to scikit-learn": f"{gap:.1e}"})
-
-
-def _refuse(gap: float, allowed: float, what: str) -> None:
-    if not gap <= allowed:
-        raise PhaseflowError(
-            f"The ONNX model's {what} differs from scikit-learn's by {gap:.1e}; allowed: {allowed:.0e}",
-            fix="Scale the numbers, or use an estimator that works in single precision",
-        )
 
 
 def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
