@@ -108,9 +108,8 @@ def unfinished(said: Mapping[str, Array]) -> int | None:
     """The first row whose numbers are not all finite; None where all are."""
     for answer in said.values():
         if answer.dtype.kind == "f":
-            sums = answer.reshape(len(answer), -1).sum(
-                axis=1, dtype="float64"
-            )  # infinities and NaN stay what they are in a sum
+            # Infinities and NaN stay what they are in a sum.
+            sums = answer.reshape(len(answer), -1).sum(axis=1, dtype="float64")
             for row, value in enumerate(sums.tolist()):
                 if not math.isfinite(value):
                     return row

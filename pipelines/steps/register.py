@@ -208,10 +208,11 @@ def _version(
     verdict: Mapping[str, Any],
 ) -> Any:
     feeds = graph.feed(train.head(2), project.schema)
-    said = graph.run(content, feeds)
+    ready = graph.session(content)
+    said = graph.run(ready, feeds)
     # A table's row reads best as a table; a tensor of more dimensions has no place in one.
     flat = all(values.ndim == 2 for values in feeds.values())
-    wanted = {node.name for node in graph.session(content).get_inputs()}  # a model may need fewer than a row has
+    wanted = {node.name for node in ready.get_inputs()}  # a model may need fewer than a row has
     example = (
         pd.DataFrame({name: values[:, 0] for name, values in feeds.items()})
         if flat
