@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from phaseflow import registry
+from phaseflow import answers, registry
 from phaseflow.settings import from_environment
 
 WAIT_SECONDS: Final = 120.0
@@ -66,7 +66,9 @@ class VerifyOperator(BaseOperator):
             raise AirflowException(f"{url}/predict answers {answer.status_code}: {answer.text[:500]}")
         said: dict[str, Any] = answer.json()
         predictions = said.get("predictions")
-        if not isinstance(predictions, list) or len(predictions) != 1 or not {"label", "value"} & set(predictions[0]):
+        # Of a class its label, of a number its value, else what the target's kind is answered with.
+        names = {answers.outputs(project.schema.target, classes)[0] for classes in ((), ("a class",))}
+        if not isinstance(predictions, list) or len(predictions) != 1 or not names & set(predictions[0]):
             raise AirflowException(f"{url}/predict answers no prediction: {answer.text[:500]}")
         self.log.info("Version %s of %s answers %s", version, self.project, predictions[0])
         return {"version": version, "prediction": predictions[0]}

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from dags import factory
 from dags.monitor import ReportOperator
 from dags.verify import ServedTrigger, VerifyOperator
-from phaseflow import registry
+from phaseflow import Project, answers, registry
 
 EXAMPLE = dict(registry.get("titanic").example)
 
@@ -90,6 +90,21 @@ def test_what_was_promoted_is_asked_for_a_prediction(service: Service) -> None:
     done = operator().execute(context(train=verdict(), promote={"version": "2"}))
     assert done == {"version": "2", "prediction": {"id": "a-0", "label": "0"}}
     assert service.asked[-1][:2] == ("/titanic/predict", EXAMPLE)
+
+
+@pytest.mark.parametrize("project", registry.all_projects(), ids=lambda project: project.name)
+def test_each_project_s_own_kind_of_answer_is_a_prediction(service: Service, project: Project) -> None:
+    """And of another kind is none."""
+    names = {answers.outputs(project.schema.target, classes)[0] for classes in ((), ("a", "b"))}
+    service.answers[f"/{project.name}/model"] = (200, {"version": "2"})
+    verify = VerifyOperator(task_id="verify", project=project.name)
+    for name in names:
+        service.answers[f"/{project.name}/predict"] = (200, {"predictions": [{"id": "a-0", name: 1}]})
+        found = verify.execute(context(train=verdict(), promote={"version": "2"}))
+        assert found["prediction"] == {"id": "a-0", name: 1}
+    service.answers[f"/{project.name}/predict"] = (200, {"predictions": [{"id": "a-0", "mask": 1}]})
+    with pytest.raises(AirflowException, match="/predict answers no prediction"):
+        verify.execute(context(train=verdict(), promote={"version": "2"}))
 
 
 def test_without_a_promotion_the_champion_of_before_must_be_served(service: Service) -> None:

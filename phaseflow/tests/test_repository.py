@@ -63,6 +63,13 @@ def _commands(module: str) -> set[str]:
     return named | set(re.findall(r"^def ([a-z]+)\(", source, re.MULTILINE))
 
 
+def test_no_script_of_bench_hides_a_package() -> None:
+    """Python looks for a script's imports beside it first."""
+    assert not {path.stem for path in (ROOT / "bench").glob("*.py")} & {
+        path.parent.name for path in ROOT.glob("*/__init__.py")
+    }
+
+
 def test_a_project_is_nothing_but_its_folder() -> None:
     for name in registry.names():
         assert (ROOT / "projects" / name / "README.md").exists()

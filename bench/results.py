@@ -1,4 +1,4 @@
-"""`python -m bench.projects`: what the last runs of all projects gave, in bench/projects.json and in the README's table.
+"""`python -m bench.results`: what the last runs of all projects gave, in bench/results.json and in the README's table.
 
 The runs are those of the platform's own store, by whichever way they came (a DAG, `phaseflow run`). With `--render` the table alone is
 made again of the file; with `--check` nothing is written, and a stale table is an error.
@@ -18,9 +18,9 @@ from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.store import Store
 
-FILE: Final = ROOT / "bench" / "projects.json"
+FILE: Final = ROOT / "bench" / "results.json"
 README: Final = ROOT / "README.md"
-BEGIN: Final = "<!-- projects: made by `python -m bench.projects` -->\n"
+BEGIN: Final = "<!-- projects: made by `python -m bench.results` -->\n"
 END: Final = "<!-- end of projects -->\n"
 HEAD: Final = """\
 | phase | project | answers with | metric | baseline | champion | training | model | latency |
@@ -90,8 +90,8 @@ def rendered(readme: str, results: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do it."""
-    parser = argparse.ArgumentParser(prog="bench.projects", description=__doc__)
-    parser.add_argument("--render", action="store_true", help="make the table of bench/projects.json")
+    parser = argparse.ArgumentParser(prog="bench.results", description=__doc__)
+    parser.add_argument("--render", action="store_true", help="make the table of bench/results.json")
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where the table is stale")
     told = parser.parse_args(arguments)
     results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
