@@ -27,9 +27,15 @@ class Device:
     scaler: Any
     """A `torch.amp.GradScaler`: float16 rounds small slopes to 0, so that they are enlarged on their way."""
 
-    def backward(self, loss: Any, optimizer: Any) -> None:
-        """A step of the optimizer down the slope of the loss."""
+    def backward(self, loss: Any, optimizer: Any, *, clip: float = 0.0) -> None:
+        """A step of the optimizer down the slope of the loss; a slope longer than `clip` is cut to it, where that is given."""
         self.scaler.scale(loss).backward()
+        if clip:
+            import torch  # noqa: PLC0415
+
+            self.scaler.unscale_(optimizer)
+            weights = [one for group in optimizer.param_groups for one in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, clip)
         self.scaler.step(optimizer)
         self.scaler.update()
 

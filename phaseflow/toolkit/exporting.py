@@ -25,6 +25,19 @@ GAP = 1e-3
 """Largest difference of a language model's score to PyTorch's that is accepted, relative to the largest score."""
 
 
+class OfBytes(nn.Module):
+    """A network of pixels of 0 to 1 [N, channels, height, width] as a request needs it: bytes [N, height, width, channels] in."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Pixels of 0 to 255 as numbers of 0 to 1, channels first, as PyTorch wants them."""
+        found: Tensor = self.inner(image.permute(0, 3, 1, 2).float() / 255)
+        return found
+
+
 def exported(
     module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], *, second: str = ""
 ) -> onnx.ModelProto:

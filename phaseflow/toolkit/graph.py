@@ -6,7 +6,7 @@ An ONNX graph has one input a feature: float32 [N, 1] for numbers, integers and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -131,6 +131,25 @@ def classifier(
     """
     last, names, outputs = ends(scores, classes)
     return built(schema, [*nodes, *last], [*constants, *names], [*outputs, *more])
+
+
+def repeated(schema: Schema, answers: Mapping[str, Array]) -> bytes:
+    """A checked graph that says the same of every row: each of `answers` (of one row) under its name."""
+    nodes = [
+        helper.make_node("Shape", [schema.features[0].name], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["rows"]),
+    ]
+    constants = [constant("zero", np.array([0], np.int64)), constant("one", np.array([1], np.int64))]
+    outputs = []
+    for name, value in answers.items():
+        nodes += [
+            helper.make_node("Concat", ["rows", f"{name}_ones"], [f"{name}_shape"], axis=0),
+            helper.make_node("Expand", [f"{name}_said", f"{name}_shape"], [name]),
+        ]
+        constants += [constant(f"{name}_ones", np.ones(value.ndim, np.int64)), constant(f"{name}_said", value[None])]
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        outputs.append(helper.make_tensor_value_info(name, kind, [None, *value.shape]))
+    return built(schema, nodes, constants, outputs)
 
 
 def ends(scores: str, classes: Sequence[str]) -> tuple[list[NodeProto], list[TensorProto], list[ValueInfoProto]]:

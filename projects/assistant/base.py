@@ -141,9 +141,7 @@ def descend(
         with device.precision():
             loss = model(input_ids=ids.to(device.torch), labels=labels.to(device.torch)).loss
         optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        device.backward(loss, optimizer, clip=1.0)
         schedule.step()
         history.append(float(loss.item()))
         if step % 10 == 9:

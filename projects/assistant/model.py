@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +11,7 @@ import polars as pl
 import torch
 from onnx import TensorProto, helper
 
-from phaseflow import Candidate, Project, derived, generation
+from phaseflow import Candidate, Project, answers, derived, generation
 from phaseflow.settings import from_environment
 from phaseflow.toolkit import bag, experiments, exporting, graph, pictures
 from phaseflow.toolkit import device as devices
@@ -119,19 +118,10 @@ def nearest(rows: pl.DataFrame, project: Project) -> Trained:
 
 def evaluate(said: Mapping[str, npt.NDArray[Any]], rows: pl.DataFrame, project: Project) -> dict[str, float | None]:
     """Token F1 and exact match of answers [N] against the responses (Rajpurkar et al., SQuAD, 2016)."""
-    assert project.schema.target is not None  # noqa: S101  # it has one
-    answers, truths = said["text"].tolist(), rows[project.schema.target.name].to_list()
-    same = [derived.words(mine) == derived.words(true) for mine, true in zip(answers, truths, strict=True)]
-    return {"token_f1": token_f1(answers, truths), "exact_match": float(np.mean(same))}
-
-
-def token_f1(said: Sequence[str], truths: Sequence[str]) -> float:
-    """The mean of 2 x (words in common) / (words of both)."""
-    return float(
-        np.mean([_f1(derived.words(mine), derived.words(true)) for mine, true in zip(said, truths, strict=True)])
-    )
-
-
-def _f1(mine: list[str], true: list[str]) -> float:
-    common = (Counter(mine) & Counter(true)).total()
-    return 2 * common / (len(mine) + len(true)) if mine or true else 1.0
+    target = project.schema.target
+    assert target is not None  # noqa: S101  # it has one
+    pairs = list(zip(said["text"].tolist(), rows[target.name], strict=True))
+    return {
+        "token_f1": float(np.mean([1 - answers.losses(mine, true, target)["error"] for mine, true in pairs])),
+        "exact_match": float(np.mean([derived.words(mine) == derived.words(true) for mine, true in pairs])),
+    }

@@ -60,12 +60,16 @@ def choose(prompts: Sequence[Prompt], score: Callable[[Prompt], float]) -> tuple
 
 def main() -> int:
     """Ask the endpoint that OPENAI_BASE_URL names with every prompt, on a few questions of the data, and print the table."""
-    from projects.assistant import data, endpoint, model  # noqa: PLC0415  # the registry alone needs neither
+    import numpy as np  # noqa: PLC0415  # the registry alone needs none of these
+
+    from phaseflow import registry  # noqa: PLC0415
+    from projects.assistant import data, endpoint, model  # noqa: PLC0415
 
     rows = data.read(data.sample(0)).head(20)
     for prompt in newest(registered()):
         said = [endpoint.ask(prompt.text, row) for row in rows.iter_rows(named=True)]
-        print(f"{prompt.known_as}: token F1 {model.token_f1(said, rows['response'].to_list()):.3f}")
+        found = model.evaluate({"text": np.array(said, dtype=object)}, rows, registry.get("assistant"))
+        print(f"{prompt.known_as}: token F1 {found['token_f1']:.3f}")
     return 0
 
 

@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 import polars as pl
 import torch
-from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from phaseflow import Candidate, Project
@@ -44,11 +43,11 @@ class Served(nn.Module):
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner = exporting.OfBytes(inner)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels of 0 to 255 as numbers of 0 to 1, channels first, as PyTorch wants them."""
-        return grid.decoded(self.inner(image.permute(0, 3, 1, 2).float() / 255))
+        """What each cell of the grid says."""
+        return grid.decoded(self.inner(image))
 
 
 def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
@@ -95,32 +94,9 @@ def constant(things: pl.Series, project: Project) -> bytes:
     frequent = Counter(thing["label"] for thing in known).most_common(suppression.MOST)
     means = [np.mean([one["box"] for one in known if one["label"] == name], axis=0) for name, _ in frequent]
     shares = [times / len(things) for _, times in frequent]
-    node = helper.make_node
-    nodes = [
-        node("Shape", ["image"], ["shape"]),
-        node("Slice", ["shape", "zero", "one"], ["rows"]),
-        *(
-            part
-            for name, ones in (("boxes", "two_ones"), ("scores", "one_one"), ("labels", "one_one"))
-            for part in (
-                node("Concat", ["rows", ones], [f"{name}_shape"], axis=0),
-                node("Expand", [f"{name}_said", f"{name}_shape"], [name]),
-            )
-        ),
-    ]
-    constants = [
-        graph.constant("zero", np.array([0], np.int64)),
-        graph.constant("one", np.array([1], np.int64)),
-        graph.constant("one_one", np.array([1], np.int64)),
-        graph.constant("two_ones", np.array([1, 1], np.int64)),
-        graph.constant("boxes_said", np.array([means], np.float32)),
-        graph.constant("scores_said", np.minimum(np.array([shares], np.float32), 1)),
-        graph.constant("labels_said", np.array([[CLASSES.index(name) for name, _ in frequent]], np.int64)),
-    ]
-    count = len(frequent)
-    outputs = [
-        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [None, count, 4]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, count]),
-        helper.make_tensor_value_info("labels", TensorProto.INT64, [None, count]),
-    ]
-    return graph.built(project.schema, nodes, constants, outputs)
+    said = {
+        "boxes": np.array(means, np.float32),
+        "scores": np.minimum(np.array(shares, np.float32), 1),
+        "labels": np.array([CLASSES.index(name) for name, _ in frequent], np.int64),
+    }
+    return graph.repeated(project.schema, said)

@@ -39,19 +39,6 @@ def network(name: str) -> nn.Module:
     )
 
 
-class Served(nn.Module):
-    """The network as a request needs it: bytes [N, 28, 28, 1] in, scores [N, 10] out."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Pixels of 0 to 255 as numbers of 0 to 1, channels first, as PyTorch wants them."""
-        scores: Tensor = self.inner(image.permute(0, 3, 1, 2).float() / 255)
-        return scores
-
-
 def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
     """Fit one candidate on rows [N]; its parameters are `network`, `epochs`, `rate`, and whether to `augment`."""
     told = candidate.params
@@ -74,7 +61,7 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
     shown = rows.unique("digit", keep="first", maintain_order=True).sort("digit").head(SHOWN)
     example = {"image": torch.zeros(2, SIDE, SIDE, 1, dtype=torch.uint8)}
     return Trained(
-        onnx=exporting.classifier(Served(model), example, CLASSES),
+        onnx=exporting.classifier(exporting.OfBytes(model), example, CLASSES),
         classes=CLASSES,
         pictures={
             "learning_curve.png": pictures.curve("Learning curve", "epoch", "cross-entropy", curves),

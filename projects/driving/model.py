@@ -7,7 +7,6 @@ import json
 import numpy as np
 import polars as pl
 import torch
-from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from phaseflow import Candidate, Project
@@ -31,24 +30,14 @@ def network() -> nn.Sequential:
     )  # fmt: skip
 
 
-class Served(nn.Module):
-    """The network as a request needs it: bytes [N, 32, 32, 3] in."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Pixels of 0 to 255 as numbers of 0 to 1, channels first, as PyTorch wants them."""
-        steer: Tensor = self.inner(image.permute(0, 3, 1, 2).float() / 255)
-        return steer
-
-
 def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
     """Learn from rows [N] what the expert did; by a loss, though it is laps that count."""
     steer = np.array([json.loads(one) for one in rows["steer"]], np.float32)
     if candidate.name == "constant_steering":
-        return Trained(onnx=constant(float(steer.mean()), project), notes={"steers": f"{steer.mean():+.3f} always"})
+        return Trained(
+            onnx=graph.repeated(project.schema, {"action": steer.mean(axis=0)}),
+            notes={"steers": f"{steer.mean():+.3f} always"},
+        )
     told, place = candidate.params, device.choose(project.seed)
     images = torch.from_numpy(graph.pixels(rows["image"], (VIEW, VIEW, 3)).copy()).permute(0, 3, 1, 2).to(place.torch)
     truth = torch.from_numpy(steer).to(place.torch)
@@ -66,7 +55,7 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
         model, loss, len(images), place, epochs=told["epochs"], rate=told["rate"], batch=32, seed=project.seed
     )
     example = {"image": torch.zeros(2, VIEW, VIEW, 3, dtype=torch.uint8)}
-    content = exporting.finished(exporting.exported(Served(model), example, ["action"]))
+    content = exporting.finished(exporting.exported(exporting.OfBytes(model), example, ["action"]))
     ready = graph.session(content)
     newest = str(rows["road"].drop_nulls().to_list()[-1]).partition("-")[0]
     return Trained(
@@ -76,23 +65,4 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
             "lap.gif": film(lambda seen: graph.run(ready, graph.feed(seen, project.schema)), road(f"{newest}-{FIRST}")),
         },
         notes={"device": place.name, "weights": f"{sum(weight.numel() for weight in model.parameters()):,}"},
-    )
-
-
-def constant(steer: float, project: Project) -> bytes:
-    """A graph that steers in the same way whatever it sees."""
-    node = helper.make_node
-    nodes = [
-        node("Shape", ["image"], ["shape"]),
-        node("Slice", ["shape", "zero", "one"], ["rows"]),
-        node("Concat", ["rows", "one"], ["size"], axis=0),
-        node("Expand", ["steer", "size"], ["action"]),
-    ]
-    constants = [
-        graph.constant("zero", np.array([0], np.int64)),
-        graph.constant("one", np.array([1], np.int64)),
-        graph.constant("steer", np.array([[steer]], np.float32)),
-    ]
-    return graph.built(
-        project.schema, nodes, constants, [helper.make_tensor_value_info("action", TensorProto.FLOAT, [None, 1])]
     )

@@ -119,15 +119,13 @@ def evaluate(said: Mapping[str, Array], rows: pl.DataFrame, project: Project) ->
 
     NDCG (Jaervelin and Kekaelaeinen 2002): a hit counts 1 / log2(1 + its place), against the best order there is.
     """
-    truths = [json.loads(text) for text in rows["items"]]
-    gains = [ndcg(row, set(truth)) for row, truth in zip(said["ranking"].tolist(), truths, strict=True)]
-    hits = [bool(set(row) & set(truth)) for row, truth in zip(said["ranking"].tolist(), truths, strict=True)]
-    everything = {item for truth in truths for item in truth} | set(said["ranking"].reshape(-1).tolist())
-    shown = set(said["ranking"].reshape(-1).tolist())
+    rankings, truths = said["ranking"].tolist(), [set(json.loads(text)) for text in rows["items"]]
+    pairs = list(zip(rankings, truths, strict=True))
+    shown = {item for ranking in rankings for item in ranking}
     return {
-        "ndcg": float(np.mean(gains)),
-        "hit_rate": float(np.mean(hits)),
-        "coverage": len(shown) / len(everything),
+        "ndcg": float(np.mean([ndcg(ranking, truth) for ranking, truth in pairs])),
+        "hit_rate": float(np.mean([not truth.isdisjoint(ranking) for ranking, truth in pairs])),
+        "coverage": len(shown) / len(shown.union(*truths)),
     }
 
 

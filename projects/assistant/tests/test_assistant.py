@@ -206,5 +206,9 @@ def test_the_real_files_layout_is_read() -> None:
 
 
 def test_token_f1_by_hand() -> None:
-    assert model.token_f1(["a b c"], ["b c d"]) == pytest.approx(2 / 3)
-    assert model.token_f1(["", "A, b!"], ["a", "a b"]) == pytest.approx(0.5)
+    def token_f1(said: list[str], truths: list[str]) -> float | None:
+        told = {"text": np.array(said, dtype=object)}
+        return model.evaluate(told, pl.DataFrame({"response": truths}), PROJECT)["token_f1"]
+
+    assert token_f1(["a b c"], ["b c d"]) == pytest.approx(2 / 3)
+    assert token_f1(["", "A, b!"], ["a", "a b"]) == pytest.approx(0.5)

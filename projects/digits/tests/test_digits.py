@@ -52,7 +52,7 @@ def test_the_sample_is_in_mnists_form() -> None:
 @pytest.mark.parametrize("name", ["linear", "convolutional"])
 def test_the_graph_says_what_the_network_says(name: str) -> None:
     torch.manual_seed(1)
-    project, network = registry.get("digits"), model.Served(model.network(name)).eval()
+    project, network = registry.get("digits"), exporting.OfBytes(model.network(name)).eval()
     rows = data.read(*data.sample(7)).head(50)
     example = {"image": torch.zeros(2, 28, 28, 1, dtype=torch.uint8)}
     said = graph.run(exporting.classifier(network, example, model.CLASSES), graph.feed(rows, project.schema))
