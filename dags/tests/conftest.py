@@ -26,12 +26,18 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")  # importing Ai
 
 
 def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What `condition` gives once it is true; fails the test where it is not in time."""
+    """What `condition` gives once it is true; fails the test where it is not in time. Who gives no answer is asked again."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    found, last = None, ""
+    while not found:
         if time.monotonic() > end:
-            pytest.fail(f"not in {seconds:.0f} s: {what}")
-        time.sleep(0.1)
+            pytest.fail(f"not in {seconds:.0f} s: {what}{last}")
+        try:
+            found = condition()
+        except httpx.TransportError as error:
+            last = f"; the last answer: {error!r}"
+        if not found:
+            time.sleep(0.1)
     return found
 
 

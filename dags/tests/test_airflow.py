@@ -17,7 +17,7 @@ from phaseflow.store import Store
 if TYPE_CHECKING:
     from dags.tests.conftest import Machine
 
-pytestmark = pytest.mark.timeout(400)  # the first test waits for the processes to start
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the processes to start
 
 ORDER = ["extract", "validate", "snapshot", "train", "promote", "verify"]
 
@@ -25,7 +25,7 @@ ORDER = ["extract", "validate", "snapshot", "train", "promote", "verify"]
 @pytest.fixture(scope="module")
 def first(machine: Machine) -> str:
     """The run that made the first champion."""
-    machine.until(lambda: len(machine.call("GET", "/dags")["dags"]) >= 2, 60, "the DAGs are read")
+    machine.until(lambda: len(machine.call("GET", "/dags")["dags"]) >= 2, 150, "the DAGs are read")
     run = machine.trigger("titanic", reason="the first")
     assert machine.ended("titanic", run) == "success", machine.story("titanic", run)
     return run

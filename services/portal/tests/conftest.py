@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from phaseflow.embedded.binaries import ensure, find
 from phaseflow.settings import PORTS, Settings, from_environment
+from services.portal import source
 from services.portal.app import create
 
 HOSTILE = "<script>alert(1)</script>"
@@ -152,9 +153,18 @@ def away(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def browse() -> Iterator[Callable[[Settings], TestClient]]:
+def hurried() -> bool:
+    """Whether the portal waits for its parts no longer than in life; else a busy machine changes no page."""
+    return False
+
+
+@pytest.fixture
+def browse(hurried: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Settings], TestClient]]:
     """Opens the portal of a platform."""
     opened: list[TestClient] = []
+    if not hurried:
+        monkeypatch.setattr(source, "HASTY", httpx.Timeout(30))
+        monkeypatch.setattr(source, "PATIENT", httpx.Timeout(30))
 
     def open_(settings: Settings) -> TestClient:
         client = TestClient(create(settings), raise_server_exceptions=True)

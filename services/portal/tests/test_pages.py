@@ -88,6 +88,7 @@ def hung() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.parametrize("hurried", [True])
 @pytest.mark.parametrize("path", ["/", "/projects/titanic", "/dashboards/titanic", "/api/status"])
 def test_a_page_does_not_wait_for_parts_that_hang(hung: str, tmp_path: Path, browse: Browse, path: str) -> None:
     settings = settings_for(tmp_path, **dict.fromkeys(PORTS, hung))
@@ -101,6 +102,7 @@ def test_a_page_does_not_wait_for_parts_that_hang(hung: str, tmp_path: Path, bro
     assert min(spans) < 3.0  # a hung part would take ten
 
 
+@pytest.mark.parametrize("hurried", [True])
 def test_a_slow_part_does_not_take_away_what_was_known(tmp_path: Path, browse: Browse) -> None:
     answers, asked = threading.Event(), threading.Event()
     answers.set()
