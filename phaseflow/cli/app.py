@@ -33,17 +33,18 @@ Name = Annotated[str, typer.Argument(metavar="PROJECT", help="As `phaseflow proj
 
 
 @app.command(rich_help_panel=PLATFORM)
-def demo(as_json: Json = False) -> None:
+def demo(name: Name = "titanic", as_json: Json = False) -> None:
     """One real turn of the loop: train, serve, drift, alert, retrain, swap. Leaves the platform up."""
     from phaseflow.cli import demo as story  # noqa: PLC0415  # the largest module, for one command
 
-    told = story.play(quiet=as_json)
+    project = registry.get(name)
+    told = story.play(project, quiet=as_json)
     if as_json:
         show.data(told)
     elif told["ok"]:
-        story.summary(told)
+        story.summary(told, project)
         _urls(passwords=True)
-        story.next_steps(from_environment())
+        story.next_steps(from_environment(), project)
     if not told["ok"]:
         raise typer.Exit(1)
 

@@ -176,22 +176,27 @@ def _urls(target: Release, *, passwords: bool) -> None:
 
 @app.command()
 def demo(
-    release: Name = "phaseflow", namespace: Namespace = "phaseflow", context: Context = "", as_json: Json = False
+    project: Project = "titanic",
+    release: Name = "phaseflow",
+    namespace: Namespace = "phaseflow",
+    context: Context = "",
+    as_json: Json = False,
 ) -> None:
     """One real turn of the loop on the cluster, as `phaseflow demo` plays it on one machine."""
     from phaseflow.cli import demo as story  # noqa: PLC0415  # the largest module, for one command
 
-    told = story.on(_stage(Release(name=release, namespace=namespace, context=context)), quiet=as_json)
+    played = registry.get(project)
+    target = Release(name=release, namespace=namespace, context=context)
+    told = story.on(_stage(target, project), played, quiet=as_json)
     if as_json:
         show.data(told)
     elif told["ok"]:
-        story.summary(told)
+        story.summary(told, played)
     if not told["ok"]:
         raise typer.Exit(1)
 
 
-def _stage(target: Release) -> Any:
-    from phaseflow.cli.demo import PROJECT  # noqa: PLC0415  # as above
+def _stage(target: Release, project: str) -> Any:
     from phaseflow.cli.stage import Stage  # noqa: PLC0415
     from phaseflow.embedded import rest  # noqa: PLC0415
 
@@ -205,11 +210,11 @@ def _stage(target: Release) -> Any:
     def start(say: Any) -> str:
         say("waits until every part is ready")
         install.wait(target, lambda *_: None, time.monotonic())
-        if rest.served(settings, PROJECT):
+        if rest.served(settings, project):
             raise PlatformError(
-                f"This release serves a champion of {PROJECT} already, and the story begins before the first one",
+                f"This release serves a champion of {project} already, and the story begins before the first one",
                 fix="`phaseflow cluster down --data`, then `phaseflow cluster up --rehearsal`; "
-                f"or go on with `phaseflow cluster traffic {PROJECT} --drift --feedback`",
+                f"or go on with `phaseflow cluster traffic {project} --drift --feedback`",
             )
         return f"{len(install.states(target))} parts in the namespace {target.namespace}"
 
@@ -219,9 +224,9 @@ def _stage(target: Release) -> Any:
         log=lambda part: (
             "`phaseflow cluster status`"
             if part == "supervisord"
-            else f"`kubectl -n {target.namespace} logs {install.workload(target, part, PROJECT)}`"
+            else f"`kubectl -n {target.namespace} logs {install.workload(target, part, project)}`"
         ),
-        tail=lambda part: install.tail(target, part, PROJECT),
+        tail=lambda part: install.tail(target, part, project),
         memory_mb=lambda: install.memory_mb(target),
         again="`phaseflow cluster demo` again",
     )

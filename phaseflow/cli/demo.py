@@ -13,15 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from phaseflow import registry
 from phaseflow.cli import show, work
 from phaseflow.cli.stage import Stage
+from phaseflow.contract import Project
 from phaseflow.embedded import components, lifecycle, platform, report, rest, supervisor
 from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import write_atomic
 
-PROJECT: Final = "titanic"
 HOME_SETTINGS: Final = {
     # Drift is judged over a minute instead of an hour: production's windows would make the demo last for hours.
     "PHASEFLOW_DRIFT_WINDOW_SECONDS": "60",
@@ -31,19 +30,21 @@ HOME_SETTINGS: Final = {
     # Once it is set up the demo looks nothing up outside this machine: the mirror or the sample, unless told 0.
     "PHASEFLOW_OFFLINE": "1",
 }
-NORMAL_ROWS: Final = 400
+NORMAL_SECONDS: Final = 10.0
+"""Of requests from the world as it was, or as long as a judgement of drift needs rows."""
 RATE: Final = 40.0
-"""Rows a second: by the time the alert has fired and Airflow takes its snapshot, the newest 500 truths, which become the next
-version's reference, are of the changed world."""
+"""Rows a second at most: by the time the alert has fired and Airflow takes its snapshot, the newest 500 truths, which become the
+next version's reference, are of the changed world."""
 WAIT_SECONDS: Final = 240.0
-"""For any one thing to happen; none takes a quarter of it on two cores."""
+"""For any one thing to happen but a training; none takes a quarter of it on two cores."""
+TRAINING_SECONDS: Final = 1800.0
 POLL_SECONDS: Final = 0.5
 MEMORY_SECONDS: Final = 5.0
 Seen = TypeVar("Seen")
 
 
-def play(*, quiet: bool) -> dict[str, Any]:
-    """Play the story on a fresh home, and give what happened; `ok` says whether every step did.
+def play(project: Project, *, quiet: bool) -> dict[str, Any]:
+    """Play the project's story on a fresh home, and give what happened; `ok` says whether every step did.
 
     The platform is left up, also after a step that failed, so that its logs can be read.
     """
@@ -62,12 +63,14 @@ def play(*, quiet: bool) -> dict[str, Any]:
         memory_mb=lambda: report.memory(supervisor.members(settings)) / report.MIB,
         again="`make demo` again",
     )
-    return on(stage, quiet=quiet)
+    return on(stage, project, quiet=quiet)
 
 
-def on(stage: Stage, *, quiet: bool) -> dict[str, Any]:
-    """Play the story there."""
-    story = Story(stage, quiet=quiet)
+def on(stage: Stage, project: Project, *, quiet: bool) -> dict[str, Any]:
+    """Play the project's story there; raises PlatformError where it declares no changed world."""
+    if not project.drift.scenario:
+        raise PlatformError(f"{project.name} declares no drifted world", fix="Set Drift.scenario in its project.py")
+    story = Story(stage, project, quiet=quiet)
     try:
         story.tell()
     except PhaseflowError as error:
@@ -118,9 +121,11 @@ class World:
 class Story:
     """The steps, in order; each raises PlatformError when what it waits for does not happen."""
 
-    def __init__(self, stage: Stage, *, quiet: bool) -> None:
+    def __init__(self, stage: Stage, project: Project, *, quiet: bool) -> None:
         self.stage, self.settings = stage, stage.settings
-        self.project = registry.get(PROJECT)
+        self.project, self.name = project, project.name
+        self.feedback = ["--feedback"] if project.schema.target else []
+        self.rate = min(RATE, 1000 / project.gate.latency_ms)  # one answer at a time would do
         self.quiet = quiet
         self.begun = time.monotonic()
         self.steps: list[dict[str, Any]] = []
@@ -136,8 +141,8 @@ class Story:
         self.prometheus = rest.Prometheus(self.settings)
         self._first_training()
         self._normal_traffic()
-        arguments = ["--rows", "0", "--rate", str(RATE), "--seed", "2", "--drift", "--feedback"]
-        with components.traffic(self.settings, self.project.family, PROJECT, *arguments) as process:
+        arguments = ["--rows", "0", "--rate", f"{self.rate:g}", "--seed", "2", "--drift", *self.feedback]
+        with components.traffic(self.settings, self.project.family, self.name, *arguments) as process:
             assert process.stdout is not None  # noqa: S101  # a pipe was asked for
             world = World(iter(process.stdout.readline, ""))
             self._alert(world)
@@ -166,9 +171,11 @@ class Story:
                 detail = f"  [dim]{entry['detail']}[/]" if entry["ok"] else ""
                 show.console.print(f"{show.mark(entry['ok'])} {title}  [dim]{entry['seconds']:.1f} s[/]{detail}")
 
-    def until(self, what: str, look: Callable[[], Seen | None], world: World | None = None) -> Seen:
+    def until(
+        self, what: str, look: Callable[[], Seen | None], world: World | None = None, seconds: float = WAIT_SECONDS
+    ) -> Seen:
         """Look until there is something; raises PlatformError when there is nothing in time."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 seen = look()
@@ -179,7 +186,7 @@ class Story:
             if seen is not None:
                 return seen
             if time.monotonic() > deadline:
-                raise PlatformError(f"{what} did not happen within {WAIT_SECONDS:.0f} s", fix=self._fix())
+                raise PlatformError(f"{what} did not happen within {seconds:.0f} s", fix=self._fix())
             if world:
                 self.say(f"{what}: sent {world.last['sent']}, failed {world.last['failed']}")
             self._measure()
@@ -199,11 +206,11 @@ class Story:
             entry["detail"] = self.stage.start(self.say)
 
     def _first_training(self) -> None:
-        with self.step(f"Airflow reads the DAG {PROJECT}", "airflow-dag-processor"):
-            self.until("The DAG", lambda: self.airflow.dag(PROJECT))
+        with self.step(f"Airflow reads the DAG {self.name}", "airflow-dag-processor"):
+            self.until("The DAG", lambda: self.airflow.dag(self.name))
         with self.step("Airflow runs it: ETL, Kubeflow pipeline, gate, promotion", "airflow-scheduler") as entry:
-            run = self.airflow.trigger(PROJECT, "the demo's first training")
-            done = work.follow(self.airflow, PROJECT, run, self.say)
+            run = self.airflow.trigger(self.name, "the demo's first training")
+            done = work.follow(self.airflow, self.name, run, self.say)
             entry["detail"] = ", ".join(f"{t['task']} {t['seconds'] or 0:.0f} s" for t in done["tasks"])
             if done["state"] != "success":
                 raise PlatformError(f"The run {run} ended {done['state']}", fix=self._fix())
@@ -213,34 +220,38 @@ class Story:
         if not verdict["passed"]:
             raise PlatformError("The gate says no to the first model", fix="Look at the checks above")
         with self.step("the service serves it", "serving") as entry:
-            model = self.until("The first model", lambda: rest.served(self.settings, PROJECT))
+            model = self.until("The first model", lambda: rest.served(self.settings, self.name))
             entry["detail"] = f"version {model['version']}, {model['candidate']}"
             self.facts |= {"first": model, "first_verdict": verdict}
 
     def _verdict(self, run: str) -> dict[str, Any]:
         """What the pipeline's gate decided, as the task that ran it says."""
-        return self.airflow.result(PROJECT, run, "train")
+        return self.airflow.result(self.name, run, "train")
 
     def _psi(self, version: str) -> dict[str, float]:
         """Live drift of each feature, once the window holds enough rows."""
-        labels = f'project="{PROJECT}",version="{version}"'
+        labels = f'project="{self.name}",version="{version}"'
         rows = self.prometheus.query(f"phaseflow:window_rows{{{labels}}}")
-        if not rows or rows[0][1] < int(HOME_SETTINGS["PHASEFLOW_DRIFT_MINIMUM_ROWS"]):
+        if not rows or rows[0][1] < self._minimum_rows():
             return {}
         found = self.prometheus.query(f"phaseflow:feature_psi{{{labels}}}")
         return {labels["feature"]: round(value, 3) for labels, value in found}
+
+    def _minimum_rows(self) -> int:
+        return self.settings.drift_minimum_rows or self.project.drift.minimum_rows
 
     def _firing(self) -> list[dict[str, Any]]:
         """Alerts that retraining answers."""
         return [
             alert
-            for alert in self.prometheus.alerts(PROJECT)
+            for alert in self.prometheus.alerts(self.name)
             if alert["state"] == "firing" and alert["labels"].get("action") == "retrain"
         ]
 
     def _normal_traffic(self) -> None:
         with self.step("the world as it was: live drift is small", "serving") as entry:
-            arguments = ["--rows", str(NORMAL_ROWS), "--rate", str(RATE), "--feedback"]
+            rows = max(round(self.rate * NORMAL_SECONDS), round(1.3 * self._minimum_rows()))
+            arguments = ["--rows", str(rows), "--rate", f"{self.rate:g}", *self.feedback]
             summary = work.traffic(self.settings, self.project, arguments, self.say)
             psi = self.until("Live drift", lambda: self._psi(self.facts["first"]["version"]) or None)
             if max(psi.values()) >= self.project.drift.psi or self._firing():
@@ -258,13 +269,13 @@ class Story:
             worst = max(psi, key=lambda feature: psi[feature])
             entry["detail"] = f"{', '.join(names)}; PSI of {worst} is {psi[worst]}"
             self.facts |= {"psi_drifted": psi, "alerts": names}
-            self.until("Alertmanager", lambda: rest.alertmanager_alerts(self.settings, PROJECT) or None, world)
+            self.until("Alertmanager", lambda: rest.alertmanager_alerts(self.settings, self.name) or None, world)
 
     def _retraining(self, world: World) -> None:
         with self.step("the alert makes Airflow retrain", "monitor") as entry:
 
             def started() -> dict[str, Any] | None:
-                runs = [run for run in self.airflow.runs(PROJECT) if run["dag_run_id"].startswith("retrain__")]
+                runs = [run for run in self.airflow.runs(self.name) if run["dag_run_id"].startswith("retrain__")]
                 return runs[-1] if runs else None
 
             run = self.until("The retraining", started, world)
@@ -273,10 +284,10 @@ class Story:
         with self.step("the new model is trained and judged on both worlds' holdout", "airflow-scheduler") as entry:
 
             def ended() -> dict[str, Any] | None:
-                found = self.airflow.run(PROJECT, run["dag_run_id"])
+                found = self.airflow.run(self.name, run["dag_run_id"])
                 return found if found["state"] in {"success", "failed"} else None
 
-            state = self.until("The end of the retraining", ended, world)["state"]
+            state = self.until("The end of the retraining", ended, world, TRAINING_SECONDS)["state"]
             if state != "success":
                 raise PlatformError(f"The run {run['dag_run_id']} ended {state}", fix=self._fix())
             verdict = self._verdict(run["dag_run_id"])
@@ -292,7 +303,7 @@ class Story:
             version = str(self.facts["second_verdict"]["version"])
 
             def swapped() -> dict[str, Any] | None:
-                model = rest.served(self.settings, PROJECT)
+                model = rest.served(self.settings, self.name)
                 return model if model and str(model["version"]) == version else None
 
             self.facts["second"] = self.until("The swap", swapped, world)
@@ -307,7 +318,7 @@ class Story:
             self.until("The end of the alert", lambda: None if self._firing() else True, world)
 
             def quiet() -> bool | None:
-                held = rest.alertmanager_alerts(self.settings, PROJECT)
+                held = rest.alertmanager_alerts(self.settings, self.name)
                 return None if any(alert["labels"].get("action") == "retrain" for alert in held) else True
 
             self.until("Alertmanager's rest", quiet, world)
@@ -334,12 +345,12 @@ class Story:
 
     def _report(self) -> None:
         with self.step("Evidently's report of the last window", "monitor") as entry:
-            run = self.airflow.trigger(f"{PROJECT}_monitor", "the demo's report")
-            done = work.follow(self.airflow, f"{PROJECT}_monitor", run, self.say)
+            run = self.airflow.trigger(f"{self.name}_monitor", "the demo's report")
+            done = work.follow(self.airflow, f"{self.name}_monitor", run, self.say)
             if done["state"] != "success":
                 raise PlatformError(f"The run {run} ended {done['state']}", fix=self._fix())
-            window = self.airflow.result(f"{PROJECT}_monitor", run, "report")["window"]
-            entry["detail"] = f"{self.settings.monitor_url}/reports/{PROJECT}/{window}/report.html"
+            window = self.airflow.result(f"{self.name}_monitor", run, "report")["window"]
+            entry["detail"] = f"{self.settings.monitor_url}/reports/{self.name}/{window}/report.html"
             self.facts["report"] = entry["detail"]
 
     def failed(self, error: PhaseflowError) -> None:
@@ -362,7 +373,7 @@ class Story:
             self._measure()
         story = {
             "ok": "error" not in self.facts,
-            "project": PROJECT,
+            "project": self.name,
             "seconds": round(time.monotonic() - self.begun, 1),
             "steps": self.steps,
             **self.facts,
@@ -371,9 +382,9 @@ class Story:
         return story
 
 
-def summary(story: dict[str, Any]) -> None:
+def summary(story: dict[str, Any], project: Project) -> None:
     """The table of what happened."""
-    metric = registry.get(PROJECT).primary.name
+    metric = project.primary.name
     verdict = story["second_verdict"]
     before, drifted, after = (max(story[name].values()) for name in ("psi_before", "psi_drifted", "psi_after"))
     show.console.print()
@@ -402,12 +413,12 @@ def summary(story: dict[str, Any]) -> None:
     show.console.print(f"\n[dim]all processes together: {story['memory_mb'] / 1024:.2f} GiB of memory at most[/]\n")
 
 
-def next_steps(settings: Settings) -> None:
+def next_steps(settings: Settings, project: Project) -> None:
     """What to try now."""
     show.console.print(
-        f"\n[bold]Now you:[/] open {settings.airflow_url}, trigger [bold]{PROJECT}[/] with a reason, and look at the grid.\n"
-        "  bin/phaseflow traffic titanic --drift --feedback   the world goes on changing\n"
-        "  bin/phaseflow rollback titanic                     the previous champion, in a second\n"
-        "  bin/phaseflow new NAME --csv FILE --target COLUMN  your own data\n"
-        "  make down                                          stops all of it"
+        f"\n[bold]Now you:[/] open {settings.airflow_url}, trigger [bold]{project.name}[/] with a reason, and look at the grid.\n"
+        f"  bin/phaseflow traffic {project.name} --drift   the world goes on changing\n"
+        f"  bin/phaseflow rollback {project.name}          the previous champion, in a second\n"
+        "  bin/phaseflow new NAME --csv FILE --target COLUMN   your own data\n"
+        "  make down   stops all of it"
     )
