@@ -23,41 +23,50 @@ README: Final = ROOT / "README.md"
 BEGIN: Final = "<!-- projects: made by `python -m bench.results` -->\n"
 END: Final = "<!-- end of projects -->\n"
 HEAD: Final = """\
-| phase | project | answers with | metric | baseline | champion | training | model | latency |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| phase | project | answers with | metric | baseline | champion | changed world | retrained | training | model | latency |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
-def last(store: Store, project: Project) -> dict[str, Any] | None:
-    """The newest run whose winner passed the gate: its candidates' figures; None where there is none."""
+def last(store: Store, project: Project) -> dict[str, Any]:
+    """The figures of the newest run without an earlier champion whose winner passed the gate (`first`: every candidate's), and of
+    the newest that an alert asked for (`retrained`: the primary metric of the champion and of the winner, on the holdout of both
+    worlds); each where there is one.
+    """
     keys = [key for key in store.keys(f"runs/{project.name}") if key.endswith("/verdict.json")]
-    found = [verdict for verdict in (json.loads(store.read(key)) for key in keys) if verdict["passed"]]
-    if not found:
-        return None
-    newest = max(found, key=lambda verdict: str(verdict["created"]))
-    return {"winner": newest["candidate"], "day": newest["created"][:10], "candidates": newest["candidates"]}
+    passed = [verdict for verdict in (json.loads(store.read(key)) for key in keys) if verdict["passed"]]
+    found: dict[str, Any] = {}
+    for verdict in sorted(passed, key=lambda verdict: str(verdict["created"])):
+        day, metric = verdict["created"][:10], project.primary.name
+        if verdict["champion"] is None:
+            found["first"] = {"winner": verdict["candidate"], "day": day, "candidates": verdict["candidates"]}
+        elif verdict["run"].startswith("retrain__"):
+            before, after = verdict["champion_metrics"][metric], verdict["metrics"][metric]
+            found["retrained"] = {"champion": before, "winner": after, "day": day}
+    return found
 
 
 def collect(store: Store, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The last run of every project, and of one that has none here what is known already; raises PlatformError where there is none."""
+    """The last runs of every project, and where one has none here what is known already; raises PlatformError where there is none."""
     found = {project.name: last(store, project) for project in registry.all_projects()}
     if not any(found.values()):
-        raise PlatformError(f"There is no run in {store.root}", fix=f"`bin/phaseflow run {next(iter(found))}`")
-    return {name: result or known[name] for name, result in found.items() if result or name in known}
+        raise PlatformError(f"There is no run in {store.root}", fix=f"`bin/phaseflow demo {next(iter(found))}`")
+    return {name: both for name, result in found.items() if (both := {**known.get(name, {}), **result})}
 
 
 def table(results: Mapping[str, Any]) -> str:
     """A line a project with results in Markdown: the first candidate is the baseline, the winner's figures beside it."""
     lines = []
-    shown = [project for project in registry.all_projects() if project.name in results]
+    shown = [project for project in registry.all_projects() if "first" in results.get(project.name, {})]
     for project in sorted(shown, key=lambda one: (one.phase, one.name)):
-        result = results[project.name]
+        result, drifted = results[project.name]["first"], results[project.name].get("retrained")
         baseline, winner = project.candidates[0].name, result["winner"]
         first, best = result["candidates"][baseline], result["candidates"][winner]
         metric = project.primary.name
         lines.append(
             f"| {project.phase} | [`{project.name}`](projects/{project.name}/README.md) | {answer(project)} | {metric.replace('_', ' ')} "
             f"| {first['metrics'][metric]:.3g} ({_words(baseline)}) | {best['metrics'][metric]:.3g} ({_words(winner)}) "
+            f"| {_figure(drifted, 'champion')} | {_figure(drifted, 'winner')} "
             f"| {best['seconds']:.1f} s | {_size(best['size_mb'])} | {best['latency_ms']:.2g} ms |\n"
         )
     return HEAD + "".join(lines)
@@ -69,6 +78,10 @@ def answer(project: Project) -> str:
     given = next((kind for kind in ("image", "text", "id") if kind in kinds), "a row")
     target = project.schema.target
     return f"{given} → {target.kind if target else 'segment'}"
+
+
+def _figure(found: Mapping[str, Any] | None, name: str) -> str:
+    return "" if found is None else f"{found[name]:.3g}"
 
 
 def _words(name: str) -> str:

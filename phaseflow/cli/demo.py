@@ -125,7 +125,7 @@ class Story:
         self.stage, self.settings = stage, stage.settings
         self.project, self.name = project, project.name
         self.feedback = ["--feedback"] if project.schema.target else []
-        self.rate = min(RATE, 1000 / project.gate.latency_ms)  # one answer at a time would do
+        self.rate = RATE
         self.quiet = quiet
         self.begun = time.monotonic()
         self.steps: list[dict[str, Any]] = []
@@ -223,6 +223,12 @@ class Story:
             model = self.until("The first model", lambda: rest.served(self.settings, self.name))
             entry["detail"] = f"version {model['version']}, {model['candidate']}"
             self.facts |= {"first": model, "first_verdict": verdict}
+            self.rate = self._rate(verdict["candidates"][verdict["candidate"]]["latency_ms"])
+
+    def _rate(self, latency_ms: float) -> float:
+        """Rows a second that keep half a core busy with answers, and are enough for a judgement in half a window."""
+        window = self.settings.drift_window_seconds or self.project.drift.window_seconds
+        return min(RATE, max(500 / latency_ms, 2 * self._minimum_rows() / window))
 
     def _verdict(self, run: str) -> dict[str, Any]:
         """What the pipeline's gate decided, as the task that ran it says."""

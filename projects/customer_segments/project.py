@@ -36,9 +36,9 @@ project = Project(
     train="customer_segments.model:train",
     evaluate="customer_segments.model:evaluate",
     candidates=(
+        Candidate(name="kmeans_of_total", params={"compare": "total"}),
         Candidate(name="kmeans", params={"compare": "columns"}),
         Candidate(name="kmeans_of_components", params={"compare": "components"}),
-        Candidate(name="kmeans_of_total", params={"compare": "total"}),
     ),
     metrics=(
         Metric(name="silhouette", bound=0.24),

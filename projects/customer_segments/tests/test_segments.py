@@ -59,7 +59,7 @@ def test_contributions_add_up_to_what_the_segment_explains(rows: pl.DataFrame) -
 
 def test_nothing_spent_is_answered() -> None:
     rows = pl.DataFrame({name: [0] for name in COLUMNS})
-    said = graph.run(fit(rows_of_three(), PROJECT, PROJECT.candidates[0]).onnx, graph.feed(rows, PROJECT.schema))
+    said = graph.run(fit(rows_of_three(), PROJECT, PROJECT.candidates[1]).onnx, graph.feed(rows, PROJECT.schema))
     assert np.isfinite(said["probabilities"]).all()
 
 
