@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from phaseflow import registry
-from phaseflow.cli import cluster, show, work
+from phaseflow.cli import cluster, show, stage, work
 from phaseflow.embedded import components, lifecycle, platform, report, supervisor
 from phaseflow.embedded import doctor as checks
 from phaseflow.errors import PlatformError, suggestion
@@ -33,7 +33,7 @@ Name = Annotated[str, typer.Argument(metavar="PROJECT", help="As `phaseflow proj
 
 
 @app.command(rich_help_panel=PLATFORM)
-def demo(name: Name = "titanic", as_json: Json = False) -> None:
+def demo(name: Name = stage.PROJECT, as_json: Json = False) -> None:
     """One real turn of the loop: train, serve, drift, alert, retrain, swap. Leaves the platform up."""
     from phaseflow.cli import demo as story  # noqa: PLC0415  # the largest module, for one command
 

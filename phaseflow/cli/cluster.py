@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from phaseflow import registry
-from phaseflow.cli import show, work
+from phaseflow.cli import show, stage, work
 from phaseflow.cluster import access, backup, install, kube
 from phaseflow.cluster import doctor as checks
 from phaseflow.cluster.kube import Release
@@ -176,7 +176,7 @@ def _urls(target: Release, *, passwords: bool) -> None:
 
 @app.command()
 def demo(
-    project: Project = "titanic",
+    project: Project = stage.PROJECT,
     release: Name = "phaseflow",
     namespace: Namespace = "phaseflow",
     context: Context = "",
@@ -196,8 +196,7 @@ def demo(
         raise typer.Exit(1)
 
 
-def _stage(target: Release, project: str) -> Any:
-    from phaseflow.cli.stage import Stage  # noqa: PLC0415
+def _stage(target: Release, project: str) -> stage.Stage:
     from phaseflow.embedded import rest  # noqa: PLC0415
 
     settings = access.settings(target)
@@ -218,7 +217,7 @@ def _stage(target: Release, project: str) -> Any:
             )
         return f"{len(install.states(target))} parts in the namespace {target.namespace}"
 
-    return Stage(
+    return stage.Stage(
         settings=settings,
         start=start,
         log=lambda part: (
