@@ -120,11 +120,11 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
     if target is not None and target.kind == "action":
         live = f"sqrt({mean('squared')})"
         condition = f'> on (project, version) group_left () ({RMSE_RATIO:g} * sqrt(phaseflow_model_metric{{project="{name}",metric="squared"}}))'
-        text = f"root mean squared error is {{{{ $value | humanize }}}}, more than {RMSE_RATIO:g} times the holdout's"
+        text = f'root mean squared error is {{{{ $value | printf "%.2f" }}}}, more than {RMSE_RATIO:g} times the holdout\'s'
     elif answers.structured(target):
         live, known = mean("error"), f'phaseflow_model_metric{{project="{name}",metric="error"}}'
         condition = f"> on (project, version) group_left () ({known} + {ERROR_RISE:g})"
-        text = f"error is {{{{ $value | humanize }}}}, more than {ERROR_RISE:g} above the holdout's"
+        text = f'error is {{{{ $value | printf "%.2f" }}}}, more than {ERROR_RISE:g} above the holdout\'s'
     elif "accuracy" in metrics:
         live, known = mean("error"), f'1 - phaseflow_model_metric{{project="{name}",metric="accuracy"}}'
         condition = f"> on (project, version) group_left () ({known} + {ERROR_RISE:g})"
