@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -18,14 +19,16 @@ from phaseflow.cli.stage import Stage
 from phaseflow.contract import Project
 from phaseflow.embedded import components, lifecycle, platform, report, rest, supervisor
 from phaseflow.errors import PhaseflowError, PlatformError
+from phaseflow.reference import PREDICTIONS
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import write_atomic
 
 HOME_SETTINGS: Final = {
     # Drift is judged over a minute instead of an hour: production's windows would make the demo last for hours.
     "PHASEFLOW_DRIFT_WINDOW_SECONDS": "60",
-    # With fewer rows the index of drift is mostly noise, about (bins - 1) / rows.
-    "PHASEFLOW_DRIFT_MINIMUM_ROWS": "150",
+    # With few rows the index of drift is mostly noise, about (bins - 1) / rows. And the snapshot that a retraining takes must hold
+    # so many of the changed world that they alone become the next version's reference.
+    "PHASEFLOW_DRIFT_MINIMUM_ROWS": "400",
     "PHASEFLOW_DRIFT_COOLDOWN_SECONDS": "120",
     # Once it is set up the demo looks nothing up outside this machine: the mirror or the sample, unless told 0.
     "PHASEFLOW_OFFLINE": "1",
@@ -33,8 +36,7 @@ HOME_SETTINGS: Final = {
 NORMAL_SECONDS: Final = 10.0
 """Of requests from the world as it was, or as long as a judgement of drift needs rows."""
 RATE: Final = 40.0
-"""Rows a second at most: by the time the alert has fired and Airflow takes its snapshot, the newest 500 truths, which become the
-next version's reference, are of the changed world."""
+"""Rows a second at most."""
 WAIT_SECONDS: Final = 240.0
 """For any one thing to happen but a training; none takes a quarter of it on two cores."""
 TRAINING_SECONDS: Final = 1800.0
@@ -319,18 +321,23 @@ class Story:
 
     def _resolved(self, world: World) -> None:
         with self.step("the alert resolves", "prometheus") as entry:
-            version = str(self.facts["second"]["version"])
-            psi = self.until("Live drift of the new version", lambda: self._psi(version) or None, world)
-            self.until("The end of the alert", lambda: None if self._firing() else True, world)
 
-            def quiet() -> bool | None:
+            def calm() -> dict[str, Any] | None:
+                """The served version, where nothing drifts from what it has learned; another retraining may have come first."""
+                model = rest.served(self.settings, self.name)
+                psi = self._psi(str(model["version"])) if model else {}
+                drifted = [value for name, value in psi.items() if not re.fullmatch(PREDICTIONS, name)]
                 held = rest.alertmanager_alerts(self.settings, self.name)
-                return None if any(alert["labels"].get("action") == "retrain" for alert in held) else True
+                if not model or not psi or max(drifted, default=0.0) >= self.project.drift.psi or self._firing():
+                    return None
+                return (
+                    None if any(alert["labels"].get("action") == "retrain" for alert in held) else model | {"psi": psi}
+                )
 
-            self.until("Alertmanager's rest", quiet, world)
-            psi = self._psi(version) or psi
-            entry["detail"] = f"the same traffic, PSI at most {max(psi.values())} for version {version}"
-            self.facts["psi_after"] = psi
+            found = self.until("The end of the alert", calm, world, TRAINING_SECONDS)
+            psi = self.facts["psi_after"] = found.pop("psi")
+            self.facts["last"] = found
+            entry["detail"] = f"the same traffic, PSI at most {max(psi.values())} for version {found['version']}"
 
     def _no_failure(self) -> None:
         with self.step("no request failed on the way", "serving") as entry:
@@ -340,7 +347,8 @@ class Story:
             if traffic["failed"]:
                 raise PlatformError(f"{traffic['failed']} requests failed: {traffic['errors']}", fix=self._fix())
             versions = {str(self.facts["first"]["version"]), str(self.facts["second"]["version"])}
-            if set(traffic["versions"]) != versions:
+            versions.add(str(self.facts["last"]["version"]))
+            if not versions <= set(traffic["versions"]):
                 raise PlatformError(
                     f"Versions {sorted(traffic['versions'])} answered, not {sorted(versions)}", fix=self._fix()
                 )
@@ -398,8 +406,8 @@ def summary(story: dict[str, Any], project: Project) -> None:
         f"What happened in {show.duration(story['seconds'])}",
         ("", "before", "drifted", "after"),
         [
-            ("served version", story["first"]["version"], story["first"]["version"], story["second"]["version"]),
-            ("algorithm", story["first"]["candidate"], story["first"]["candidate"], story["second"]["candidate"]),
+            ("served version", story["first"]["version"], story["first"]["version"], story["last"]["version"]),
+            ("algorithm", story["first"]["candidate"], story["first"]["candidate"], story["last"]["candidate"]),
             ("largest PSI", before, drifted, after),
             (
                 f"{metric}, same holdout of both worlds",

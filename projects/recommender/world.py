@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-NEWCOMERS: Final = 200
+NEWCOMERS: Final = 60
 STYLES: Final = 5
 ITEMS_OF_A_STYLE: Final = 40
 
