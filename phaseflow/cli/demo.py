@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -112,7 +112,8 @@ class World:
 
     def _read(self, lines: Iterator[str]) -> None:
         for line in lines:
-            self.last = json.loads(line)
+            with contextlib.suppress(ValueError):  # half a line, where the process was ended by force
+                self.last = json.loads(line)
 
     def ended(self) -> dict[str, Any]:
         """The summary, after the process was told to stop."""
@@ -156,7 +157,7 @@ class Story:
         self._no_failure()
         self._report()
 
-    @contextmanager
+    @contextlib.contextmanager
     def step(self, title: str, log: str) -> Iterator[dict[str, Any]]:
         """Time a step; `log` is the process whose log explains a failure."""
         self.read = log
