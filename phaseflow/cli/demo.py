@@ -50,6 +50,7 @@ def play(project: Project, *, quiet: bool) -> dict[str, Any]:
 
     The platform is left up, also after a step that failed, so that its logs can be read.
     """
+    _playable(project)  # before the home is moved aside
     settings = fresh()
 
     def start(say: Callable[[str], None]) -> str:
@@ -70,14 +71,18 @@ def play(project: Project, *, quiet: bool) -> dict[str, Any]:
 
 def on(stage: Stage, project: Project, *, quiet: bool) -> dict[str, Any]:
     """Play the project's story there; raises PlatformError where it declares no changed world."""
-    if not project.drift.scenario:
-        raise PlatformError(f"{project.name} declares no drifted world", fix="Set Drift.scenario in its project.py")
+    _playable(project)
     story = Story(stage, project, quiet=quiet)
     try:
         story.tell()
     except PhaseflowError as error:
         story.failed(error)
     return story.written()
+
+
+def _playable(project: Project) -> None:
+    if not project.drift.scenario:
+        raise PlatformError(f"{project.name} declares no drifted world", fix="Set Drift.scenario in its project.py")
 
 
 def fresh() -> Settings:
