@@ -10,7 +10,12 @@ from phaseflow.settings import from_environment
 
 
 def _home_settings() -> None:
-    """`<home>/environment` holds this home's own `PHASEFLOW_*` lines; the caller's environment goes before them."""
+    """`<home>/environment` holds this home's own `PHASEFLOW_*` lines; the caller's environment goes before them.
+
+    Not for a demo, which moves that home aside.
+    """
+    if sys.argv[1:2] == ["demo"]:
+        return
     try:
         lines = (from_environment().home / "environment").read_text().splitlines()
     except FileNotFoundError:

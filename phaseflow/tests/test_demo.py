@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 from phaseflow import registry
-from phaseflow.cli import demo
+from phaseflow.cli import __main__, demo
 from phaseflow.cli.stage import PROJECT, Stage
 from phaseflow.errors import PlatformError
 from phaseflow.settings import from_environment
@@ -71,3 +73,14 @@ def test_half_a_line_of_an_ended_traffic_changes_nothing() -> None:
     world = demo.World(lines())
     assert read.wait(5)
     assert world.ended() == {"sent": 7, "failed": 0}
+
+
+@pytest.mark.parametrize(("command", "kept"), [("demo", None), ("up", "7")])
+def test_a_demo_takes_no_setting_of_the_home_that_it_moves_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, kept: str | None
+) -> None:
+    (tmp_path / "environment").write_text("PHASEFLOW_DRIFT_MINIMUM_ROWS=7\n")
+    monkeypatch.setattr(os, "environ", {"PHASEFLOW_HOME": str(tmp_path)})
+    monkeypatch.setattr(sys, "argv", ["phaseflow", command])
+    __main__._home_settings()
+    assert os.environ.get("PHASEFLOW_DRIFT_MINIMUM_ROWS") == kept
