@@ -35,7 +35,7 @@ project = Project(
     candidates=(
         Candidate(name="nearest"),
         Candidate(name="untuned", params=BASE),
-        Candidate(name="lora", params={**BASE, "rank": 8, "alpha": 32, "steps": 300, "rate": 0.01}),
+        Candidate(name="lora", params={**BASE, "rank": 8, "alpha": 32, "steps": 600, "rate": 0.01}),
     ),
     metrics=(
         Metric(name="exact_match", direction="higher", bound=0.6),
