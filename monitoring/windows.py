@@ -36,7 +36,7 @@ class Windows:
 
 CLUSTER_REHEARSAL: Final = Windows(
     window_seconds=60,
-    minimum_rows=400,
+    minimum_rows=150,
     hold_seconds=4,
     scrape_seconds=5,
     group_seconds=1,

@@ -44,7 +44,7 @@ def test_the_loop_swapped_versions_without_a_failed_request(platform: Platform) 
     assert story["traffic"]["sent"] > 500
     assert {"1", "2"} <= set(story["traffic"]["versions"])
     model = platform.get(f"{platform.settings.serving_url}/titanic/model")
-    assert model["version"] == "2"
+    assert model["version"] == story["last"]["version"]  # another retraining may have followed the first
     assert not model["stale"]
 
 
@@ -60,8 +60,8 @@ def test_the_events_say_why(platform: Platform) -> None:
     assert re.match(r"The PSI of \w+ is|Its share of wrong answers is", retraining["data"]["why"])
     verdicts = [event["data"] for event in found if event["type"].endswith("verdict")]
     assert verdicts[0]["champion"] is None
-    assert verdicts[-1]["champion"] == "1"
-    gain = next(check for check in verdicts[-1]["checks"] if check["check"].startswith("gain"))
+    assert verdicts[1]["champion"] == "1"
+    gain = next(check for check in verdicts[1]["checks"] if check["check"].startswith("gain"))
     assert gain["passed"]
     assert gain["found"] > 0.002
 

@@ -26,9 +26,8 @@ from phaseflow.store import write_atomic
 HOME_SETTINGS: Final = {
     # Drift is judged over a minute instead of an hour: production's windows would make the demo last for hours.
     "PHASEFLOW_DRIFT_WINDOW_SECONDS": "60",
-    # With few rows the index of drift is mostly noise, about (bins - 1) / rows. And the snapshot that a retraining takes must hold
-    # so many of the changed world that they alone become the next version's reference.
-    "PHASEFLOW_DRIFT_MINIMUM_ROWS": "400",
+    # With fewer rows the index of drift is mostly noise, about (bins - 1) / rows.
+    "PHASEFLOW_DRIFT_MINIMUM_ROWS": "150",
     "PHASEFLOW_DRIFT_COOLDOWN_SECONDS": "120",
     # Once it is set up the demo looks nothing up outside this machine: the mirror or the sample, unless told 0.
     "PHASEFLOW_OFFLINE": "1",
@@ -36,7 +35,8 @@ HOME_SETTINGS: Final = {
 NORMAL_SECONDS: Final = 10.0
 """Of requests from the world as it was, or as long as a judgement of drift needs rows."""
 RATE: Final = 40.0
-"""Rows a second at most."""
+"""Rows a second at most: by the time the alert has fired and Airflow takes its snapshot, the newest 300 truths on the side of
+training, which become the next version's reference, are of the changed world."""
 WAIT_SECONDS: Final = 240.0
 """For any one thing to happen but a training; none takes a quarter of it on two cores."""
 TRAINING_SECONDS: Final = 1800.0

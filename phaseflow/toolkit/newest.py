@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import polars as pl
 
 from phaseflow.contract import Project
+
+ENOUGH: Final = 300
+"""Rows for ten shares each known to about two hundredths; few enough that soon after a change all of them are of the new world."""
 
 
 def newest_traffic(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
@@ -14,5 +19,5 @@ def newest_traffic(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
     """
     back = rows.filter(pl.col("_origin") == "feedback").sort("_time", maintain_order=True)
     if back.height >= project.drift.minimum_rows:
-        return back.tail(max(500, project.drift.minimum_rows))
+        return back.tail(max(ENOUGH, project.drift.minimum_rows))
     return rows.filter(pl.col("_origin") == "base")

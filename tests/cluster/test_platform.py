@@ -97,7 +97,7 @@ def test_one_turn_of_the_loop(cluster: Cluster, story: dict[str, Any]) -> None:
     assert len(story["steps"]) >= 10
     assert story["traffic"]["failed"] == 0
     assert {"1", "2"} <= set(story["traffic"]["versions"])
-    assert cluster.served()["version"] == "2"
+    assert cluster.served()["version"] == story["last"]["version"]  # another retraining may have followed the first
     print(f"all pods together: {story['memory_mb']} MiB at most; the story took {story['seconds']} s")
 
 
