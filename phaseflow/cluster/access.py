@@ -32,6 +32,8 @@ def settings(release: Release) -> Settings:
     environment["PHASEFLOW_PORTAL_URL"] = public
     for name in ("airflow", "mlflow", "pipelines", "serving", "monitor", "prometheus", "alertmanager", "grafana"):
         environment[f"PHASEFLOW_{name.upper()}_URL"] = f"{public}/{name}"
+    # Requests are made of the rows that the release itself loads, whatever lies on this machine.
+    environment |= {"PHASEFLOW_DATA_MIRROR": "", "PHASEFLOW_OFFLINE": "1" if given["global"].get("offline") else ""}
     drift = given["global"].get("drift", {})
     for name, key in (("WINDOW_SECONDS", "windowSeconds"), ("MINIMUM_ROWS", "minimumRows")):
         if drift.get(key):

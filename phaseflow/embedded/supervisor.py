@@ -76,6 +76,8 @@ def environment(settings: Settings) -> dict[str, str]:
             "PHASEFLOW_STORE": settings.store,
             "PHASEFLOW_VENVS": str(settings.venvs),
             "PHASEFLOW_PORT_OFFSET": str(settings.port_offset),
+            "PHASEFLOW_DATA_MIRROR": str(settings.data_mirror or ""),
+            "PHASEFLOW_OFFLINE": "1" if settings.offline else "",
             "PHASEFLOW_DASHBOARDS": str(settings.home / "monitoring" / "dashboards"),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
