@@ -199,3 +199,13 @@ def test_a_long_home_still_has_a_socket(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_value_that_supervisord_cannot_hold_is_refused(settings: Settings) -> None:
     with pytest.raises(PlatformError, match="GREETING holds both kinds of quotes"):
         supervisor.configuration(settings, (server(settings, environment={"GREETING": "\"'"}),))
+
+
+def test_a_process_reads_the_data_that_the_settings_name_and_not_the_callers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASEFLOW_DATA_MIRROR", "/elsewhere")
+    monkeypatch.setenv("PHASEFLOW_OFFLINE", "")
+    passed = supervisor.environment(from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"}))
+    assert from_environment(passed).data_mirror is None
+    assert from_environment(passed).offline
