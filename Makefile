@@ -17,8 +17,8 @@ help: ## list the targets
 
 setup: $(READY) $(VENVS)/.binaries ## every component's environment, Prometheus and Alertmanager (a second time: nothing to do)
 
-demo: setup ## one real turn of the loop; leaves the platform up (PROJECT=titanic, or another)
-	@bin/phaseflow demo $(PROJECT)
+demo: setup ## one real turn of the loop; leaves the platform up
+	@bin/phaseflow demo
 
 up: setup ## start the platform
 	@bin/phaseflow up

@@ -36,8 +36,9 @@ def last(store: Store, project: Project) -> dict[str, Any]:
     keys = [key for key in store.keys(f"runs/{project.name}") if key.endswith("/verdict.json")]
     passed = [verdict for verdict in (json.loads(store.read(key)) for key in keys) if verdict["passed"]]
     found: dict[str, Any] = {}
+    metric = project.primary.name
     for verdict in sorted(passed, key=lambda verdict: str(verdict["created"])):
-        day, metric = verdict["created"][:10], project.primary.name
+        day = verdict["created"][:10]
         if verdict["champion"] is None:
             found["first"] = {"winner": verdict["candidate"], "day": day, "candidates": verdict["candidates"]}
         elif verdict["run"].startswith("retrain__"):

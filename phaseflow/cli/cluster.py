@@ -227,7 +227,7 @@ def _stage(target: Release, project: str) -> stage.Stage:
         ),
         tail=lambda part: install.tail(target, part, project),
         memory_mb=lambda: install.memory_mb(target),
-        again="`phaseflow cluster demo` again",
+        again=f"`phaseflow cluster demo {project}` again",
     )
 
 

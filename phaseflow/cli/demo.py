@@ -64,7 +64,7 @@ def play(project: Project, *, quiet: bool) -> dict[str, Any]:
         log=lambda part: str(supervisor.log(settings, part)),
         tail=lambda part: supervisor.tail(supervisor.log(settings, part)),
         memory_mb=lambda: report.memory(supervisor.members(settings)) / report.MIB,
-        again="`make demo` again",
+        again=f"`phaseflow demo {project.name}` again",
     )
     return on(stage, project, quiet=quiet)
 
