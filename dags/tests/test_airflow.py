@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 import stat
+import time
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -88,6 +93,19 @@ def test_preparing_again_changes_nothing(machine: Machine) -> None:
     assert (airflow.folder(machine.settings) / "passwords.json").stat().st_mtime_ns == before
     pool = machine.call("GET", "/pools/training")
     assert (pool["slots"], pool["include_deferred"]) == (1, True)
+
+
+def test_a_database_that_another_process_writes_is_waited_for(machine: Machine) -> None:
+    machine.until(lambda: machine.call("GET", "/pools/training"), 150, "Airflow answers")
+    writer = sqlite3.connect(airflow.folder(machine.settings) / "airflow.db", isolation_level=None, timeout=60)
+    with contextlib.closing(writer), ThreadPoolExecutor(1) as asking:
+        writer.execute("BEGIN IMMEDIATE")
+        held = time.monotonic()
+        answer = asking.submit(machine.call, "POST", "/variables", json={"key": "waited", "value": "yes"})
+        futures.wait([answer], timeout=8)  # longer than SQLite's own five seconds
+        writer.execute("ROLLBACK")
+        assert answer.result()["value"] == "yes"
+        assert time.monotonic() - held >= 8
 
 
 def test_scheduler_and_triggerer_may_be_killed_in_mid_dag(machine: Machine, first: str) -> None:

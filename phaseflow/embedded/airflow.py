@@ -49,7 +49,8 @@ def environment(settings: Settings) -> dict[str, str]:
         # The default asks the name service for the machine's full name.
         "core__hostname_callable": "socket.gethostname",
         "core__min_serialized_dag_update_interval": 5,
-        "database__sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}",
+        # Who writes waits for its turn up to a minute; with the driver's five seconds a request fails on a busy machine.
+        "database__sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}?timeout=60",
         "logging__base_log_folder": home / "logs",
         "logging__colored_console_log": False,
         "logging__dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
