@@ -1,7 +1,7 @@
 """`python -m monitoring generate [--check] [--out DIR]` and `python -m monitoring check`.
 
 generate: without `--out` the committed files, with production's windows; with it those of a platform on this machine.
-check: asks Prometheus every query of every dashboard, and ends with 1 where one is empty.
+check: asks Prometheus every query of every dashboard; ends with 1 where one is empty, and says which targets are away.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from monitoring import generate
-from monitoring.queries import empty
+from monitoring.queries import empty, unreached
 from monitoring.windows import rehearsal
 from phaseflow.settings import from_environment
 from phaseflow.store import write_atomic
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     if told.action == "check":
         try:
             found = empty(settings, told.dashboard)
+            away = unreached(settings) if found else []
         except httpx.HTTPError as error:
             address = settings.prometheus_url
             print(
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         for board, panel, query in found:
             print(f"{board}: {panel}: no data: {query}")
+        for job, address, why in away:
+            print(f"{job} is not scraped: {address}: {why}")
         return 1 if found else 0
     if told.out:
         windows, folder = rehearsal(settings), told.out.resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 
@@ -24,8 +25,27 @@ def empty(settings: Settings, only: Sequence[str] | None = None) -> list[tuple[s
             if only and board.uid not in only:
                 continue
             for panel, query in dashboards.queries(board):
-                answer = client.get(f"{settings.prometheus_url}/api/v1/query", params={"query": query})
-                answer.raise_for_status()
-                if not answer.json()["data"]["result"]:
+                if not _ask(client, f"{settings.prometheus_url}/api/v1/query", {"query": query})["result"]:
                     found.append((board.uid, panel, query))
     return found
+
+
+def unreached(settings: Settings) -> list[tuple[str, str, str]]:
+    """(job, address, why) of every target whose last scrape failed: what their panels lack.
+
+    Raises httpx.HTTPError when Prometheus can't be reached.
+    """
+    with httpx.Client(timeout=20, auth=door(settings)) as client:
+        targets = _ask(client, f"{settings.prometheus_url}/api/v1/targets", {"state": "active"})["activeTargets"]
+    return [
+        (target["labels"]["job"], target["scrapeUrl"], target["lastError"])
+        for target in targets
+        if target["health"] == "down"
+    ]
+
+
+def _ask(client: httpx.Client, url: str, query: dict[str, str]) -> dict[str, Any]:
+    answer = client.get(url, params=query)
+    answer.raise_for_status()
+    data: dict[str, Any] = answer.json()["data"]
+    return data

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from monitoring import alertmanager, dashboards, generate, prometheus, rules
+from monitoring.__main__ import main
 from monitoring.windows import Windows
 from phaseflow import Project, registry
 from phaseflow.embedded import binaries
@@ -295,3 +299,46 @@ def test_routes_and_targets_are_data() -> None:
     scraped = prometheus.configuration(SHORT, {"serving": "a:1"}, "b:2", "/r/*.yaml")["scrape_configs"]
     assert scraped == [{"job_name": "serving", "static_configs": [{"targets": ["a:1"]}]}]
     assert rules.platform_rules(SHORT)["groups"][0]["name"] == "platform"
+
+
+def test_an_empty_panel_is_said_with_the_target_that_is_away(
+    promtool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked of a real Prometheus, one of whose targets refuses connections."""
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        port, dead = one.getsockname()[1], other.getsockname()[1]
+    url, target = f"http://127.0.0.1:{port}", f"127.0.0.1:{dead}"
+    configuration = prometheus.configuration(
+        Windows(window_seconds=600, minimum_rows=100, hold_seconds=60, scrape_seconds=1),
+        {"monitor": target, "prometheus": f"127.0.0.1:{port}"},
+        target,
+        "none/*.yaml",
+    )
+    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
+    program = [str(promtool.with_name("prometheus")), f"--config.file={tmp_path}/prometheus.yml"]
+    program += [f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    monkeypatch.setenv("PHASEFLOW_PROMETHEUS_URL", url)
+
+    def down() -> bool:
+        try:
+            targets = httpx.get(f"{url}/api/v1/targets").raise_for_status().json()["data"]["activeTargets"]
+        except httpx.HTTPError:  # it starts
+            return False
+        return sorted(target["health"] for target in targets) == ["down", "up"]
+
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(program, stdout=log, stderr=log) as process:
+        try:
+            end = time.monotonic() + 60
+            while not down():
+                assert time.monotonic() < end, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+            assert main(["check", "--dashboard", "phaseflow-platform"]) == 1
+        finally:
+            process.terminate()
+    said = capsys.readouterr().out
+    assert 'Retrainings: no data: sum(phaseflow_retrain_requests_total{outcome="triggered"})' in said
+    assert f"monitor is not scraped: http://{target}/metrics: " in said
+    assert "connection refused" in said
+    assert "prometheus is not scraped" not in said

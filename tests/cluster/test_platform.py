@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from monitoring import queries
 from phaseflow.cluster import install, kube
 from phaseflow.cluster.kube import Release
-from phaseflow.embedded import rest, supervisor
-from phaseflow.settings import ROOT
+from phaseflow.embedded import rest
 from tests.cluster.conftest import Cluster, until, values
 
 GIVEN = "given-airflow"
@@ -119,27 +119,10 @@ def test_every_page_is_behind_one_door_and_asks_for_its_password(cluster: Cluste
 def test_no_panel_of_the_projects_dashboards_is_empty(cluster: Cluster, story: dict[str, Any]) -> None:
     settings = cluster.settings
     with cluster.traffic(rate=15):
-        said = ""
-
-        def full() -> bool:
-            nonlocal said
-            done = subprocess.run(
-                [
-                    *(ROOT / ".venvs" / "command" / "bin" / "python", "-m", "monitoring", "check"),
-                    *("--dashboard", "phaseflow-titanic", "--dashboard", "phaseflow-platform"),
-                ],
-                cwd=ROOT,
-                env=os.environ | supervisor.environment(settings) | {"PHASEFLOW_PUBLIC_URL": settings.public_url},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            said = done.stdout + done.stderr
-            return done.returncode == 0
-
+        boards = ["phaseflow-titanic", "phaseflow-platform"]
         end = time.monotonic() + 150
-        while not full():
-            assert time.monotonic() < end, said
+        while found := queries.empty(settings, boards):
+            assert time.monotonic() < end, (found, queries.unreached(settings))
             time.sleep(2)
 
 
