@@ -147,6 +147,7 @@ async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
         return 200, {"rows": 0, "reason": f"{name} has no champion yet"}
     command = ["-m", "services.monitor.report", "--project", name, "--snapshot", model.json()["snapshot"]]
     child = await asyncio.create_subprocess_exec(
+        *("nice", "-n", "10"),  # where processors are short, scrapes and alerts go before it
         sys.executable,
         *command,
         cwd=ROOT,

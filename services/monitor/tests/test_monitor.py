@@ -306,6 +306,25 @@ def test_evidently_sees_drift_and_its_absence(monitor: Monitor, age: float, drif
     assert monitor.metric('phaseflow_report_rows{project="titanic"}') == 300
 
 
+def test_a_report_leaves_the_processor_to_scrapes_and_alerts(monitor: Monitor) -> None:
+    logged(monitor, 30.0)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(monitor.post, "/projects/titanic/report")
+        found: list[str] = []
+
+        def at_work() -> bool:
+            listed = subprocess.run(
+                ["pgrep", "-P", str(monitor.child.pid)], capture_output=True, text=True, check=False
+            )
+            found[:] = listed.stdout.split()
+            return bool(found) and os.getpriority(os.PRIO_PROCESS, int(found[0])) > 0
+
+        wait_for("a report at work", at_work)
+        own = os.getpriority(os.PRIO_PROCESS, monitor.child.pid)
+        assert os.getpriority(os.PRIO_PROCESS, int(found[0])) == min(own + 10, 19)
+        assert answer.result().json()["rows"] == 300
+
+
 def test_an_empty_window_makes_no_report(monitor: Monitor) -> None:
     found = monitor.post("/projects/titanic/report").json()
     assert found["rows"] == 0
