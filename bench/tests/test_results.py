@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from bench import results
 from phaseflow import registry
 from phaseflow.errors import PlatformError
+from phaseflow.settings import ROOT
 from phaseflow.store import Store
 
 METRIC = registry.get("titanic").primary.name
@@ -66,3 +68,15 @@ def test_every_row_is_of_a_project_and_of_a_candidate_that_it_declares() -> None
         declared = [candidate.name for candidate in registry.get(name).candidates]
         assert sorted(both["first"]["candidates"]) == sorted(declared)
         assert both["first"]["winner"] in declared
+
+
+def test_every_project_has_its_figures_of_both_worlds() -> None:
+    """Of every project that is committed: one that someone has just begun needs none yet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "projects/*/project.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {Path(line).parent.name for line in listed.stdout.splitlines()}
+    assert len(names) >= 10
+    known = json.loads(results.FILE.read_text())
+    missing = sorted(name for name in names if {"first", "retrained"} - known.get(name, {}).keys())
+    assert missing == [], "run `bin/phaseflow demo NAME` for each, then `.venvs/command/bin/python -m bench.results`"
