@@ -313,10 +313,8 @@ def test_a_report_leaves_the_processor_to_scrapes_and_alerts(monitor: Monitor) -
         found: list[str] = []
 
         def at_work() -> bool:
-            listed = subprocess.run(
-                ["pgrep", "-P", str(monitor.child.pid)], capture_output=True, text=True, check=False
-            )
-            found[:] = listed.stdout.split()
+            threads = Path(f"/proc/{monitor.child.pid}/task").glob("*/children")
+            found[:] = [child for thread in threads for child in thread.read_text().split()]
             return bool(found) and os.getpriority(os.PRIO_PROCESS, int(found[0])) > 0
 
         wait_for("a report at work", at_work)
