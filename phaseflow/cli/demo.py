@@ -116,9 +116,10 @@ class World:
         self._thread.start()
 
     def _read(self, lines: Iterator[str]) -> None:
-        for line in lines:
-            with contextlib.suppress(ValueError):  # half a line, where the process was ended by force
-                self.last = json.loads(line)
+        with contextlib.suppress(ValueError):  # the pipe is closed, where the story ends early
+            for line in lines:
+                with contextlib.suppress(ValueError):  # half a line, where the process was ended by force
+                    self.last = json.loads(line)
 
     def ended(self) -> dict[str, Any]:
         """The summary, after the process was told to stop."""
@@ -226,7 +227,7 @@ class Story:
         if not self.quiet:
             work.show_verdict(self.project, verdict)
         if not verdict["passed"]:
-            raise PlatformError("The gate says no to the first model", fix="Look at the checks above")
+            raise PlatformError(f"The gate says no to the first model: {work.refusal(verdict)}", fix=self._fix())
         with self.step("the service serves it", "serving") as entry:
             model = self.until("The first model", lambda: rest.served(self.settings, self.name))
             entry["detail"] = f"version {model['version']}, {model['candidate']}"
@@ -310,7 +311,8 @@ class Story:
             champion, candidate = verdict["champion_metrics"][metric], verdict["metrics"][metric]
             entry["detail"] = f"{metric}: {champion:.3f} of version {verdict['champion']}, {candidate:.3f} of the new"
             if not verdict["passed"]:
-                raise PlatformError(f"The gate says no to the new model: {entry['detail']}", fix=self._fix())
+                why = f"{work.refusal(verdict)} ({entry['detail']})"
+                raise PlatformError(f"The gate says no to the new model: {why}", fix=self._fix())
 
     def _swap(self, world: World) -> None:
         with self.step("the service swaps to it", "serving") as entry:

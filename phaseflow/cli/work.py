@@ -87,6 +87,15 @@ def show_verdict(project: Project, verdict: dict[str, Any]) -> None:
     )
 
 
+def refusal(verdict: dict[str, Any]) -> str:
+    """The checks that a version did not pass, in one line."""
+    return "; ".join(
+        f"{check['check']} is {_number(check['found'])}, allowed {check['allowed']}"
+        for check in verdict["checks"]
+        if not check["passed"]
+    )
+
+
 def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

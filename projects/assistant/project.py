@@ -39,7 +39,7 @@ project = Project(
     ),
     metrics=(
         Metric(name="exact_match", direction="higher", bound=0.6),
-        Metric(name="token_f1", direction="higher", bound=0.85),
+        Metric(name="token_f1", direction="higher", bound=0.8),
     ),
     gate=Gate(minimum_gain=0.005, latency_ms=2000, size_mb=700),
     drift=Drift(features=("instruction",), scenario="assistant.world:drift"),
