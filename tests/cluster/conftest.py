@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from phaseflow.cli.demo import World
@@ -23,6 +22,8 @@ from phaseflow.settings import ROOT, Settings
 
 PROFILES = ("helm/platform/values-small.yaml", "helm/platform/values-rehearsal.yaml")
 OWN = ("tests/cluster/values-tests.yaml", "tests/cluster/values-standins.yaml")
+ASK = "import sys, urllib.request as r; print(r.urlopen(f'http://localhost:3000/{sys.argv[1]}/model').read().decode())"
+"""What a serving pod runs to say what it serves: the front door would ask any of them."""
 
 
 def values(root: Path) -> list[str]:
@@ -83,12 +84,14 @@ class Cluster:
         """The way to it through the front door."""
         return access.settings(self.release)
 
-    def served(self, project: str = "titanic") -> dict[str, Any]:
-        """The served model."""
-        answer = httpx.get(f"{self.settings.serving_url}/{project}/model", timeout=10)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
+    def served(self, project: str = "titanic") -> dict[str, str]:
+        """Version and SHA-256 of the model that every replica serves; raises where one has none, or another."""
+        found = set()
+        for pod in self.pods(project):
+            answer = json.loads(self.kubectl("exec", pod, "--", "python", "-c", ASK, project))
+            found.add((answer["version"], answer["sha256"]))
+        ((version, digest),) = found
+        return {"version": version, "sha256": digest}
 
     @contextmanager
     def traffic(self, rate: float = 20) -> Iterator[dict[str, Any]]:
