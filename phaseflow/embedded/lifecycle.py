@@ -67,7 +67,9 @@ def down(settings: Settings) -> int:
         return 0
     with supervisor.lock(settings):
         supervisor.shutdown(settings)
-        return supervisor.reap(settings)
+        killed = supervisor.reap(settings)
+        supervisor.remove_socket(settings)
+        return killed
 
 
 class _Start:

@@ -59,6 +59,14 @@ def socket_path(settings: Settings) -> Path:
     return private / "s"
 
 
+def remove_socket(settings: Settings) -> None:
+    """Remove it, with the private folder that was made for it; once supervisord is gone."""
+    path = socket_path(settings)
+    path.unlink(missing_ok=True)
+    if path.parent != folder(settings):
+        path.parent.rmdir()
+
+
 def inherited() -> dict[str, str]:
     """What supervisord itself gets, and all that it starts."""
     return {key: value for key, value in os.environ.items() if key in INHERITED or key in PROXIES}

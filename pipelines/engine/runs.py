@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +63,11 @@ def _started(pid: int) -> float:
         return 0.0
 
 
+def scratch(run_id: str) -> Path:
+    """The run's own temporary folder: KFP leaves one behind for each step."""
+    return Path(tempfile.gettempdir()) / f"phaseflow-run-{run_id}"
+
+
 class Runner:
     """Starts queued runs, and notes how each ends."""
 
@@ -105,6 +111,8 @@ class Runner:
     async def _start(self, record: Record) -> None:
         folder = self.state.folder("runs", record["run_id"])
         python = self.settings.python(family(record["pipeline_name"]))
+        temporary = scratch(record["run_id"])
+        temporary.mkdir(mode=0o700, exist_ok=True)
         with (folder / "log.txt").open("ab") as log:
             try:
                 child = await asyncio.create_subprocess_exec(
@@ -116,7 +124,7 @@ class Runner:
                     stdout=log,
                     stderr=log,
                     cwd=ROOT,
-                    env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                    env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)},
                     start_new_session=True,
                 )
             except OSError as error:
@@ -139,8 +147,11 @@ class Runner:
         self._wake.set()
 
     def _settle(self, record: Record) -> None:
-        """Note the end of a run whose process is gone."""
-        if record["state"] in ENDED or alive(record.get("pid"), record.get("started")):
+        """Note the end of a run whose process is gone, and remove what it left."""
+        if alive(record.get("pid"), record.get("started")):
+            return
+        shutil.rmtree(scratch(record["run_id"]), ignore_errors=True)
+        if record["state"] in ENDED:
             return
         folder = self.state.folder("runs", record["run_id"])
         outcome = folder / "outcome.json"

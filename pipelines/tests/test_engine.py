@@ -19,6 +19,7 @@ from phaseflow import events
 from phaseflow.settings import ROOT, Settings
 from phaseflow.store import Store
 from pipelines import compile as compiling
+from pipelines.engine.runs import scratch
 from pipelines.tests.conftest import Process, answers, wait_for
 
 
@@ -80,6 +81,7 @@ def test_kfps_client_works(engine: Process, place: Settings, tmp_path: Path) -> 
     direct = client.create_run_from_pipeline_package(path, arguments={}, run_name="direct", experiment_name="toys")
     assert direct.wait_for_run_completion(timeout=60).state == "SUCCEEDED"
     assert {run.display_name for run in client.list_runs().runs} >= {"by version", "direct"}
+    assert not scratch(direct.run_id).exists()
 
 
 def test_a_failed_run_says_why(engine: Process, place: Settings, tmp_path: Path) -> None:
@@ -104,6 +106,7 @@ def test_terminate_ends_the_processes(engine: Process, place: Settings, tmp_path
     assert client.get_run(run_id).state == "CANCELED"
     folder = str(place.home / "pipelines" / "runs" / run_id)
     wait_for("the end of its processes", lambda: not [line for line in commands() if folder in line])
+    wait_for("the end of its temporary files", lambda: not scratch(run_id).exists())
 
 
 def commands() -> list[str]:

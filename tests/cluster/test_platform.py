@@ -98,7 +98,9 @@ def test_one_turn_of_the_loop(cluster: Cluster, story: dict[str, Any]) -> None:
     assert story["traffic"]["failed"] == 0
     assert {"1", "2"} <= set(story["traffic"]["versions"])
     # Another retraining may have followed the first, and still be on its way to one of the replicas.
-    until("the new champion on every replica", lambda: int(cluster.served()["version"]) >= int(story["last"]["version"]))
+    until(
+        "the new champion on every replica", lambda: int(cluster.served()["version"]) >= int(story["last"]["version"])
+    )
     print(f"all pods together: {story['memory_mb']} MiB at most; the story took {story['seconds']} s")
 
 

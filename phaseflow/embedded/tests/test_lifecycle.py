@@ -191,9 +191,13 @@ def test_missing_environments_are_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_a_long_home_still_has_a_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PHASEFLOW_HOME", str(tmp_path / ("long" * 30)))
-    path = supervisor.socket_path(from_environment())
+    made = from_environment()
+    path = supervisor.socket_path(made)
     assert len(os.fsencode(path)) < 100
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    made.home.mkdir()
+    lifecycle.down(made)
+    assert not path.parent.exists()
 
 
 def test_a_value_that_supervisord_cannot_hold_is_refused(settings: Settings) -> None:
