@@ -21,6 +21,7 @@ from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
+from phaseflow.verdict import refused
 
 POOL: Final = "training"
 """One slot a training at a time; `phaseflow up` and the chart make it."""
@@ -197,14 +198,9 @@ def _announce(context: Context) -> None:
 def _only_if_passed(context: Context) -> None:
     """Raise AirflowSkipException, with the reasons, where the new version stays challenger."""
     verdict = context["ti"].xcom_pull(task_ids="train")
-    refused = [
-        f"{check['check']} is {check['found']}, allowed {check['allowed']}"
-        for check in verdict["checks"]
-        if not check["passed"]
-    ]
     why = ""
     if not verdict["passed"]:
-        why = f"The gate refused version {verdict['version']}: {'; '.join(refused)}"
+        why = f"The gate refused version {verdict['version']}: {refused(verdict)}"
     elif not context["params"]["promote"]:
         why = f"Version {verdict['version']} passed the gate; it stays challenger, as was asked."
     if why:

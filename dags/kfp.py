@@ -26,6 +26,7 @@ from dags.modules import environment
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
+from phaseflow.verdict import figure
 
 API: Final = "/apis/v2beta1"
 ENDED: Final = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
@@ -243,16 +244,12 @@ def table(verdict: Mapping[str, Any]) -> Iterator[str]:
     yield f"{verdict['candidate']} (version {verdict['version']}) {decided} the gate; champion: {verdict['champion']}"
     rows = [("check", "found", "allowed", "")]
     rows += [
-        (check["check"], _figure(check["found"]), _figure(check["allowed"]), "ok" if check["passed"] else "REFUSED")
+        (check["check"], figure(check["found"]), figure(check["allowed"]), "ok" if check["passed"] else "REFUSED")
         for check in verdict["checks"]
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def compiled(settings: Settings, project: str) -> bytes:

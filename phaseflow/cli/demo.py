@@ -22,6 +22,7 @@ from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.reference import PREDICTIONS
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import write_atomic
+from phaseflow.verdict import refused
 
 HOME_SETTINGS: Final = {
     # Drift is judged over a minute instead of an hour: production's windows would make the demo last for hours.
@@ -227,7 +228,7 @@ class Story:
         if not self.quiet:
             work.show_verdict(self.project, verdict)
         if not verdict["passed"]:
-            raise PlatformError(f"The gate says no to the first model: {work.refusal(verdict)}", fix=self._fix())
+            raise PlatformError(f"The gate says no to the first model: {refused(verdict)}", fix=self._fix())
         with self.step("the service serves it", "serving") as entry:
             model = self.until("The first model", lambda: rest.served(self.settings, self.name))
             entry["detail"] = f"version {model['version']}, {model['candidate']}"
@@ -311,7 +312,7 @@ class Story:
             champion, candidate = verdict["champion_metrics"][metric], verdict["metrics"][metric]
             entry["detail"] = f"{metric}: {champion:.3f} of version {verdict['champion']}, {candidate:.3f} of the new"
             if not verdict["passed"]:
-                why = f"{work.refusal(verdict)} ({entry['detail']})"
+                why = f"{refused(verdict)} ({entry['detail']})"
                 raise PlatformError(f"The gate says no to the new model: {why}", fix=self._fix())
 
     def _swap(self, world: World) -> None:

@@ -18,6 +18,7 @@ from phaseflow.contract import Project
 from phaseflow.embedded import components, rest
 from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings
+from phaseflow.verdict import figure
 
 Say = Callable[[str], None]
 READ_SECONDS: Final = 60.0
@@ -81,23 +82,10 @@ def show_verdict(project: Project, verdict: dict[str, Any]) -> None:
         f"{project.title}: {verdict['candidate']}, version {verdict['version']}",
         ("", "check", "found", "allowed"),
         [
-            (show.mark(check["passed"]), check["check"], _number(check["found"]), _number(check["allowed"]))
+            (show.mark(check["passed"]), check["check"], figure(check["found"]), figure(check["allowed"]))
             for check in verdict["checks"]
         ],
     )
-
-
-def refusal(verdict: dict[str, Any]) -> str:
-    """The checks that a version did not pass, in one line."""
-    return "; ".join(
-        f"{check['check']} is {_number(check['found'])}, allowed {check['allowed']}"
-        for check in verdict["checks"]
-        if not check["passed"]
-    )
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def trigger(settings: Settings, project: str, reason: str, *, wait: bool, say: Say) -> dict[str, Any]:

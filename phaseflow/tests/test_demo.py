@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 from phaseflow import registry
-from phaseflow.cli import __main__, demo, work
+from phaseflow.cli import __main__, demo
 from phaseflow.cli.stage import PROJECT, Stage
 from phaseflow.errors import PlatformError
 from phaseflow.settings import from_environment
@@ -85,16 +85,6 @@ def test_a_story_that_ends_early_says_why_and_nothing_of_its_traffic(monkeypatch
 
     assert demo.World(lines()).ended() == {"sent": 7, "failed": 0}
     assert raised == []
-
-
-def test_a_refusal_names_what_was_found_and_what_is_allowed() -> None:
-    checks = [
-        {"check": "exact_match", "found": 0.78, "allowed": ">= 0.6", "passed": True},
-        {"check": "token_f1", "found": 0.84486, "allowed": ">= 0.85", "passed": False},
-        {"check": "gain over the champion", "found": None, "allowed": "> 0.005", "passed": False},
-    ]
-    expected = "token_f1 is 0.8449, allowed >= 0.85; gain over the champion is None, allowed > 0.005"
-    assert work.refusal({"checks": checks}) == expected
 
 
 @pytest.mark.parametrize(("command", "kept"), [("demo", None), ("up", "7")])
