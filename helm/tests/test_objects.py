@@ -154,6 +154,14 @@ def test_secrets_are_read_from_files(installed: tuple[Object, ...]) -> None:
             assert found <= SECRETS_IN_ENVIRONMENT.get(owner.partition(" ")[2], set()), owner
 
 
+def test_no_client_of_the_database_waits_long_for_a_connection(installed: tuple[Object, ...]) -> None:
+    for owner, pod in pods(installed):
+        for container in containers(pod):
+            told = {it["name"]: it.get("value") for it in container.get("env", [])}
+            if "PGPASSFILE" in told:
+                assert 0 < int(told["PGCONNECT_TIMEOUT"]) <= 10, owner
+
+
 def test_every_image_is_ours_or_in_the_lock(installed: tuple[Object, ...]) -> None:
     locked = {
         f"{it['name']}:{it['tag']}" + (f"@{it['digest']}" if it["digest"] else "")

@@ -251,7 +251,6 @@ def test_a_fresh_installation_is_brought_back_to_the_same_runs_models_and_champi
             "served": cluster.served(),
         }
 
-    cluster.up("--set", "backup.enabled=true")
     until("the end of every run", lambda: {run for _, run in state()["runs"]} <= {"success", "failed"})
     before = state()
     cluster.phaseflow("backup")
@@ -260,7 +259,7 @@ def test_a_fresh_installation_is_brought_back_to_the_same_runs_models_and_champi
     kept = cluster.kubectl("get", "pvc", "--output", "name")
     assert "backup" in kept
     assert "postgres" not in kept
-    cluster.up("--set", "backup.enabled=true")
+    cluster.up()
     assert cluster.secrets()["phaseflow-postgres/airflow_password"] != old["phaseflow-postgres/airflow_password"]
     answer = httpx.post(f"{cluster.settings.serving_url}/titanic/predict", json={}, timeout=10)
     assert answer.status_code in {422, 503}
@@ -274,7 +273,7 @@ def test_a_fresh_installation_is_brought_back_to_the_same_runs_models_and_champi
 def test_down_keeps_the_data_and_up_finds_it(cluster: Cluster, story: dict[str, Any]) -> None:
     held, version = cluster.secrets(), cluster.served()["version"]
     cluster.phaseflow("down")
-    cluster.up("--set", "backup.enabled=true")
+    cluster.up()
     until("the champion", lambda: cluster.served()["version"] == version)
     assert cluster.secrets().items() >= held.items()
 

@@ -2,13 +2,15 @@
 {{ .Values.existingSecret | default (include "phaseflow.name" .) }}
 {{- end }}
 
-{{/* Every process's settings. Secrets are read from files by commands: no environment holds one. */}}
+{{/* Every process's settings. Secrets are read from files by commands: no environment holds one. Without a timeout a
+connection to a database that is being moved hangs for two minutes, and the process with it. */}}
 {{- define "airflow.env" -}}
 {{- $address := include "phaseflow.address" (dict "root" . "part" "airflow") -}}
 {{- $secret := "/var/lib/phaseflow/secrets" -}}
 {{- $settings := dict
   "AIRFLOW_HOME" "/var/lib/phaseflow/airflow"
   "PGPASSFILE" "/tmp/pgpass"
+  "PGCONNECT_TIMEOUT" "5"
   "MALLOC_ARENA_MAX" "2"
   "AIRFLOW__CORE__DAGS_FOLDER" "/app/dags"
   "AIRFLOW__CORE__EXECUTOR" .Values.executor
