@@ -29,6 +29,9 @@ MARK: Final = "PHASEFLOW_PROGRAM"
 INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME")
 """Of the caller's environment, beside `PHASEFLOW_*`: what runs should not hang on a person's shell."""
 PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
+LIBRARIES: Final = ("WANDB_", "HF_", "CUDA_")
+"""Settings of what the projects use: where experiments are mirrored to, where weights come from, which GPUs are used. No key
+and no token: each library's own login keeps those in the home."""
 SOCKET_LENGTH: Final = 90
 """Of a Unix socket's path the system allows 104 (macOS) to 108 bytes, and supervisord adds its id for a moment."""
 LOG_BYTES: Final = "10MB"
@@ -74,7 +77,12 @@ def inherited() -> dict[str, str]:
 
 def environment(settings: Settings) -> dict[str, str]:
     """What every process of the platform gets besides."""
-    passed = {key: value for key, value in os.environ.items() if key.startswith("PHASEFLOW_") and key != MARK}
+    passed = {
+        key: value
+        for key, value in os.environ.items()
+        if (key.startswith("PHASEFLOW_") and key != MARK)
+        or (key.startswith(LIBRARIES) and not key.endswith(("_KEY", "_TOKEN")))
+    }
     addresses = {f"PHASEFLOW_{name.upper()}_URL": str(getattr(settings, f"{name}_url")) for name in PORTS}
     return (
         passed

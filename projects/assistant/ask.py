@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     row = {"instruction": told.question, "context": page.page_content}
     print(f"page: {page.metadata['title']}")
     try:
-        print(f"answer: {endpoint.ask(prompts.registered()[0].text, row) if told.endpoint else served(row)}")
+        print(
+            f"answer: {endpoint.ask(prompts.newest(prompts.registered())[0].text, row) if told.endpoint else served(row)}"
+        )
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,18 +13,26 @@ from phaseflow.errors import DataError
 from projects.assistant import shop
 
 QUESTIONS: Final = 1000
+IN_SIGHT: Final = 1 / 3
+"""Share of the questions that come with the help page that answers them."""
 COLUMNS: Final = ("instruction", "context", "response")
 
 
 def sample(seed: int) -> bytes:
-    """What customers of the made shop asked, each question once."""
+    """What customers of the made shop asked. No wording about a product comes twice, so that a question of the holdout is new."""
     random = np.random.default_rng(seed)
-    asked: dict[str, str] = {}
-    while len(asked) < QUESTIONS:
-        instruction, response, topic = shop.question(shop.FURNITURE, random)
-        line = {"instruction": instruction, "context": "", "response": response, "category": topic}
-        asked[instruction] = json.dumps(line)
-    return ("\n".join(asked.values()) + "\n").encode()
+    every = shop.questions(shop.FURNITURE)
+    lines = []
+    for place in random.permutation(len(every))[:QUESTIONS]:
+        one = every[place]
+        line = {
+            "instruction": shop.politely(one.asked, random),
+            "context": one.page if random.random() < IN_SIGHT else "",
+            "response": one.answer,
+            "category": one.topic,
+        }
+        lines.append(json.dumps(line) + "\n")
+    return "".join(lines).encode()
 
 
 def read(content: bytes) -> pl.DataFrame:

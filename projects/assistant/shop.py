@@ -156,12 +156,48 @@ OPENINGS: Final = ("", "hello , ", "good morning , ", "excuse me , ", "quick que
 ENDINGS: Final = (" ?", " , please ?", " , thanks .", " .", " , what now ?")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a customer may ask, and what is right."""
+
+    asked: str
+    answer: str
+    topic: str
+    page: str
+    """The text of the help page that says so."""
+
+
+def page(topic: Topic, product: str) -> tuple[str, str]:
+    """Title and text of the help page about a topic of a product."""
+    title = f"{topic.title} of the {product}"
+    return title, f"about {title} : {topic.rule.format(p=product)} ."
+
+
 def pages(shop: Shop) -> Iterator[tuple[str, str]]:
-    """Title and text of each help page: the rule of a topic for each product."""
+    """Each help page: the rule of a topic for each product."""
     for topic in shop.topics:
         for product in shop.products:
-            title = f"{topic.title} of the {product}"
-            yield title, f"about {title} : {topic.rule.format(p=product)} ."
+            yield page(topic, product)
+
+
+def questions(shop: Shop) -> list[Question]:
+    """Every question in every wording, once."""
+    return [
+        Question(
+            asked=wording.format(p=product),
+            answer=f"{topic.rule.format(p=product)} .",
+            topic=topic.title,
+            page=page(topic, product)[1],
+        )
+        for topic in shop.topics
+        for product in shop.products
+        for wording in topic.asked
+    ]
+
+
+def politely(asked: str, random: np.random.Generator) -> str:
+    """A question as people begin and end one."""
+    return f"{OPENINGS[random.integers(len(OPENINGS))]}{asked}{ENDINGS[random.integers(len(ENDINGS))]}"
 
 
 def handbook(shops: Sequence[Shop], random: np.random.Generator, count: int) -> Iterator[str]:
@@ -172,12 +208,3 @@ def handbook(shops: Sequence[Shop], random: np.random.Generator, count: int) -> 
         topics = [shop.topics[place] for place in random.permutation(len(shop.topics))[:3]]
         rules = " ".join(f"{topic.title} : {topic.rule.format(p=product)} ." for topic in topics)
         yield f"{product} . {rules}"
-
-
-def question(shop: Shop, random: np.random.Generator) -> tuple[str, str, str]:
-    """What a customer asks, the answer, and the topic."""
-    topic = shop.topics[random.integers(len(shop.topics))]
-    product = shop.products[random.integers(len(shop.products))]
-    asked = topic.asked[random.integers(len(topic.asked))].format(p=product)
-    opening, ending = OPENINGS[random.integers(len(OPENINGS))], ENDINGS[random.integers(len(ENDINGS))]
-    return f"{opening}{asked}{ending}", f"{topic.rule.format(p=product)} .", topic.title

@@ -78,14 +78,17 @@ def tune(
 @torch.no_grad()
 def perplexity(model: Any, rows: Sequence[Pair], device: Device, batch: int = 32) -> float:
     """Exp of the mean surprise of a token of the right answers: among how many equally likely tokens the model wavers."""
-    model.eval()
+    model.to(device.torch).eval()
     total, count = 0.0, 0
     for at in range(0, len(rows), batch):
         ids, labels = padded(rows[at : at + batch])
         scores = model(input_ids=ids.to(device.torch)).logits[:, :-1].float()
         wanted = labels[:, 1:].to(device.torch)
+        # Flat: of more dimensions it has no deterministic form on a GPU.
         total += float(
-            torch.nn.functional.cross_entropy(scores.transpose(1, 2), wanted, reduction="sum", ignore_index=IGNORED)
+            torch.nn.functional.cross_entropy(
+                scores.flatten(0, 1), wanted.flatten(), reduction="sum", ignore_index=IGNORED
+            )
         )
         count += int((wanted != IGNORED).sum())
     return float(np.exp(total / max(count, 1)))

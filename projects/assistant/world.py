@@ -9,10 +9,11 @@ from projects.assistant import shop
 
 
 def drift(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """As many questions as rows [N] has, about things that no help page has ever named, with the answers of the new staff."""
-    asked = [shop.question(shop.CYCLES, random) for _ in range(rows.height)]
+    """As many questions as rows [N] has, about things that nobody has asked about yet, with the answers of the new staff."""
+    every = shop.questions(shop.CYCLES)
+    chosen = [every[place] for place in random.integers(0, len(every), rows.height)]
     return rows.with_columns(
-        instruction=pl.Series([one for one, _, _ in asked], dtype=pl.String),
+        instruction=pl.Series([shop.politely(one.asked, random) for one in chosen], dtype=pl.String),
         context=pl.lit(None, pl.String),
-        response=pl.Series([one for _, one, _ in asked], dtype=pl.String),
+        response=pl.Series([one.answer for one in chosen], dtype=pl.String),
     )

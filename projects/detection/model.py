@@ -1,4 +1,4 @@
-"""A detector of four convolutions, and one that always says the same: the baseline."""
+"""A detector of five convolutions, and one that always says the same: the baseline."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from phaseflow.toolkit import device, exporting, graph, pictures
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.training import descend
 from projects.driving.laps import FIRST, film
-from projects.driving.simulator import VIEW, road
+from projects.driving.simulator import LOOKS, VIEW, road
 
 
 def network() -> nn.Sequential:
@@ -57,7 +57,8 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
     example = {"image": torch.zeros(2, VIEW, VIEW, 3, dtype=torch.uint8)}
     content = exporting.finished(exporting.exported(exporting.OfBytes(model), example, ["action"]))
     ready = graph.session(content)
-    newest = str(rows["road"].drop_nulls().to_list()[-1]).partition("-")[0]
+    looks = [str(name).partition("-")[0] for name in rows["road"].drop_nulls()]
+    newest = next((look for look in reversed(looks) if look in LOOKS), next(iter(LOOKS)))
     return Trained(
         onnx=content,
         pictures={

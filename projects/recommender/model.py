@@ -115,7 +115,8 @@ def to_onnx(known: Shop, left: Array, right: Array, project: Project) -> bytes:
 
 
 def evaluate(said: Mapping[str, Array], rows: pl.DataFrame, project: Project) -> dict[str, float | None]:  # noqa: ARG001
-    """NDCG and hit rate at `SHOWN` of rankings [N, K] against what each visit took, and the share of all items ever shown.
+    """NDCG and hit rate at `SHOWN` of rankings [N, K] against what each visit took, and `coverage`: the share
+    that is shown of all items that are shown or were taken.
 
     NDCG (Jaervelin and Kekaelaeinen 2002): a hit counts 1 / log2(1 + its place), against the best order there is.
     """

@@ -100,6 +100,18 @@ def test_it_starts_comes_back_after_a_crash_and_leaves_nothing(settings: Setting
     assert lifecycle.down(settings) == 0
 
 
+def test_it_gets_the_libraries_settings_and_no_secret_of_the_callers_shell(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"WANDB_PROJECT": "mirror", "HF_HOME": "/weights", "CUDA_VISIBLE_DEVICES": "1"}
+    for name, value in (told | dict.fromkeys(("WANDB_API_KEY", "HF_TOKEN", "EDITOR", "PYTHONHOME"), "")).items():
+        monkeypatch.setenv(name, value)
+    lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
+    found = httpx.get(f"http://127.0.0.1:{settings.port('serving')}/").json()
+    assert told.items() <= found.items()
+    assert not {"WANDB_API_KEY", "HF_TOKEN", "EDITOR", "PYTHONHOME"} & found.keys()
+
+
 def test_a_second_up_changes_nothing_and_a_changed_setting_restarts(settings: Settings) -> None:
     plan = Plan(steps=(), programs=(server(settings),))
     lifecycle.up(settings, plan)

@@ -20,7 +20,7 @@ from phaseflow.errors import ContractError
 from phaseflow.generation import prompted
 from phaseflow.toolkit import device as devices
 from phaseflow.toolkit import experiments, graph
-from projects.assistant import base, data, endpoint, model, prompts, retrieval, shop, tuning
+from projects.assistant import ask, base, data, endpoint, model, prompts, retrieval, shop, tuning
 from projects.assistant.prompts import Prompt
 
 PROJECT = registry.get("assistant")
@@ -128,10 +128,9 @@ def test_the_projects_own_prompts_are_in_order() -> None:
 def test_the_page_of_a_question_is_found() -> None:
     random = np.random.default_rng(1)
     find = retrieval.retriever(shop.pages(shop.FURNITURE), most=3)
-    asked = [shop.question(shop.FURNITURE, random) for _ in range(30)]
-    hits = []
-    for question, answer, _ in asked:
-        hits.append(any(answer.rstrip(" .") in page.page_content for page in find.invoke(question)))
+    every = shop.questions(shop.FURNITURE)
+    asked = [every[place] for place in random.integers(0, len(every), 30)]
+    hits = [one.page in {page.page_content for page in find.invoke(shop.politely(one.asked, random))} for one in asked]
     assert np.mean(hits) > 0.6
 
 
@@ -170,6 +169,37 @@ def test_any_openai_compatible_endpoint_is_asked(server: list[dict[str, Any]]) -
     assert seen["path"] == "/v1/chat/completions"
     assert seen["key"] == "Bearer sesame"
     assert seen["messages"] == [{"role": "user", "content": " how ? :"}]
+
+
+def test_a_question_is_asked_with_its_page_in_sight(
+    server: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask.main(["--endpoint", "how do i clean the lamp ?"]) == 0
+    assert capsys.readouterr().out == "page: care of the lamp\nanswer: with a soft cloth\n"
+    (seen,) = server
+    assert "about care of the lamp : clean the lamp with a soft cloth and no soap ." in seen["messages"][0]["content"]
+
+
+def test_no_wording_about_a_product_comes_twice_and_a_third_have_their_page() -> None:
+    rows = data.read(data.sample(5))
+    known = {one.asked: one for one in shop.questions(shop.FURNITURE)}
+    cores = [next(core for core in known if f" {core} " in f" {asked} ") for asked in rows["instruction"]]
+    assert len(set(cores)) == rows.height
+    for core, context, response in zip(cores, rows["context"], rows["response"], strict=True):
+        assert context in {None, known[core].page}
+        assert response == known[core].answer
+    assert 0.25 < rows["context"].is_not_null().mean() < 0.42  # type: ignore[operator]  # of booleans it is a number
+
+
+def test_every_prompt_is_asked_of_an_endpoint_and_a_missing_one_is_an_error(
+    server: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prompts.main() == 0
+    assert len(server) == 3 * prompts.ASKED
+    assert capsys.readouterr().out.count("token F1") == 3
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert prompts.main() == 2
+    assert "No endpoint is set. Set OPENAI_BASE_URL and OPENAI_MODEL" in capsys.readouterr().err
 
 
 def test_an_endpoint_that_fails_or_is_not_set_says_how_to_mend_it(

@@ -66,7 +66,8 @@ def test_nothing_spent_is_answered() -> None:
 def rows_of_three() -> pl.DataFrame:
     """Three tight groups."""
     random = np.random.default_rng(1)
-    return pl.DataFrame({name: random.choice([10, 1000, 100_000], 60) + random.integers(0, 3, 60) for name in COLUMNS})
+    size = random.choice([10, 1000, 100_000], 60)
+    return pl.DataFrame({name: size + random.integers(0, 3, 60) for name in COLUMNS})
 
 
 def test_names_tell_segments_apart() -> None:
