@@ -32,12 +32,17 @@ def play(ask: Ask, rows: pl.DataFrame, project: Project) -> tuple[dict[str, Arra
 
     Gives `lap`, the share of the lap before the car left the road [G], and the roads' names [G].
     """
-    seen = {str(name).partition("-")[0] for name in rows["road"].drop_nulls().unique()} & set(LOOKS)
-    names = [f"{look}-{FIRST + number}" for look in sorted(seen or LOOKS) for number in range(GAMES)]
+    names = [f"{look}-{FIRST + number}" for look in sorted(set(looks(rows)) or LOOKS) for number in range(GAMES)]
     cars = [Car.start(road(name)) for name in names]
     drive(cars, steering(ask))
     laps = np.array([car.share for car in cars])
     return {"lap": laps}, pl.DataFrame({"road": names, "look": [name.partition("-")[0] for name in names]})
+
+
+def looks(rows: pl.DataFrame) -> list[str]:
+    """How the roads of rows [N] look, the oldest first, without those that the simulator does not know: clients name them freely."""
+    named = [str(name).partition("-")[0] for name in rows["road"].drop_nulls()]
+    return [look for look in named if look in LOOKS]
 
 
 def steering(ask: Ask) -> Callable[[Sequence[Car]], Sequence[float]]:

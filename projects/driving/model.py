@@ -13,7 +13,7 @@ from phaseflow import Candidate, Project
 from phaseflow.toolkit import device, exporting, graph, pictures
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.training import descend
-from projects.driving.laps import FIRST, film
+from projects.driving.laps import FIRST, film, looks
 from projects.driving.simulator import LOOKS, VIEW, road
 
 
@@ -57,8 +57,7 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
     example = {"image": torch.zeros(2, VIEW, VIEW, 3, dtype=torch.uint8)}
     content = exporting.finished(exporting.exported(exporting.OfBytes(model), example, ["action"]))
     ready = graph.session(content)
-    looks = [str(name).partition("-")[0] for name in rows["road"].drop_nulls()]
-    newest = next((look for look in reversed(looks) if look in LOOKS), next(iter(LOOKS)))
+    newest = [*LOOKS, *looks(rows)][-1]
     return Trained(
         onnx=content,
         pictures={

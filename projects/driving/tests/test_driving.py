@@ -23,6 +23,13 @@ def rows() -> pl.DataFrame:
     return data.read(data.sample(7))
 
 
+def test_a_road_that_the_simulator_does_not_know_is_passed_over() -> None:
+    named = pl.DataFrame({"road": ["sand-3", None, "my-road", "asphalt-1", "asphalt", "7", ""]})
+    assert laps.looks(named) == ["sand", "asphalt", "asphalt"]
+    _, games = laps.play(always(0.0), named.tail(1), PROJECT)
+    assert set(games["look"]) == set(LOOKS)  # nothing known: all of them
+
+
 def always(steer: float) -> laps.Ask:
     def ask(seen: pl.DataFrame) -> Mapping[str, np.ndarray]:
         return {"action": np.full((seen.height, 1), steer, np.float32)}
