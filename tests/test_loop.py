@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from phaseflow.embedded import rest
 from phaseflow.settings import ROOT
 from tests.conftest import Platform
 
@@ -127,7 +128,7 @@ def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) ->
     players = [
         subprocess.Popen(
             [
-                *(ROOT / "bin" / "phaseflow", "traffic", project["name"], "--rows", "0", "--rate", "6", "--json"),
+                *(ROOT / "bin" / "phaseflow", "traffic", project["name"], "--rows", "0", "--rate", "15", "--json"),
                 *(["--feedback"] if project["schema"]["target"] else []),
             ],
             env=platform.environment,
@@ -188,8 +189,13 @@ def test_every_page_shows_data(platform: Platform) -> None:
 
 
 def test_rollback_is_one_command(platform: Platform) -> None:
+    # The ordinary traffic of other tests may have made the platform retrain: a version promoted meanwhile would be rolled back.
+    airflow = rest.Airflow(platform.settings)
+    wait_for(
+        "the end of every run", lambda: {r["state"] for r in airflow.runs("titanic")} <= {"success", "failed"}, 240
+    )
     before = platform.get(f"{platform.settings.serving_url}/titanic/model")["version"]
-    # The one before it: the first, or a later one where the ordinary traffic of other tests has made the platform retrain.
+    # The one before it: the first, or a later one.
     alias = f"{platform.settings.mlflow_url}/api/2.0/mlflow/registered-models/alias?name=titanic&alias=previous"
     previous = platform.get(alias)["model_version"]["version"]
     assert previous != before
