@@ -39,14 +39,19 @@ class OfBytes(nn.Module):
 
 
 def exported(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], *, second: str = ""
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    second: str = "",
+    other: Mapping[str, Tensor] | None = None,
 ) -> onnx.ModelProto:
     """The module as a graph whose first dimension, the rows, is free; `inputs` are examples of two rows, by name.
 
     `second` names the inputs' second dimension where that is free too. The module itself stays on its device.
 
     Raises torch.onnx.OnnxExporterError for what has no form in ONNX, and PhaseflowError where graph and module differ on
-    three other rows: random bytes, or those of the example again.
+    `other` inputs; without them on three rows, of random bytes, or of the example again.
     """
     module = copy.deepcopy(module).cpu().eval()
     free = {0: torch.export.Dim("rows", min=1)} | ({1: torch.export.Dim(second, min=1)} if second else {})
@@ -64,7 +69,7 @@ def exported(
         )
     assert made is not None  # noqa: S101  # without a file's name it gives the program
     model: onnx.ModelProto = made.model_proto
-    _same(module, model, {name: _other(example) for name, example in inputs.items()})
+    _same(module, model, other or {name: _other(example) for name, example in inputs.items()})
     return model
 
 
@@ -78,7 +83,7 @@ def _other(example: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _same(module: nn.Module, model: onnx.ModelProto, inputs: dict[str, Tensor]) -> None:
+def _same(module: nn.Module, model: onnx.ModelProto, inputs: Mapping[str, Tensor]) -> None:
     """Raise PhaseflowError where the graph says other numbers than the module."""
     expected = module(*inputs.values())
     ready = session(model.SerializeToString())
@@ -137,6 +142,7 @@ def language_model(module: nn.Module, tokenizer: str, settings: generation.Setti
     ids = torch.tensor([[3, 5, 7, 2, 4], [2, 9, 4, 8, 6]])
     other = torch.tensor([[2, 3, 4, 5, 6, 7, 8], [9, 8, 7, 6, 5, 4, 3], [4, 4, 2, 2, 9, 9, 3]])
     with torch.no_grad():
-        model = exported(module, {generation.IDS: ids}, [generation.SCORES], second="tokens")
-    _same(copy.deepcopy(module).cpu().eval(), model, {generation.IDS: other})
+        model = exported(
+            module, {generation.IDS: ids}, [generation.SCORES], second="tokens", other={generation.IDS: other}
+        )
     return finished(model, about=generation.metadata(settings, tokenizer))

@@ -102,6 +102,7 @@ def started(client: Client, tmp_path: Path, name: str) -> tuple[str, Path]:
 def test_terminate_ends_the_processes(engine: Process, place: Settings, tmp_path: Path) -> None:
     client = Client(host=place.pipelines_url)
     run_id, _ = started(client, tmp_path, "endless")
+    assert list(scratch(run_id).iterdir())  # what KFP makes for a step
     client.terminate_run(run_id)
     assert client.get_run(run_id).state == "CANCELED"
     folder = str(place.home / "pipelines" / "runs" / run_id)

@@ -25,9 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     row = {"instruction": told.question, "context": page.page_content}
     print(f"page: {page.metadata['title']}")
     try:
-        print(
-            f"answer: {endpoint.ask(prompts.newest(prompts.registered())[0].text, row) if told.endpoint else served(row)}"
-        )
+        prompt, *_ = prompts.newest(prompts.registered())
+        print(f"answer: {endpoint.ask(prompt.text, row) if told.endpoint else served(row)}")
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -22,7 +22,7 @@ from phaseflow.settings import ROOT, Settings
 
 PROFILES = ("helm/platform/values-small.yaml", "helm/platform/values-rehearsal.yaml")
 OWN = ("tests/cluster/values-tests.yaml", "tests/cluster/values-standins.yaml")
-ASK = "import sys, urllib.request as r; print(r.urlopen(f'http://localhost:3000/{sys.argv[1]}/model').read().decode())"
+ASK = "import urllib.request as r; print(r.urlopen('http://localhost:3000/titanic/model').read().decode())"
 """What a serving pod runs to say what it serves: the front door would ask any of them."""
 
 
@@ -84,11 +84,11 @@ class Cluster:
         """The way to it through the front door."""
         return access.settings(self.release)
 
-    def served(self, project: str = "titanic") -> dict[str, str]:
+    def served(self) -> dict[str, str]:
         """Version and SHA-256 of the model that every replica serves; raises where one has none, or another."""
         found = set()
-        for pod in self.pods(project):
-            answer = json.loads(self.kubectl("exec", pod, "--", "python", "-c", ASK, project))
+        for pod in self.pods("titanic"):
+            answer = json.loads(self.kubectl("exec", pod, "--", "python", "-c", ASK))
             found.add((answer["version"], answer["sha256"]))
         ((version, digest),) = found
         return {"version": version, "sha256": digest}
