@@ -108,6 +108,14 @@ def test_a_database_that_another_process_writes_is_waited_for(machine: Machine) 
         assert time.monotonic() - held >= 8
 
 
+def test_requests_at_the_same_time_do_not_lock_each_other_out(machine: Machine, first: str) -> None:
+    def write(number: int) -> bool:
+        return machine.request("POST", "/variables", json={"key": f"at once {number}", "value": "yes"}).is_success
+
+    with ThreadPoolExecutor(4) as clients:
+        assert all(clients.map(write, range(40)))
+
+
 def test_scheduler_and_triggerer_may_be_killed_in_mid_dag(machine: Machine, first: str) -> None:
     champion = machine.result("titanic", first, "verify")["version"]
     run = machine.trigger("titanic", reason="killed")

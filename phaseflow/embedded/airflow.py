@@ -38,6 +38,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
     values = {
         "core__dags_folder": ROOT / "dags",
+        "core__plugins_folder": ROOT / "dags" / "plugins",
         "core__executor": "LocalExecutor",
         "core__parallelism": 3,
         "core__load_examples": False,
