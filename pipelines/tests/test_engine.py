@@ -191,8 +191,27 @@ def submit(place: Settings, snapshot: str, run: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_titanic_runs_to_a_registered_version(
-    engine: Process, mlflow_server: Process, place: Settings, titanic_snapshot: str
+@pytest.fixture(scope="module")
+def cut_off(engine: Process, mlflow_server: Process, place: Settings, titanic_snapshot: str) -> tuple[int, str]:
+    """Exit status and errors of the run `r1` while MLflow was away."""
+    mlflow_server.kill()
+    try:
+        code, _, errors = submit(place, titanic_snapshot, "r1")
+    finally:
+        mlflow_server.start()
+        wait_for("MLflow's return", lambda: answers(f"{place.mlflow_url}/health"))
+    return code, errors
+
+
+def test_a_run_fails_clearly_while_mlflow_is_away(place: Settings, cut_off: tuple[int, str]) -> None:
+    code, errors = cut_off
+    assert code == 2
+    assert f"MLflow at {place.mlflow_url} can't be reached" in errors
+    assert "retry the step: what was trained is kept" in errors
+
+
+def test_its_retry_ends_in_a_registered_version(
+    place: Settings, titanic_snapshot: str, cut_off: tuple[int, str]
 ) -> None:
     code, said, errors = submit(place, titanic_snapshot, "r1")
     assert code == 0, errors
@@ -232,23 +251,6 @@ def test_titanic_runs_to_a_registered_version(
     assert code == 0, errors
     assert not json.loads(said)["passed"]
     assert client.get_model_version_by_alias("titanic", "champion").version == version.version
-
-
-def test_mlflow_away_at_registration_fails_clearly_and_a_retry_registers(
-    engine: Process, mlflow_server: Process, place: Settings, titanic_snapshot: str
-) -> None:
-    mlflow_server.kill()
-    try:
-        code, _, errors = submit(place, titanic_snapshot, "away")
-        assert code == 2
-        assert f"MLflow at {place.mlflow_url} can't be reached" in errors
-        assert "retry the step: what was trained is kept" in errors
-    finally:
-        mlflow_server.start()
-        wait_for("MLflow's return", lambda: answers(f"{place.mlflow_url}/health"))
-    code, said, errors = submit(place, titanic_snapshot, "away")
-    assert code == 0, errors
-    assert json.loads(said)["version"]
 
 
 def test_the_committed_pipelines_are_fresh() -> None:
