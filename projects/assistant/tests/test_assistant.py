@@ -92,7 +92,7 @@ def test_perplexity_by_hand(small: base.Base) -> None:
 
     class Even(torch.nn.Module):
         def forward(self, input_ids: torch.Tensor) -> Any:
-            return type("Said", (), {"logits": torch.zeros(*input_ids.shape, size)})
+            return type("Said", (), {"logits": torch.zeros(*input_ids.shape, size, device=input_ids.device)})
 
     found = tuning.perplexity(Even(), tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1))
     assert found == pytest.approx(size)
