@@ -108,7 +108,7 @@ def test_a_database_that_another_process_writes_is_waited_for(machine: Machine) 
         assert time.monotonic() - held >= 8
 
 
-def test_requests_at_the_same_time_do_not_lock_each_other_out(machine: Machine, first: str) -> None:
+def test_requests_at_the_same_time_do_not_lock_each_other_out(machine: Machine) -> None:
     def write(number: int) -> bool:
         return machine.request("POST", "/variables", json={"key": f"at once {number}", "value": "yes"}).is_success
 
