@@ -13,6 +13,9 @@ from phaseflow.errors import PlatformError
 ROOT: Final = Path(__file__).resolve().parent.parent
 """The checkout, or the folder of an image that holds the code."""
 
+USER: Final = "phaseflow"
+"""Of the parts whose only login is one user's password: Prometheus and Alertmanager."""
+
 PORTS: Final[Mapping[str, int]] = {
     "airflow": 8080,
     "mlflow": 5500,
@@ -74,6 +77,14 @@ class Settings:
     """How often the service asks MLflow for new champions."""
     serving_ship_seconds: int = 2
     """How often the service's spooled rows go to the store."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that requests may carry besides those of the platform's own addresses; `.example.com` stands for all below it."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the services, such as `https://app.example.com`."""
+    feedback_tokens: bool = False
+    """Whether feedback needs one of the named tokens of the secret `feedback_tokens`."""
+    retrainings_per_day: int = 20
+    """Most retrainings that alerts start on a day (UTC), over all projects."""
 
     def python(self, group: str) -> Path:
         """The interpreter of the environment `group` ('tabular', 'registry', ...)."""
@@ -98,6 +109,13 @@ class Settings:
     def secrets(self) -> Path:
         """Folder of generated passwords and tokens, mode 0700; one file each, mode 0600."""
         return self.home / "secrets"
+
+    def login(self, name: str) -> tuple[str, str] | None:
+        """User and password of the part `name` ("prometheus", "alertmanager"); None where it asks for none."""
+        try:
+            return USER, self.secret(f"{name}_password")
+        except PlatformError:
+            return None
 
     def secret(self, name: str) -> str:
         """The secret `name`: `PHASEFLOW_SECRET_<NAME>_FILE` where that is set, else `<home>/secrets/<name>`.
@@ -131,6 +149,9 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
 
     home = Path(env.get("PHASEFLOW_HOME") or ROOT / ".phaseflow").resolve()
     offset = number("PHASEFLOW_PORT_OFFSET") or 0
+
+    def words(name: str) -> tuple[str, ...]:
+        return tuple(word.strip().lower() for word in env.get(name, "").split(",") if word.strip())
 
     def folder(name: str) -> Path | None:
         value = env.get(name)
@@ -170,4 +191,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         images=env.get("PHASEFLOW_IMAGES") or "",
         serving_poll_seconds=number("PHASEFLOW_SERVING_POLL_SECONDS") or 1,
         serving_ship_seconds=number("PHASEFLOW_SERVING_SHIP_SECONDS") or 2,
+        allowed_hosts=words("PHASEFLOW_ALLOWED_HOSTS"),
+        allowed_origins=tuple(origin.rstrip("/") for origin in words("PHASEFLOW_ALLOWED_ORIGINS")),
+        feedback_tokens=env.get("PHASEFLOW_FEEDBACK_TOKENS", "") not in {"", "0"},
+        retrainings_per_day=number("PHASEFLOW_RETRAININGS_PER_DAY") or 20,
     )

@@ -14,6 +14,9 @@ NAMES: Final = (
     "airflow_jwt",
     "airflow_fernet",
     "hook_token",
+    "engine_token",
+    "prometheus_password",
+    "alertmanager_password",
     "grafana_admin_password",
     "mlflow_flask_key",
 )
