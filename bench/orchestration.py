@@ -50,7 +50,8 @@ def specification(steps: int) -> Any:
 
 def pipeline_seconds(settings: Settings, spec: Any) -> float:
     """Wall time of one run, as the API tells it."""
-    with httpx.Client(base_url=f"{settings.pipelines_url}/apis/v2beta1", timeout=30) as client:
+    token = settings.bearer("engine_token")
+    with httpx.Client(base_url=f"{settings.pipelines_url}/apis/v2beta1", timeout=30, headers=token) as client:
         run = client.post("/runs", json={"display_name": "bench", "pipeline_spec": spec}).raise_for_status().json()
         while run["state"] not in {"SUCCEEDED", "FAILED"}:
             time.sleep(0.05)  # the interval of polling

@@ -37,6 +37,7 @@ PATIENCE_SECONDS: Final = 300.0
 TIMEOUT_SECONDS: Final = 2 * 3600.0
 """How long a run may take."""
 TAIL_LINES: Final = 60
+TOKEN: Final = "engine_token"  # noqa: S105  # the secret's name; a KFP server has none
 
 
 class RunLink(BaseOperatorLink):
@@ -158,7 +159,9 @@ class KFPRunTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the run: a person has cleared, failed or finished the task."""
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        # The token is read here: an argument of the trigger would be kept in Airflow's database.
+        token = from_environment().bearer(TOKEN)
+        async with httpx.AsyncClient(timeout=10, trust_env=False, headers=token) as client:
             await client.post(f"{self.url}:terminate")
 
     def _event(self, state: str, error: str) -> TriggerEvent:
@@ -169,9 +172,11 @@ class KFPRunTrigger(BaseTrigger):
 
 @contextlib.contextmanager
 def connect(settings: Settings) -> Iterator[httpx.Client]:
-    """A client of the API; raises PlatformError where no server answers."""
+    """A client of the API, with the engine's token where there is one; raises PlatformError where no server answers."""
     try:
-        with httpx.Client(base_url=f"{settings.pipelines_url}{API}", timeout=30, trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"{settings.pipelines_url}{API}", timeout=30, trust_env=False, headers=settings.bearer(TOKEN)
+        ) as client:
             yield client
     except httpx.HTTPError as error:
         raise PlatformError(
@@ -276,6 +281,10 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
         raise AirflowFailException(
             f"The pipeline engine refuses {answer.request.url.path}: {answer.text[:1000]} "
             "Compile the pipelines again by `make generate`."
+        )
+    if answer.status_code == 401:
+        raise AirflowFailException(
+            f"The pipeline engine refuses the token: {answer.text[:1000]} Give Airflow and the engine the same secret {TOKEN}."
         )
     if answer.is_error:
         raise PlatformError(

@@ -14,7 +14,7 @@ from phaseflow.contract import (
     Slice,
     Source,
 )
-from phaseflow.errors import ContractError, DataError, PhaseflowError, PlatformError
+from phaseflow.errors import ContractError, DataError, PermanentError, PhaseflowError, PlatformError
 
 __all__ = [
     "Candidate",
@@ -26,6 +26,7 @@ __all__ = [
     "Gate",
     "Metric",
     "Objectives",
+    "PermanentError",
     "PhaseflowError",
     "PlatformError",
     "Project",

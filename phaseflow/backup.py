@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from phaseflow.errors import PhaseflowError, PlatformError
+from phaseflow.errors import PermanentError, PhaseflowError
 from phaseflow.store import Store, write_atomic
 
 LEFT_OUT: Final = ("locks/", "store/locks/")
@@ -63,19 +63,19 @@ def save(source: Store, target: Store, dumps: Path, keep: int, now: datetime) ->
 def restore(source: Store, target: Store, dumps: Path, at: str) -> dict[str, Any]:
     """Write the objects of the backup `at` (the last where empty) back to `source`, its dumps into the folder `dumps`.
 
-    Raises PlatformError when there is no such backup, or one of its contents is not what was saved.
+    Raises PermanentError when there is no such backup, or one of its contents is not what was saved.
     """
     known = backups(target)
     name = at or (known[-1] if known else "")
     if name not in known:
-        raise PlatformError(
+        raise PermanentError(
             f"There is no backup {name!r} in {target.root}; found: {', '.join(known) or 'none'}", fix="Name one of them"
         )
     manifest = _manifest(target, name)
     for key, held in manifest["objects"].items():
         content = target.read(f"objects/{held['sha256']}")
         if hashlib.sha256(content).hexdigest() != held["sha256"]:
-            raise PlatformError(f"{key} in the backup {name} is damaged", fix="Restore an older one by `--at`")
+            raise PermanentError(f"{key} in the backup {name} is damaged", fix="Restore an older one by `--at`")
         source.write(key, content)
     for file in manifest["dumps"]:
         write_atomic(dumps / file, target.read(f"backups/{name}/{file}"))
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             done = backups(target)
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     print(json.dumps(done))
     return 0
 

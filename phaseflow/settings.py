@@ -117,6 +117,13 @@ class Settings:
         except PlatformError:
             return None
 
+    def bearer(self, name: str) -> dict[str, str]:
+        """The header that sends the secret `name` as a token; none where there is no such secret."""
+        try:
+            return {"Authorization": f"Bearer {self.secret(name)}"}
+        except PlatformError:
+            return {}
+
     def secret(self, name: str) -> str:
         """The secret `name`: `PHASEFLOW_SECRET_<NAME>_FILE` where that is set, else `<home>/secrets/<name>`.
 

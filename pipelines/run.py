@@ -11,11 +11,11 @@ from typing import Final
 import httpx
 
 from phaseflow import registry
-from phaseflow.errors import PhaseflowError, PlatformError
-from phaseflow.settings import from_environment
+from phaseflow.errors import PermanentError, PhaseflowError, PlatformError
+from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from pipelines.compile import compiled
-from pipelines.engine.server import parsed
+from pipelines.engine.specification import parsed
 
 DEADLINE: Final = 3600
 """Seconds a run may take."""
@@ -31,31 +31,39 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         spec, platform = parsed(compiled(registry.get(told.project)))
         run(
-            settings.pipelines_url,
+            settings,
             spec if platform is None else {"pipeline_spec": spec, "platform_spec": platform},
             told,
         )
         print(Store(settings.store).read(f"runs/{told.project}/{told.run}/verdict.json").decode())
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     return 0
 
 
-def run(url: str, spec: object, told: argparse.Namespace) -> None:
+def run(settings: Settings, spec: object, told: argparse.Namespace) -> None:
     """Submit and wait; raises PlatformError when the engine is away or the run fails."""
     body = {
         "display_name": f"{told.project} {told.run}",
         "pipeline_spec": spec,
         "runtime_config": {"parameters": {"snapshot": told.snapshot, "run": told.run}},
     }
+    url = settings.pipelines_url
     try:
         # A connection that is kept between two polls may be closed by the engine in the moment of the next one.
         fresh = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=f"{url}/apis/v2beta1", timeout=30, limits=fresh) as client:
+        token = settings.bearer("engine_token")
+        with httpx.Client(base_url=f"{url}/apis/v2beta1", timeout=30, limits=fresh, headers=token) as client:
             made = client.post("/runs", json=body)
+            if made.status_code == 401:
+                raise PermanentError(
+                    f"The engine at {url} refuses the token", fix="Give both the same secret engine_token"
+                )
+            if made.is_client_error:
+                raise PermanentError(f"The engine refuses the run: {made.text}", fix="Run `make generate`")
             if made.is_error:
-                raise PlatformError(f"The engine refuses the run: {made.text}", fix="Run `make generate`")
+                raise PlatformError(f"The engine fails: {made.text}", fix="Read its log by `phaseflow logs pipelines`")
             identity, begin = made.json()["run_id"], time.monotonic()
             while time.monotonic() - begin < DEADLINE:
                 found = client.get(f"/runs/{identity}").json()

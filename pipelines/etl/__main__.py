@@ -1,6 +1,7 @@
 """`python -m pipelines.etl extract|validate|snapshot --project P --run R --result FILE`: one step, its result as JSON.
 
-Ends with 2 and the error as the last line of stderr where the data is wrong; another try would not help.
+Ends with 2 and the error as the last line of stderr where the data or the declaration is wrong: another try would not help. Ends with 1
+where the store, the disk or the network failed.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
             from pipelines.etl.snapshot import snapshot  # noqa: PLC0415
 
             result = snapshot(project, told.run, store, json.loads(store.read(f"{staging}/extract.json")))
+        hand_over(told.result, json.dumps(result).encode())
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    hand_over(told.result, json.dumps(result).encode())
+        return error.exit_status
     return 0
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from phaseflow import registry
-from phaseflow.embedded import mlflow
+from phaseflow.embedded import mlflow, passwords
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
 from pipelines.etl.extract import extract
@@ -80,6 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     }
     before = dict(os.environ)
     os.environ.update(values)
+    passwords.ensure(from_environment())
     yield from_environment()
     os.environ.clear()
     os.environ.update(before)

@@ -1,6 +1,7 @@
 """`python -m services.registry promote|rollback|versions --project P [--version V] [--force] [--result FILE]`.
 
-Ends with 2 and the error as the last line of stderr where nothing was changed.
+Ends with 2 and the error as the last line of stderr where the request is refused: another try would not help. Ends with 1 where MLflow,
+the store or a lock failed; done again, it changes what is still to be changed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             result = promotion.versions(client, project)
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except MlflowException as error:
         said = str(error).splitlines()[0][:200]
         print(

@@ -9,12 +9,14 @@ from mlflow.exceptions import MlflowException
 
 from phaseflow import events
 from phaseflow.contract import Project
-from phaseflow.errors import PlatformError
+from phaseflow.errors import PermanentError
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 
 PATIENCE: Final = 60.0
 """Seconds to wait for another promotion."""
+ABSENT: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""What MLflow answers where there is no such version or alias."""
 
 
 def by_alias(client: MlflowClient, project: Project, alias: str) -> str | None:
@@ -22,7 +24,7 @@ def by_alias(client: MlflowClient, project: Project, alias: str) -> str | None:
     try:
         return str(client.get_model_version_by_alias(project.name, alias).version)
     except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        if error.error_code in ABSENT:
             return None
         raise
 
@@ -32,17 +34,22 @@ def promote(
 ) -> dict[str, Any]:
     """Make a version (by default the challenger) the champion, and the champion `previous`; again changes nothing.
 
-    Raises PlatformError for a version that doesn't exist, that the gate refused (unless `force`), or that is older than
-    the champion while it was the one a pipeline has just made (two at once: the newer wins).
+    Raises PermanentError for a version that doesn't exist, that the gate refused (unless `force`), or that is older than
+    the champion while it was the one a pipeline has just made (two at once: the newer wins); PlatformError where the store
+    fails or another promotion goes on, MlflowException where MLflow fails.
     """
     with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE):
         chosen = version or by_alias(client, project, "challenger")
         if chosen is None:
-            raise PlatformError(f"{project.name} has no challenger", fix=f"Train one by `phaseflow run {project.name}`")
+            raise PermanentError(
+                f"{project.name} has no challenger", fix=f"Train one by `phaseflow run {project.name}`"
+            )
         try:
             found = client.get_model_version(project.name, chosen)
         except MlflowException as error:
-            raise PlatformError(
+            if error.error_code not in ABSENT:  # MLflow itself failed
+                raise
+            raise PermanentError(
                 f"{project.name} has no version {chosen!r}",
                 fix=f"See them by `python -m services.registry versions --project {project.name}`",
             ) from error
@@ -52,12 +59,12 @@ def promote(
             return result | {"previous": by_alias(client, project, "previous")}
         verdict = found.tags.get("phaseflow.verdict")
         if verdict != "passed" and not force:
-            raise PlatformError(
+            raise PermanentError(
                 f"Version {chosen} of {project.name} did not pass the gate (verdict: {verdict})",
                 fix="Read its model card in MLflow; promote it all the same by `--force`",
             )
         if champion is not None and int(chosen) < int(champion) and not force:
-            raise PlatformError(
+            raise PermanentError(
                 f"Version {chosen} of {project.name} is older than the champion, version {champion}",
                 fix="Go back by `phaseflow rollback`, or promote it all the same by `--force`",
             )
@@ -74,12 +81,12 @@ def promote(
 def rollback(client: MlflowClient, settings: Settings, project: Project) -> dict[str, Any]:
     """Make `previous` the champion again; a second rollback goes forward again.
 
-    Raises PlatformError when there is no previous version.
+    Raises PermanentError when there is no previous version, else as `promote` does.
     """
     with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE):
         previous, champion = by_alias(client, project, "previous"), by_alias(client, project, "champion")
         if previous is None:
-            raise PlatformError(f"{project.name} has no previous champion", fix="There is nothing to go back to yet")
+            raise PermanentError(f"{project.name} has no previous champion", fix="There is nothing to go back to yet")
         client.set_registered_model_alias(project.name, "champion", previous)
         if champion is not None and champion != previous:
             client.set_registered_model_alias(project.name, "previous", champion)

@@ -1,0 +1,61 @@
+"""Bodies of requests, with a limit of bytes and of time that holds while they are read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from pipelines.engine.fields import json_object
+from pipelines.engine.refusals import RefusedError
+
+MAX_JSON_BYTES: Final = 4 << 20
+MAX_UPLOAD_BYTES: Final = 8 << 20
+"""Of the whole form."""
+BODY_SECONDS: Final = 60.0
+"""From the start of reading to the body's last byte."""
+
+
+def bounded(request: Request, limit: int, seconds: float = BODY_SECONDS) -> Request:
+    """The same request, whose body raises RefusedError: 413 past `limit` bytes, 408 past `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    received = 0
+
+    async def receive() -> MutableMapping[str, Any]:
+        nonlocal received
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await request.receive()
+        except TimeoutError as error:
+            raise RefusedError(408, f"The body did not end within {seconds:.0f} s. Send it at once.") from error
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise _too_large(limit)
+    return Request(request.scope, receive)
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The body's JSON object; raises RefusedError."""
+    return json_object(await bounded(request, MAX_JSON_BYTES).body(), "The body")
+
+
+async def uploaded_file(request: Request) -> bytes:
+    """The form's file `uploadfile`; raises RefusedError, and HTTPException (400) where the form is malformed."""
+    async with bounded(request, MAX_UPLOAD_BYTES).form(max_files=1, max_fields=10) as form:
+        file = form.get("uploadfile")
+        if file is None or isinstance(file, str):
+            raise RefusedError(
+                400, "The form has no file uploadfile. Send the compiled pipeline as multipart/form-data."
+            )
+        return await file.read()
+
+
+def _too_large(limit: int) -> RefusedError:
+    return RefusedError(413, f"The body is larger than {limit >> 20} MiB. Send less.")
