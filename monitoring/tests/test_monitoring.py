@@ -19,7 +19,7 @@ from monitoring import alertmanager, dashboards, generate, prometheus, rules
 from monitoring.__main__ import main
 from monitoring.windows import Windows
 from phaseflow import Project, registry
-from phaseflow.embedded import binaries
+from phaseflow.embedded import binaries, passwords
 from phaseflow.reference import psi
 from phaseflow.settings import ROOT, from_environment
 
@@ -247,8 +247,7 @@ def test_psi_in_promql_is_psi_in_python(
 
 def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path)})
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "hook_token").write_text("x")
+    passwords.ensure(settings)
     for name, text in (FILES | generate.machine(SHORT, settings, tmp_path)).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -267,7 +266,12 @@ def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
         assert checked.returncode == 0, checked.stderr
     said = yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())
     assert said["route"]["routes"][0]["matchers"] == ['action="retrain"']
-    assert "x" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"].get("credentials", "")
+    assert "credentials" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"]
+    for part in ("prometheus", "alertmanager"):
+        checked = subprocess.run(
+            [promtool, "check", "web-config", tmp_path / f"{part}-web.yaml"], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.parametrize("project", registry.all_projects(), ids=lambda project: project.name)
