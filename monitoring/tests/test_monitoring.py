@@ -78,6 +78,8 @@ def requests(bad: int, slow: int = 0, of: int = 100) -> list[dict[str, str]]:
     ]
 
 
+CRONJOB = 'namespace="n",cronjob="phaseflow-backup"'
+JOB = 'namespace="n",job_name="phaseflow-backup-2957140'
 CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
     # alert: series that fire it, series that don't, when to look
     "PhaseflowFeatureDrift": (
@@ -140,6 +142,32 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
         [series("phaseflow_registry_up", "", "1x200")],
         "5m",
     ),
+    "PhaseflowLoopStalled": (
+        [series("phaseflow_loop_last_iteration_timestamp_seconds", 'job="serving",loop="ship"', "0x200")],
+        [series("phaseflow_loop_last_iteration_timestamp_seconds", 'job="serving",loop="ship"', "0+60x200")],
+        "10m",
+    ),
+    "PhaseflowBackupFailed": (
+        [
+            series("kube_job_status_failed", f'{JOB}2"', "0x5 1x200"),
+            series("kube_job_status_start_time", f'{JOB}2"', "6000x200"),
+            series("kube_cronjob_status_last_successful_time", CRONJOB, "5000x200"),
+        ],
+        [
+            series("kube_job_status_failed", f'{JOB}2"', "1x200"),
+            series("kube_job_status_start_time", f'{JOB}2"', "4000x200"),
+            series("kube_cronjob_status_last_successful_time", CRONJOB, "5000x200"),
+        ],
+        "2h",
+    ),
+    "PhaseflowBackupOld": (
+        [series("kube_cronjob_status_last_successful_time", CRONJOB, "-190000x200")],
+        [
+            series("kube_cronjob_status_last_successful_time", CRONJOB, "-90000x200"),
+            series("kube_cronjob_created", CRONJOB, "-900000x200"),
+        ],
+        "2h",
+    ),
     "PhaseflowSpoolGrowing": (
         [series("phaseflow_spool_rows", "", "200000x200")],
         [series("phaseflow_spool_rows", "", "9x200")],
@@ -198,6 +226,37 @@ def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert:
     fires, quiet, when = CASES[alert]
     assert firing(promtool, tmp_path, fires, alert, when)
     assert not firing(promtool, tmp_path, quiet, alert, when)
+
+
+@pytest.mark.parametrize(
+    ("alert", "given", "fires"),
+    [
+        # The first backup failed: nothing ever succeeded.
+        ("PhaseflowBackupFailed", [series("kube_job_status_failed", f'{JOB}2"', "1x200")], True),
+        ("PhaseflowBackupFailed", [series("kube_job_status_failed", 'namespace="n",job_name="other-1"', "1x200")], False),
+        ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-190000x200")], True),
+        ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-1000x200")], False),
+        # Where kube-state-metrics is not, there is no such series.
+        ("PhaseflowBackupFailed", [series("up", 'job="serving"', "1x200")], False),
+        ("PhaseflowBackupOld", [series("up", 'job="serving"', "1x200")], False),
+        ("PhaseflowLoopStalled", [series("up", 'job="serving"', "1x200")], False),
+    ],
+)
+def test_backups_and_loops_that_are_not_known_of(
+    promtool: Path, tmp_path: Path, alert: str, given: list[dict[str, str]], fires: bool
+) -> None:
+    assert firing(promtool, tmp_path, given, alert, "2h") == fires
+
+
+def test_an_alert_that_retrains_says_what_it_rests_on() -> None:
+    bases = {
+        (rule["alert"], rule["labels"].get("basis"))
+        for project in registry.all_projects()
+        for group in rules.project_rules(project, SHORT)["groups"]
+        for rule in group["rules"]
+        if rule.get("labels", {}).get("action") == "retrain"
+    }
+    assert bases == {("PhaseflowFeatureDrift", "requests"), ("PhaseflowQualityDrop", "feedback")}
 
 
 def test_numbers_have_their_own_quality_rule(promtool: Path, tmp_path: Path) -> None:

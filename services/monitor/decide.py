@@ -126,7 +126,7 @@ def decide(
     since = now - memory.at
     if running:
         return no("duplicate", "a run of the DAG is at work")
-    if -CLOCK_TOLERANCE_SECONDS <= since < cooldown:
+    if since >= -CLOCK_TOLERANCE_SECONDS and max(since, 0) < cooldown:
         outcome = "duplicate" if key == memory.alert else "cooldown"
         return no(outcome, f"retrained {max(since, 0):.0f} s ago; the cooldown is {cooldown:.0f} s")
     if why := _over(own, project.drift.daily_cap, share_of_requests(project.drift.daily_cap), by_requests, ""):
