@@ -15,6 +15,7 @@ import httpx
 from monitoring import generate
 from monitoring.queries import empty, unreached
 from monitoring.windows import rehearsal
+from phaseflow.errors import PlatformError
 from phaseflow.settings import from_environment
 from phaseflow.store import write_atomic
 
@@ -45,7 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if found else 0
     if told.out:
         windows, folder = rehearsal(settings), told.out.resolve()
-        files = generate.portable(windows) | generate.machine(windows, settings, folder)
+        try:
+            files = generate.portable(windows) | generate.machine(windows, settings, folder)
+        except PlatformError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     else:
         folder, files = generate.COMMITTED, generate.committed()
     if told.check:
@@ -55,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if old else 0
     for name in generate.stale(folder, files):
         if name in files:
-            write_atomic(folder / name, files[name].encode())
+            # What belongs to a platform on this machine holds its logins.
+            write_atomic(folder / name, files[name].encode(), mode=0o600 if told.out else 0o644)
         elif name.startswith(("rules/", "rehearsal/", "dashboards/")):
             (folder / name).unlink()
     return 0

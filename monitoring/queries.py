@@ -10,7 +10,7 @@ import httpx
 from monitoring import dashboards
 from monitoring.windows import rehearsal
 from phaseflow import registry
-from phaseflow.embedded.rest import door
+from phaseflow.embedded.rest import login
 from phaseflow.settings import Settings
 
 
@@ -20,7 +20,7 @@ def empty(settings: Settings, only: Sequence[str] | None = None) -> list[tuple[s
     Raises httpx.HTTPError when Prometheus can't be reached or refuses a query.
     """
     found = []
-    with httpx.Client(timeout=20, auth=door(settings)) as client:
+    with httpx.Client(timeout=20, auth=login(settings, "prometheus")) as client:
         for board in dashboards.boards(registry.all_projects(), rehearsal(settings)):
             if only and board.uid not in only:
                 continue
@@ -35,7 +35,7 @@ def unreached(settings: Settings) -> list[tuple[str, str, str]]:
 
     Raises httpx.HTTPError when Prometheus can't be reached.
     """
-    with httpx.Client(timeout=20, auth=door(settings)) as client:
+    with httpx.Client(timeout=20, auth=login(settings, "prometheus")) as client:
         targets = _ask(client, f"{settings.prometheus_url}/api/v1/targets", {"state": "active"})["activeTargets"]
     return [
         (target["labels"]["job"], target["scrapeUrl"], target["lastError"])

@@ -12,6 +12,7 @@ from typing import Any, Final
 from monitoring.windows import Windows
 from phaseflow import answers
 from phaseflow.contract import Project
+from phaseflow.loops import METRIC
 from phaseflow.reference import FLOOR, PREDICTIONS
 
 Rule = dict[str, Any]
@@ -21,6 +22,10 @@ ERROR_RISE: Final = 0.10
 """Share of wrong answers above the holdout's that counts as a drop in quality."""
 RMSE_RATIO: Final = 1.5
 """Live error of numbers over the holdout's, likewise."""
+LOOP_SECONDS: Final = 120
+"""Without a successful iteration of a background loop; a busy one says that it is at work."""
+BACKUP_SECONDS: Final = 2 * 86_400
+"""Since the last backup, which is daily unless its schedule is changed."""
 LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """The service's histogram."""
 
@@ -91,6 +96,7 @@ def _drift(project: Project, windows: Windows) -> Iterator[Rule]:
         hold=hold,
         project=name,
         action="retrain",
+        basis="requests",
     )
     yield alert(
         "PhaseflowPredictionDrift",
@@ -149,6 +155,7 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
         hold=f"{windows.hold_seconds}s",
         project=name,
         action="retrain",
+        basis="feedback",
     )
 
 
@@ -259,12 +266,34 @@ def _lifecycle(project: Project, windows: Windows) -> Iterator[Rule]:
     )
 
 
+def _backup(windows: Windows) -> Iterator[Rule]:
+    """On Kubernetes, where kube-state-metrics tells of its CronJob; elsewhere there are no such series, and nothing fires."""
+    jobs, cron = 'job_name=~".+-backup(-.+)?"', 'cronjob=~".+-backup"'
+    succeeded = f"kube_cronjob_status_last_successful_time{{{cron}}}"
+    yield alert(
+        "PhaseflowBackupFailed",
+        f"(kube_job_status_failed{{{jobs}}} > 0) unless on (namespace, job_name) (kube_job_status_start_time{{{jobs}}} "
+        f"< on (namespace) group_left () max by (namespace) ({succeeded}))",
+        "The backup {{ $labels.job_name }} failed",
+        "No later one has succeeded. Read the log of its pod.",
+        windows,
+    )
+    yield alert(
+        "PhaseflowBackupOld",
+        f"time() - ({succeeded} or on (namespace, cronjob) kube_cronjob_created{{{cron}}}) > {BACKUP_SECONDS}",
+        "There is no backup of the last two days",
+        "The last one that succeeded is {{ $value | humanizeDuration }} old. See the CronJob {{ $labels.cronjob }}.",
+        windows,
+        hold="10m",
+    )
+
+
 def platform_rules(windows: Windows) -> dict[str, Any]:
     """What belongs to no project."""
     rules = [
         alert(
             "PhaseflowTargetDown",
-            'up{job=~"serving|monitor"} == 0',
+            'up{job=~"serving|monitor|pipelines"} == 0',
             "{{ $labels.job }} does not answer Prometheus",
             "See `phaseflow status`, then its log (`phaseflow logs {{ $labels.job }}`).",
             windows,
@@ -287,5 +316,15 @@ def platform_rules(windows: Windows) -> dict[str, Any]:
             windows,
             hold="5m",
         ),
+        alert(
+            "PhaseflowLoopStalled",
+            f"time() - {METRIC} > {LOOP_SECONDS}",
+            "The loop {{ $labels.loop }} of {{ $labels.job }} stands still",
+            "It last succeeded {{ $value | humanizeDuration }} ago. Its log says why; restart it if the log does not.",
+            windows,
+            severity="critical",
+            hold="1m",
+        ),
+        *_backup(windows),
     ]
     return {"groups": [{"name": "platform", "rules": rules}]}

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from phaseflow import events
+from phaseflow.embedded import rest
 from phaseflow.settings import ROOT
 from phaseflow.store import Store
 from tests.conftest import Platform
@@ -52,7 +53,9 @@ def test_bike_sharing_learns_the_second_year(platform: Platform, mirror: Path, t
 
     def firing() -> bool:
         query = 'ALERTS{alertname="PhaseflowFeatureDrift",project="bike_sharing",alertstate="firing"}'
-        answer = httpx.get(f"{settings.prometheus_url}/api/v1/query", params={"query": query}, timeout=10).json()
+        answer = httpx.get(
+            f"{settings.prometheus_url}/api/v1/query", params={"query": query}, auth=rest.login(settings, "prometheus"), timeout=10
+        ).json()
         return bool(answer["data"]["result"])
 
     try:

@@ -19,7 +19,7 @@ from monitoring import alertmanager, dashboards, generate, prometheus, rules
 from monitoring.__main__ import main
 from monitoring.windows import Windows
 from phaseflow import Project, registry
-from phaseflow.embedded import binaries
+from phaseflow.embedded import binaries, passwords
 from phaseflow.reference import psi
 from phaseflow.settings import ROOT, from_environment
 
@@ -78,6 +78,8 @@ def requests(bad: int, slow: int = 0, of: int = 100) -> list[dict[str, str]]:
     ]
 
 
+CRONJOB = 'namespace="n",cronjob="phaseflow-backup"'
+JOB = 'namespace="n",job_name="phaseflow-backup-2957140'
 CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
     # alert: series that fire it, series that don't, when to look
     "PhaseflowFeatureDrift": (
@@ -140,6 +142,32 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
         [series("phaseflow_registry_up", "", "1x200")],
         "5m",
     ),
+    "PhaseflowLoopStalled": (
+        [series("phaseflow_loop_last_iteration_timestamp_seconds", 'job="serving",loop="ship"', "0x200")],
+        [series("phaseflow_loop_last_iteration_timestamp_seconds", 'job="serving",loop="ship"', "0+60x200")],
+        "10m",
+    ),
+    "PhaseflowBackupFailed": (
+        [
+            series("kube_job_status_failed", f'{JOB}2"', "0x5 1x200"),
+            series("kube_job_status_start_time", f'{JOB}2"', "6000x200"),
+            series("kube_cronjob_status_last_successful_time", CRONJOB, "5000x200"),
+        ],
+        [
+            series("kube_job_status_failed", f'{JOB}2"', "1x200"),
+            series("kube_job_status_start_time", f'{JOB}2"', "4000x200"),
+            series("kube_cronjob_status_last_successful_time", CRONJOB, "5000x200"),
+        ],
+        "2h",
+    ),
+    "PhaseflowBackupOld": (
+        [series("kube_cronjob_status_last_successful_time", CRONJOB, "-190000x200")],
+        [
+            series("kube_cronjob_status_last_successful_time", CRONJOB, "-90000x200"),
+            series("kube_cronjob_created", CRONJOB, "-900000x200"),
+        ],
+        "2h",
+    ),
     "PhaseflowSpoolGrowing": (
         [series("phaseflow_spool_rows", "", "200000x200")],
         [series("phaseflow_spool_rows", "", "9x200")],
@@ -200,6 +228,37 @@ def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert:
     assert not firing(promtool, tmp_path, quiet, alert, when)
 
 
+@pytest.mark.parametrize(
+    ("alert", "given", "fires"),
+    [
+        # The first backup failed: nothing ever succeeded.
+        ("PhaseflowBackupFailed", [series("kube_job_status_failed", f'{JOB}2"', "1x200")], True),
+        ("PhaseflowBackupFailed", [series("kube_job_status_failed", 'namespace="n",job_name="other-1"', "1x200")], False),
+        ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-190000x200")], True),
+        ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-1000x200")], False),
+        # Where kube-state-metrics is not, there is no such series.
+        ("PhaseflowBackupFailed", [series("up", 'job="serving"', "1x200")], False),
+        ("PhaseflowBackupOld", [series("up", 'job="serving"', "1x200")], False),
+        ("PhaseflowLoopStalled", [series("up", 'job="serving"', "1x200")], False),
+    ],
+)
+def test_backups_and_loops_that_are_not_known_of(
+    promtool: Path, tmp_path: Path, alert: str, given: list[dict[str, str]], fires: bool
+) -> None:
+    assert firing(promtool, tmp_path, given, alert, "2h") == fires
+
+
+def test_an_alert_that_retrains_says_what_it_rests_on() -> None:
+    bases = {
+        (rule["alert"], rule["labels"].get("basis"))
+        for project in registry.all_projects()
+        for group in rules.project_rules(project, SHORT)["groups"]
+        for rule in group["rules"]
+        if rule.get("labels", {}).get("action") == "retrain"
+    }
+    assert bases == {("PhaseflowFeatureDrift", "requests"), ("PhaseflowQualityDrop", "feedback")}
+
+
 def test_numbers_have_their_own_quality_rule(promtool: Path, tmp_path: Path) -> None:
     bad = quality(900, of=20, loss="squared", metric=("rmse", 4.0), name="house_prices")
     good = quality(300, of=20, loss="squared", metric=("rmse", 4.0), name="house_prices")
@@ -247,8 +306,7 @@ def test_psi_in_promql_is_psi_in_python(
 
 def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path)})
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "hook_token").write_text("x")
+    passwords.ensure(settings)
     for name, text in (FILES | generate.machine(SHORT, settings, tmp_path)).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -267,7 +325,12 @@ def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
         assert checked.returncode == 0, checked.stderr
     said = yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())
     assert said["route"]["routes"][0]["matchers"] == ['action="retrain"']
-    assert "x" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"].get("credentials", "")
+    assert "credentials" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"]
+    for part in ("prometheus", "alertmanager"):
+        checked = subprocess.run(
+            [promtool, "check", "web-config", tmp_path / f"{part}-web.yaml"], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.parametrize("project", registry.all_projects(), ids=lambda project: project.name)

@@ -144,7 +144,7 @@ class _Start:
                 self.pids[name].add(pid)
             if state.get("statename") == "FATAL" or len(self.pids[name]) > TRIES:
                 raise self._failure(name, f"{name} can't start ({state.get('spawnerr') or 'it ends at once'})")
-            if state.get("statename") in FINE and healthy(program.health, client):
+            if state.get("statename") in FINE and healthy(program.health, client, self.settings):
                 del self.unhealthy[name]
                 self.watch(name, "up", self._elapsed())
 
@@ -161,10 +161,10 @@ class _Start:
         return PlatformError(f"{problem}. The end of its log:\n{end}\n", fix=fix)
 
 
-def healthy(health: Health, client: httpx.Client) -> bool:
+def healthy(health: Health, client: httpx.Client, settings: Settings) -> bool:
     """Whether the program answers well now."""
     try:
-        answer = client.get(health.url)
+        answer = client.get(health.url, auth=settings.login(health.login) if health.login else None)
         if not answer.is_success:
             return False
         if not health.path:

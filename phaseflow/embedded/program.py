@@ -22,6 +22,8 @@ class Health:
     url: str
     path: tuple[str, ...] = ()
     value: str = ""
+    login: str = ""
+    """The part whose login the request needs ("prometheus", "alertmanager"); empty where the address asks for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import psutil
 
 from phaseflow.embedded import binaries, lifecycle, platform, supervisor
 from phaseflow.embedded.binaries import Binaries
-from phaseflow.settings import Settings
+from phaseflow.settings import USER, Settings
 
 MIB = 1 << 20
 
@@ -33,7 +33,7 @@ def status(settings: Settings) -> dict[str, Any]:
                     "pid": state["pid"],
                     "memory_mb": round(memory(_tree(state["pid"])) / MIB, 1) if state["pid"] else 0.0,
                     "uptime_seconds": round(time.time() - state["start"]) if up else 0,
-                    "healthy": up and name in known and lifecycle.healthy(known[name].health, client),
+                    "healthy": up and name in known and lifecycle.healthy(known[name].health, client, settings),
                     "url": known[name].health.url if name in known else "",
                     "log": str(supervisor.log(settings, name)),
                 }
@@ -49,8 +49,8 @@ def urls(settings: Settings, *, passwords: bool) -> list[dict[str, str]]:
         ("Airflow", settings.airflow_url, "admin", "airflow_admin_password"),
         ("MLflow", settings.mlflow_url, "", ""),
         ("service", f"{settings.serving_url}/docs", "", ""),
-        ("Prometheus", settings.prometheus_url, "", ""),
-        ("Alertmanager", settings.alertmanager_url, "", ""),
+        ("Prometheus", settings.prometheus_url, USER, "prometheus_password"),
+        ("Alertmanager", settings.alertmanager_url, USER, "alertmanager_password"),
         ("pipelines (KFP's REST)", f"{settings.pipelines_url}/apis/v2beta1/runs", "", ""),
         ("monitor", f"{settings.monitor_url}/metrics", "", ""),
     ]

@@ -41,6 +41,11 @@ def door(settings: Settings) -> tuple[str, str] | None:
     return ("admin", settings.secret("door_password")) if settings.public_url else None
 
 
+def login(settings: Settings, part: str) -> tuple[str, str] | None:
+    """User and password with which `part` ("prometheus", "alertmanager") is asked: the door's, else its own, if it has any."""
+    return door(settings) or settings.login(part)
+
+
 class Airflow:
     """Airflow's stable REST API, as the user `admin`."""
 
@@ -92,7 +97,7 @@ class Prometheus:
     """Prometheus's HTTP API."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rest = Rest("Prometheus", f"{settings.prometheus_url}/api/v1", auth=door(settings))
+        self._rest = Rest("Prometheus", f"{settings.prometheus_url}/api/v1", auth=login(settings, "prometheus"))
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of an instant vector."""
@@ -107,7 +112,7 @@ class Prometheus:
 
 def alertmanager_alerts(settings: Settings, project: str) -> list[dict[str, Any]]:
     """What Alertmanager holds as active for the project."""
-    rest = Rest("Alertmanager", f"{settings.alertmanager_url}/api/v2", auth=door(settings))
+    rest = Rest("Alertmanager", f"{settings.alertmanager_url}/api/v2", auth=login(settings, "alertmanager"))
     found: list[dict[str, Any]] = rest.call(
         "GET", "/alerts", params={"filter": f'project="{project}"', "active": "true"}
     )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import uvicorn
 
+from phaseflow import limits, log
 from phaseflow.settings import from_environment
 from services.monitor.app import application
 
+MAX_CONNECTIONS: Final = 256
+MAX_HEADER_BYTES: Final = 64 << 10
+KEEP_ALIVE_SECONDS: Final = 5
+
 if __name__ == "__main__":
+    log.configure()
+    limits.raise_file_limit()
     settings = from_environment()
     uvicorn.run(
         application(settings),
@@ -15,4 +24,8 @@ if __name__ == "__main__":
         port=settings.port("monitor"),
         log_level="warning",
         access_log=False,
+        http="h11",
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,11 +15,13 @@ from prometheus_client.registry import Collector
 
 from phaseflow import registry
 from phaseflow.errors import PhaseflowError
+from phaseflow.log import logger
+from phaseflow.loops import METRIC, Loops
 from phaseflow.settings import Settings
 from services.monitor.airflow import Airflow
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series a counter that nothing here reads
-OUTCOMES: Final = ("triggered", "duplicate", "cooldown", "cap", "failed")
+OUTCOMES: Final = ("triggered", "duplicate", "cooldown", "cap", "failed", "unconfirmed")
 ENDED: Final = frozenset({"success", "failed"})
 RUN_STATES: Final = ("success", "failed")
 PIPELINE_STATES: Final = ("SUCCEEDED", "FAILED", "CANCELED")
@@ -75,11 +76,31 @@ class Observed:
             self.score.labels(project, feature).set(value)
 
 
+class LastIterations(Collector):
+    """When each background loop last succeeded."""
+
+    def __init__(self, loops: Loops) -> None:
+        self._loops = loops
+
+    def describe(self) -> Iterator[Any]:
+        """No loop runs before the start."""
+        return iter(())
+
+    def collect(self) -> Iterator[Any]:
+        """One gauge."""
+        family = GaugeMetricFamily(METRIC, "When the loop's last iteration succeeded.", labels=["loop"])
+        for loop, moment in self._loops.last_iterations().items():
+            family.add_metric([loop], moment)
+        yield family
+
+
 class Runs(Collector):
     """DAG and pipeline runs as of the last look."""
 
     def __init__(self, settings: Settings, airflow: Airflow) -> None:
         self._settings, self._airflow = settings, airflow
+        self._client = httpx.AsyncClient(timeout=10)
+        self._problems: dict[str, str] = {}
         self._dags: Counter[tuple[str, str]] = Counter()
         self._pipelines: Counter[tuple[str, str]] = Counter()
         self._seen: set[str] = set()
@@ -90,20 +111,26 @@ class Runs(Collector):
         self._tasks: dict[tuple[str, str], float] = {}
         self._pipeline_durations: dict[str, float] = {}
 
-    async def follow(self, every: float) -> None:
-        """Look for ever; either may be away."""
-        async with httpx.AsyncClient(timeout=10) as client:
-            while True:
-                for look in (self._look_at_airflow(), self._look_at_pipelines(client)):
-                    try:
-                        await look
-                    except (httpx.HTTPError, PhaseflowError, KeyError, ValueError):
-                        continue
-                await asyncio.sleep(every)  # the interval of looking
+    async def look(self, beat: Callable[[], None]) -> None:
+        """Look once; `beat` is called after each part of it. Either may be away, or answer something else, for as long as it likes."""
+        for name, look in (
+            ("Airflow", lambda: self._look_at_airflow(beat)),
+            ("the pipeline engine", self._look_at_pipelines),
+        ):
+            try:
+                await look()
+            except (httpx.HTTPError, httpx.InvalidURL, PhaseflowError, LookupError, ValueError, TypeError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                if self._problems.get(name) != problem:  # said once, not every few seconds
+                    logger.warning("the runs of %s are not known: %s", name, problem)
+                self._problems[name] = problem
+            else:
+                self._problems.pop(name, None)
 
-    async def _look_at_airflow(self) -> None:
+    async def _look_at_airflow(self, beat: Callable[[], None]) -> None:
         for name in registry.names():
             for dag in (name, f"{name}_monitor"):
+                beat()
                 newest = True
                 found = await self._airflow.runs(dag)
                 self._running[dag] = sum(run["state"] not in ENDED for run in found)
@@ -126,10 +153,10 @@ class Runs(Collector):
                         if task.get("duration") is not None:
                             self._tasks[dag, task["task_id"]] = task["duration"]
 
-    async def _look_at_pipelines(self, client: httpx.AsyncClient) -> None:
+    async def _look_at_pipelines(self) -> None:
         known = set(registry.names())
         query: dict[str, str | int] = {"page_size": 100, "sort_by": "created_at desc"}
-        answer = await client.get(f"{self._settings.pipelines_url}/apis/v2beta1/runs", params=query)
+        answer = await self._client.get(f"{self._settings.pipelines_url}/apis/v2beta1/runs", params=query)
         answer.raise_for_status()
         newest: set[str] = set()
         self._training = Counter(dict.fromkeys(known, 0))

@@ -36,6 +36,8 @@ MOST_ROWS: Final = 5000
 LEAST_ROWS: Final = 20
 KEPT: Final = 50
 TARGET: Final = "target"
+ANGLES: Final = str.maketrans({"<": "\u2039", ">": "\u203a"})
+"""Evidently writes what clients sent into a script of its page as it is: `</script>` would end it. These look alike and end nothing."""
 NUMERIC: Final = frozenset({"number", "integer"})
 
 
@@ -52,6 +54,7 @@ def window(store: Store, project: Project, kind: str, since: datetime) -> pl.Dat
         return pl.DataFrame()
     return (
         pl.concat(frames, how="diagonal_relaxed")
+        .sort("time", maintain_order=True)  # the names of files say nothing of it
         .unique("id", keep="last", maintain_order=True)
         .filter(pl.col("time") >= since)
     )
@@ -80,6 +83,11 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
     target = project.schema.target
     seen = [figured_truths(target, scalars(project.schema, rows, known), TARGET, known) for rows in sides]
     return seen[0], seen[1]
+
+
+def shown(text: str | None) -> str | None:
+    """A value as the page may hold it: without what begins a tag or ends a script."""
+    return None if text is None else text.translate(ANGLES)
 
 
 def _of_target(name: str) -> str:
@@ -124,7 +132,9 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     def dataset(rows: pl.DataFrame) -> Any:
         values = {
             name: pd.Series(
-                rows[name].cast(pl.Float64).to_numpy() if name in numbers else rows[name].cast(pl.String).to_list(),
+                rows[name].cast(pl.Float64).to_numpy()
+                if name in numbers
+                else [shown(value) for value in rows[name].cast(pl.String)],
                 dtype=None if name in numbers else object,
             )
             for name in columns

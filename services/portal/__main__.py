@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import uvicorn
 
+from phaseflow import limits, log
 from phaseflow.settings import from_environment
-from services.portal.app import create
+from services.portal.app import application
+
+MAX_CONNECTIONS: Final = 256
+MAX_HEADER_BYTES: Final = 64 << 10
+KEEP_ALIVE_SECONDS: Final = 5
 
 
 def main() -> None:
     """Serve until told to stop."""
+    log.configure()
+    limits.raise_file_limit()
     settings = from_environment()
     uvicorn.run(
-        create(settings), host=settings.host, port=settings.port("portal"), access_log=False, server_header=False
+        application(settings),
+        host=settings.host,
+        port=settings.port("portal"),
+        access_log=False,
+        server_header=False,
+        http="h11",
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 

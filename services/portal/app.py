@@ -1,4 +1,4 @@
-"""The portal's pages. Read-only, no session, nothing from elsewhere: a page is one HTML, one CSS and one script of this server."""
+"""The portal's pages. Read-only (GET and HEAD), no session, nothing from elsewhere: a page is one HTML, one CSS and one script of this server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from phaseflow import registry
+from phaseflow import access, registry
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import ROOT, Settings, from_environment
 from services.portal import dashboards, detail, source, status, text
@@ -52,7 +52,7 @@ class Portal:
 
     def __init__(self, settings: Settings, patient: httpx.AsyncClient, hasty: httpx.AsyncClient) -> None:
         self.settings = settings
-        self.prometheus = Prometheus(patient, settings.prometheus_url)
+        self.prometheus = Prometheus(patient, settings.prometheus_url, settings.login("prometheus"))
         self._patient, self._hasty = patient, hasty
         self._round: asyncio.Task[status.Status] | None = None
         self._status: status.Status | None = None
@@ -91,8 +91,13 @@ class Portal:
             self._round.cancel()
 
 
+def application(settings: Settings) -> access.Application:
+    """The portal behind the rules of who may ask it."""
+    return access.guarded(create(settings), access.policy(settings))
+
+
 def create(settings: Settings) -> Starlette:
-    """The ASGI application."""
+    """The pages; whoever asks gets them."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

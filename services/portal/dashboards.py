@@ -24,6 +24,8 @@ UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 POINTS: Final = 240
 SCRAPE_SECONDS: Final = 15
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+VALUE: Final = re.compile(r"[\w.:|*+-]{1,200}", re.ASCII)
+"""What a page's address may choose for a template variable: nothing that ends the PromQL string in which it is put."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::[^}]*)?\}|\$(\w+)|\[\[(\w+)\]\]")
 
 
@@ -129,7 +131,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 async def render(prometheus: Prometheus, name: str, content: Mapping[str, Any], chosen: Mapping[str, str]) -> Dashboard:
-    """Ask Prometheus every panel's queries at once; `chosen` are values of template variables (else their defaults)."""
+    """Ask Prometheus every panel's queries at once; `chosen` are values of template variables (else their defaults).
+
+    Raises PlatformError for a value that can't be a label's.
+    """
+    for variable, value in chosen.items():
+        if not VALUE.fullmatch(value):
+            raise PlatformError(
+                f"{variable[:80]} is {value[:80]!r}; allowed: letters, digits and _.:|*+-, at most 200",
+                fix="Choose a value from the dashboard's own list",
+            )
     span = _span(content.get("time") or {})
     problem, variables, marks = "", {}, []
     try:

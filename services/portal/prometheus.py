@@ -34,11 +34,15 @@ class Prometheus:
 
     http: httpx.AsyncClient
     url: str
+    login: tuple[str, str] | None = None
+    """User and password."""
 
     async def ready(self, patience: httpx.Timeout | None = None) -> None:
         """Return when it answers; raises source.AwayError otherwise, within `patience` where one is given."""
-        options = {} if patience is None else {"timeout": patience}
+        options: dict[str, Any] = {"auth": self.login} | ({} if patience is None else {"timeout": patience})
         response = await source.get(self.http, PART, f"{self.url}/-/ready", **options)
+        if response.status_code == 401:
+            raise source.locked(PART, self.url)
         if response.status_code != 200:
             raise source.AwayError(f"{PART} is starting (it answered {response.status_code})", fix="Wait a moment")
 
@@ -69,7 +73,7 @@ class Prometheus:
         return list((await self._data("alerts", {}))["alerts"])
 
     async def _data(self, call: str, params: Mapping[str, str]) -> Any:
-        answer = await source.get_json(self.http, PART, f"{self.url}/api/v1/{call}", params)
+        answer = await source.get_json(self.http, PART, f"{self.url}/api/v1/{call}", params, auth=self.login)
         if not isinstance(answer, dict) or answer.get("status") != "success":
             said = answer.get("error", answer) if isinstance(answer, dict) else answer
             raise PlatformError(f"Prometheus refused {params.get('query', call)!r}: {said}", fix="Correct the query")

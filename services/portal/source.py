@@ -40,9 +40,19 @@ async def get_json(
     """The JSON of a GET; raises AwayError when there is none, also for a status of 500 and above."""
     response = await get(http, part, url, params=params, **options)
     try:
+        if response.status_code == 401:
+            raise locked(part, url)
         return response.json() if response.status_code < 500 else _refuse(part, response)
     except ValueError as error:
         raise AwayError(f"{part} at {url} answered no JSON", fix="See `bin/phaseflow logs`") from error
+
+
+def locked(part: str, url: str) -> AwayError:
+    """A part that does not take the portal's login."""
+    return AwayError(
+        f"{part} at {url} does not take the portal's password",
+        fix=f"Give the portal the secret {part.lower()}_password that {part} was started with",
+    )
 
 
 def _refuse(part: str, response: httpx.Response) -> Any:

@@ -14,7 +14,7 @@ import httpx
 from phaseflow import Project, registry
 from phaseflow.errors import PhaseflowError
 from phaseflow.reference import PREDICTIONS
-from phaseflow.settings import Settings
+from phaseflow.settings import USER, Settings
 from phaseflow.store import Store
 from services.portal import charts, history, source, text
 from services.portal.prometheus import Prometheus, Series
@@ -60,6 +60,8 @@ PARTS: Final = (
     ("alertmanager", "Alertmanager", "", "/-/ready", "routes alerts"),
     ("grafana", "Grafana", "", "/api/health", "draws dashboards"),
 )
+PROTECTED: Final = frozenset({"prometheus", "alertmanager"})
+"""Parts whose login the portal has."""
 OPTIONAL: Final = frozenset({"grafana"})
 """Parts whose absence is no fault: this portal draws the same dashboards."""
 
@@ -75,6 +77,8 @@ class Part:
     state: str
     detail: str = ""
     optional: bool = False
+    login: str = ""
+    """Where a person finds the password that its page asks for; empty where it asks for none of its own."""
 
     @property
     def tone(self) -> str:
@@ -248,7 +252,7 @@ async def gather(http: httpx.AsyncClient, settings: Settings) -> Status:
     readable, problems = declarations()
     names = [project.name for project in readable]
     away: dict[str, str] = {}
-    prometheus = Prometheus(http, settings.prometheus_url)
+    prometheus = Prometheus(http, settings.prometheus_url, settings.login("prometheus"))
     measured, alerts, models, parts, past = await asyncio.gather(
         _measure(prometheus, now, away),
         _alerts(http, prometheus, settings, away),
@@ -331,7 +335,13 @@ async def _alerts(
     """Pending and firing alerts by Prometheus, else the firing ones by Alertmanager; None when both are away."""
     answers = await asyncio.gather(
         prometheus.alerts(),
-        source.get_json(http, "Alertmanager", f"{settings.alertmanager_url}/api/v2/alerts", {"silenced": "false"}),
+        source.get_json(
+            http,
+            "Alertmanager",
+            f"{settings.alertmanager_url}/api/v2/alerts",
+            {"silenced": "false"},
+            auth=settings.login("alertmanager"),
+        ),
         return_exceptions=True,
     )
     found = next((answer for answer in answers if isinstance(answer, list)), None)
@@ -385,8 +395,10 @@ async def _probe(
     base: str = settings.serving(registry.names()[0]) if name == "serving" else getattr(settings, f"{name}_url")
     state, detail = "up", ""
     try:
-        response = await source.get(http, title, base + health)
-        if response.status_code >= 500:
+        response = await source.get(http, title, base + health, auth=settings.login(name) if name in PROTECTED else None)
+        if response.status_code == 401:
+            state, detail = "degraded", "does not take the portal's password"
+        elif response.status_code >= 500:
             state, detail = "degraded", f"answered {response.status_code}"
         elif name == "airflow":
             state, detail = _airflow(response)
@@ -401,7 +413,15 @@ async def _probe(
         state=state,
         detail=detail,
         optional=name in OPTIONAL,
+        login=_login(settings, name),
     )
+
+
+def _login(settings: Settings, name: str) -> str:
+    """Behind the front door a page asks for the door's password alone."""
+    if name not in PROTECTED or settings.public_url or settings.login(name) is None:
+        return ""
+    return f"user `{USER}`, password in `{settings.secrets / f'{name}_password'}`"
 
 
 def _airflow(response: httpx.Response) -> tuple[str, str]:

@@ -17,9 +17,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from phaseflow.embedded.binaries import ensure, find
-from phaseflow.settings import PORTS, Settings, from_environment
+from phaseflow.settings import PORTS, USER, Settings, from_environment
 from services.portal import source
-from services.portal.app import create
+from services.portal.app import application
 
 HOSTILE = "<script>alert(1)</script>"
 HERE = Path(__file__).parent
@@ -91,9 +91,15 @@ class Exporter(BaseHTTPRequestHandler):
         pass
 
 
+PASSWORD = "the password of Prometheus"
+HASH = "$2b$04$zvfMXFEoLAgGoQ8zv622L.r8HPAvDWZiLaSFG7JFWaeZRvUoCQWrC"
+"""Of it, by bcrypt at its lowest cost."""
+LOGIN = (USER, PASSWORD)
+
+
 @pytest.fixture(scope="session")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prometheus that has scraped the exporter, and whose alert fires."""
+    """Address of a Prometheus with a login that has scraped the exporter, and whose alert fires."""
     home = tmp_path_factory.mktemp("prometheus")
     exporter = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
     threading.Thread(target=exporter.serve_forever, daemon=True).start()
@@ -102,16 +108,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     scrape = {"job_name": "serving", "static_configs": [{"targets": [target]}]}
     config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
     (home / "prometheus.yml").write_text(json.dumps(config))
+    (home / "web.yml").write_text(json.dumps({"basic_auth_users": {USER: HASH}}))
     port = free_port()
     here = from_environment()
     binary = find(here).get("prometheus") or ensure(here, print).prometheus
-    program = [str(binary), f"--config.file={home}/prometheus.yml"]
+    program = [str(binary), f"--config.file={home}/prometheus.yml", f"--web.config.file={home}/web.yml"]
     program += [f"--storage.tsdb.path={home}/data", f"--web.listen-address=127.0.0.1:{port}"]
     url = f"http://127.0.0.1:{port}"
 
     def alerts() -> Any:
         try:
-            answer = httpx.get(f"{url}/api/v1/alerts").raise_for_status()  # 503 while it starts
+            answer = httpx.get(f"{url}/api/v1/alerts", auth=LOGIN).raise_for_status()  # 503 while it starts
         except httpx.HTTPError:
             return None
         found = answer.json()["data"]["alerts"]
@@ -119,7 +126,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     def rates() -> Any:
         query = {"query": "rate(phaseflow_requests_total[1m]) > 0"}
-        return httpx.get(f"{url}/api/v1/query", params=query).json()["data"]["result"]
+        return httpx.get(f"{url}/api/v1/query", params=query, auth=LOGIN).json()["data"]["result"]
 
     with (home / "log").open("w") as log, subprocess.Popen(program, stdout=log, stderr=log) as process:
         try:
@@ -133,6 +140,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def settings_for(home: Path, **urls: str) -> Settings:
     """Settings of a platform of which nothing runs but `urls` (by the part's name)."""
+    (home / "secrets").mkdir(exist_ok=True)
+    (home / "secrets" / "prometheus_password").write_text(PASSWORD)
     dead = f"http://127.0.0.1:{free_port()}"
     environment = {f"PHASEFLOW_{name.upper()}_URL": urls.get(name, dead) for name in PORTS}
     return from_environment(
@@ -167,7 +176,7 @@ def browse(hurried: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         monkeypatch.setattr(source, "PATIENT", httpx.Timeout(30))
 
     def open_(settings: Settings) -> TestClient:
-        client = TestClient(create(settings), raise_server_exceptions=True)
+        client = TestClient(application(settings), base_url="http://127.0.0.1", raise_server_exceptions=True)
         opened.append(client.__enter__())
         return client
 

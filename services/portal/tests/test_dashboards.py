@@ -62,10 +62,28 @@ def test_a_variable_is_chosen_by_grafanas_own_parameter(measured: Settings, brow
     assert "No data" in panel(page, "Worst PSI")
 
 
-def test_a_query_that_prometheus_refuses_spoils_its_panel_alone(measured: Settings, browse: Browse) -> None:
-    page = browse(measured).get("/dashboards/titanic", params={"var-project": 'x"'}).text
-    assert "Prometheus refused" in panel(page, "Worst PSI")
-    assert "<b>up</b>" in panel(page, "Registry")
+def test_a_query_that_prometheus_refuses_spoils_its_panel_alone(
+    prometheus: str, tmp_path: Path, browse: Browse
+) -> None:
+    panels = [
+        {"type": "stat", "title": title, "targets": [{"expr": expression}]}
+        for title, expression in (("Wrong", 'up{job="'), ("Right", "phaseflow_registry_up"))
+    ]
+    (tmp_path / "two.json").write_text(json.dumps({"title": "Two", "panels": panels}))
+    settings = replace(settings_for(tmp_path, prometheus=prometheus), dashboards=tmp_path)
+    page = browse(settings).get("/dashboards/two").text
+    assert "Prometheus refused" in panel(page, "Wrong")
+    assert "<b>1</b>" in panel(page, "Right")
+
+
+@pytest.mark.parametrize(
+    "value", ['x"', 'x"} or up{job="prometheus', "x\\", "x\ny", "5m]) or vector(1", "x" * 201, "\ud7ff", ""]
+)
+def test_a_chosen_value_cannot_become_a_part_of_the_query(measured: Settings, browse: Browse, value: str) -> None:
+    page = browse(measured).get("/dashboards/titanic", params={"var-project": value})
+    assert page.status_code == 404
+    assert "allowed: letters, digits and _.:|*+-, at most 200" in page.text
+    assert "Choose a value from the dashboard&#39;s own list." in page.text
 
 
 GENERATED = ROOT / "monitoring" / "generated" / "dashboards"

@@ -1,0 +1,45 @@
+"""The login of Prometheus and Alertmanager, as their web configuration (https://prometheus.io/docs/prometheus/latest/configuration/https)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import bcrypt
+import yaml
+
+from phaseflow.settings import USER
+
+COST: Final = 10
+"""Of bcrypt: about 0.05 s for each password that Prometheus has not seen yet; it remembers those that it has. The passwords have 128 random bits."""
+
+
+def web_configuration(password: str, existing: Path) -> dict[str, Any]:
+    """The web configuration that lets the user `phaseflow` in.
+
+    The hash in the file `existing` is used again where it is of this password: a new one, with its new salt, would change the file
+    every time.
+    """
+    hashed = _hash(existing)
+    if not _matches(password, hashed):
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(COST)).decode()
+    return {"basic_auth_users": {USER: hashed}}
+
+
+def credentials(password_file: str) -> dict[str, str]:
+    """`basic_auth` of a client such as Prometheus, which reads the password from a file at each request."""
+    return {"username": USER, "password_file": password_file}
+
+
+def _hash(path: Path) -> str:
+    try:
+        return str(yaml.safe_load(path.read_text())["basic_auth_users"][USER])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return ""
+
+
+def _matches(password: str, hashed: str) -> bool:
+    try:
+        return bcrypt.checkpw(password.encode(), hashed.encode())
+    except ValueError:  # it is no hash
+        return False
