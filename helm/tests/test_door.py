@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -77,8 +78,8 @@ def deployment(objects: tuple[Object, ...]) -> Object:
     return next(it for it in of_kind(objects, "Deployment") if it["metadata"]["name"] == "p-door")
 
 
-def configuration(objects: tuple[Object, ...]) -> str:
-    text: str = next(it["data"]["default.conf"] for it in objects if name(it) == "ConfigMap p-door")
+def configuration(objects: tuple[Object, ...], file: str = "default.conf") -> str:
+    text: str = next(it["data"][file] for it in objects if name(it) == "ConfigMap p-door")
     return text
 
 
@@ -124,12 +125,12 @@ def start(helm: Helm, mirror: int, tmp_path_factory: pytest.TempPathFactory) -> 
         subprocess.run([*logins["command"], script], check=True)
         (folder / "conf.d").mkdir()
         (folder / "conf.d" / "default.conf").write_text(text)
-        whole = (ROOT / "tests/cluster/images/nginx/nginx.conf").read_text()
+        whole = configuration(objects, "nginx.conf")
         whole = whole.replace("/tmp/", f"{folder}/").replace("/etc/nginx/conf.d", f"{folder}/conf.d")
         if os.geteuid() == 0:  # the tests' folders are their user's alone
             whole = f"user root;\n{whole}"
         whole = whole.replace("worker_processes auto", "worker_processes 1")
-        whole = whole.replace("error_log /dev/stderr", f"error_log {folder}/error.log").replace("/dev/stdout", "off")
+        whole = whole.replace("error_log /dev/stderr", f"error_log {folder}/error.log")
         (folder / "nginx.conf").write_text(whole)
         if "listen" in text and " ssl;" in text:
             certificate(folder)
@@ -357,7 +358,20 @@ def test_the_limits_are_for_the_client_that_a_trusted_proxy_names(start: Callabl
         assert expected or {answer.status_code for answer in answers} == {200}
 
 
-def test_slow_clients_are_given_up(door: Door, helm: Helm) -> None:
+def test_a_thousand_slow_clients_take_no_connection_from_others(door: Door) -> None:
+    host, port = door.address.removeprefix("http://").split(":")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    slow = [socket.create_connection((host, int(port))) for _ in range(1100)]
+    for connection in slow:
+        connection.sendall(b"GET /serving/titanic/model HTTP/1.1\r\nhost: x\r\n")
+    with door.client() as client:
+        assert {client.get("/serving/titanic/model").status_code for _ in range(20)} == {200}
+    for connection in slow:
+        connection.close()
+
+
+def test_slow_clients_are_given_up(helm: Helm) -> None:
     text = configuration(helm.objects("platform"))
     for directive in ("client_header_timeout 10s;", "client_body_timeout 15s;", "send_timeout 30s;"):
         assert directive in text

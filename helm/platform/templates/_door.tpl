@@ -1,3 +1,23 @@
+{{/* platform.nginx: the main file, as the image has it but for the number of connections: a thousand slow clients would hold all of the image's.
+Everything that is written is in /tmp. */}}
+{{- define "platform.nginx" -}}
+worker_processes auto;
+error_log /dev/stderr notice;
+pid /tmp/nginx.pid;
+events { worker_connections 16384; }
+http {
+  proxy_temp_path /tmp/proxy_temp;
+  client_body_temp_path /tmp/client_temp;
+  fastcgi_temp_path /tmp/fastcgi_temp;
+  uwsgi_temp_path /tmp/uwsgi_temp;
+  scgi_temp_path /tmp/scgi_temp;
+  include /etc/nginx/mime.types;
+  default_type application/octet-stream;
+  sendfile on;
+  include /etc/nginx/conf.d/*.conf;
+}
+{{- end }}
+
 {{/* platform.door (root): nginx's configuration. Passwords are in files that it includes: a ConfigMap holds none. */}}
 {{- define "platform.door" -}}
 {{- $release := .Release.Name -}}
