@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from phaseflow import answers, registry
+from phaseflow.access import named_tokens
 from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import Settings, from_environment
@@ -106,10 +107,12 @@ async def send(
     feedback: bool,
     tally: Tally,
     stop: asyncio.Event,
+    token: str = "",
 ) -> None:
     """Send each row, a request a row, at `rate` a second (0 is as fast as answers come), until the end or `stop`.
 
-    With `feedback` the truth of a row is told after its answer. What was sent is waited for and counted.
+    With `feedback` the truth of a row is told after its answer, with the client's `token` where there is one. What was sent is
+    waited for and counted.
     """
     target = project.schema.target
     if feedback and target is None:
@@ -128,7 +131,7 @@ async def send(
                 if feedback and identity is not None:
                     told.append({"id": identity, "truth": truth})
                     if len(told) >= TRUTHS:
-                        await _tell(client, told, tally)
+                        await _tell(client, told, tally, token)
             finally:
                 free.release()
 
@@ -144,7 +147,7 @@ async def send(
                 await asyncio.sleep(due - time.perf_counter())
         await asyncio.gather(*pending)
         if told:
-            await _tell(client, told, tally)
+            await _tell(client, told, tally, token)
 
 
 def _told(batch: pl.DataFrame, project: Project) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -173,17 +176,36 @@ async def _ask(client: httpx.AsyncClient, row: dict[str, Any], tally: Tally) -> 
     return identity
 
 
-async def _tell(client: httpx.AsyncClient, told: list[dict[str, Any]], tally: Tally) -> None:
+async def _tell(client: httpx.AsyncClient, told: list[dict[str, Any]], tally: Tally, token: str) -> None:
     """The truths that are waiting; one that is refused counts as a failed request."""
     batch, told[:] = list(told), []
     try:
-        answer = await client.post("/feedback", json={"truths": batch})
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        answer = await client.post("/feedback", json={"truths": batch}, headers=headers)
         answer.raise_for_status()
     except httpx.HTTPError as error:
         tally.failed += 1
         tally.errors[f"feedback: {type(error).__name__}: {error}"[:200]] += 1
     else:
         tally.truths += len(batch)
+
+
+def feedback_token(settings: Settings) -> str:
+    """The token of the client `default`, else of the first one, in the secret `feedback_tokens`; empty where there is no such secret.
+
+    Raises PlatformError when the secret is malformed.
+    """
+    try:
+        text = settings.secret("feedback_tokens")
+    except PlatformError:  # nobody is asked for one
+        return ""
+    try:
+        tokens = named_tokens(text)
+    except ValueError as error:
+        raise PlatformError(
+            f"The secret feedback_tokens is malformed: {error}", fix="Write a line `name token` for each client"
+        ) from error
+    return tokens.get("default") or next(iter(tokens.values()), "")
 
 
 async def _play(project: Project, settings: Settings, told: argparse.Namespace) -> Tally:
@@ -201,6 +223,7 @@ async def _play(project: Project, settings: Settings, told: argparse.Namespace) 
             feedback=told.feedback,
             tally=tally,
             stop=stop,
+            token=feedback_token(settings) if told.feedback else "",
         )
     )
     while not sending.done():

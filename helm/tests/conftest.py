@@ -21,7 +21,8 @@ PROFILES = [
 EVERYTHING = (
     "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,backup.enabled=true,monitoring.operator.enabled=true,"
     "monitoring.dashboards.configMaps=true,serving.serviceMonitor.enabled=true,serving.autoscaling.enabled=true,"
-    "airflow.executor=KubernetesExecutor,gateway.enabled=true,gateway.className=x"
+    "airflow.executor=KubernetesExecutor,gateway.enabled=true,gateway.className=x,"
+    "gateway.tlsSecret=t,serving.spool.persistent=true"
 )
 """Each part and switch on: what no profile has together."""
 

@@ -195,9 +195,10 @@ def test_every_budget_and_autoscaler_is_of_something(installed: tuple[Object, ..
     for it in of_kind(installed, "PodDisruptionBudget"):
         selector = it["spec"]["selector"]["matchLabels"]
         assert [pod for pod in found if selector.items() <= pod["metadata"]["labels"].items()], name(it)
-    deployments = {it["metadata"]["name"]: it for it in of_kind(installed, "Deployment")}
+    scaled = {name(it): it for it in of_kind(installed, "Deployment", "StatefulSet")}
     for it in of_kind(installed, "HorizontalPodAutoscaler"):
-        assert "replicas" not in deployments[it["spec"]["scaleTargetRef"]["name"]]["spec"], name(it)
+        target = it["spec"]["scaleTargetRef"]
+        assert "replicas" not in scaled[f"{target['kind']} {target['name']}"]["spec"], name(it)
 
 
 def test_what_several_replicas_serve_outlives_a_drained_node(installed: tuple[Object, ...]) -> None:
@@ -216,6 +217,8 @@ def references(spec: Any) -> list[tuple[str, str, tuple[str, ...]]]:
         for kind, field, key in (("Secret", "secret", "secretName"), ("ConfigMap", "configMap", "name")):
             if field in source:
                 it = source[field]
+                if it.get("optional"):  # the pod starts without it
+                    continue
                 items = tuple(each["key"] for each in it.get("items", []))
                 found.append((kind, it.get(key) or it["name"], items))
         if "persistentVolumeClaim" in source:

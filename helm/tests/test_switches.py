@@ -98,8 +98,11 @@ def test_an_s3_of_another_kind_has_an_endpoint(helm: Helm) -> None:
             "kubeflow-pipelines.mysql.existingSecret=mine,pipelines.engine=kfp,kubeflow-pipelines.enabled=true",
             "p-mysql",
         ),
+        ("pipelines.existingSecret=mine,airflow.engineSecret=mine", "p-pipelines"),
+        ("serving.feedback.existingSecret=mine", "p-serving"),
+        ("door.existingSecret=mine", "p-door"),
     ],
-    ids=["airflow", "monitoring", "kubeflow-pipelines"],
+    ids=["airflow", "monitoring", "kubeflow-pipelines", "engine", "feedback", "door"],
 )
 def test_a_secret_of_yours_takes_the_place_of_the_chart_s(helm: Helm, values: str, made: str) -> None:
     without = helm.objects("platform", "--set", values.replace("existingSecret=mine", "existingSecret="))

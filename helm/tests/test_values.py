@@ -87,7 +87,30 @@ def test_a_wrong_value_is_named(helm: Helm, chart: str, given: str, said: str) -
             "global.postgres.host is set, but there is no password: name a Secret with the key `pgpass` in "
             "global.postgres.existingSecret.",
         ),
-        ("platform", "gateway.enabled=true", "gateway.className is empty. Name one of `kubectl get gatewayclass`."),
+        (
+            "platform",
+            "gateway.enabled=true",
+            "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of "
+            "type kubernetes.io/tls in gateway.tlsSecret, or set gateway.allowPlainHTTP for a network that you trust.",
+        ),
+        (
+            "platform",
+            "door.type=NodePort",
+            'door.type is "NodePort" without TLS: passwords and requests would cross the network in clear. Name a Secret of '
+            "type kubernetes.io/tls in door.tlsSecret, set door.type to ClusterIP behind a proxy of yours that ends TLS, or "
+            "set door.allowPlainHTTP for a machine or network that you trust.",
+        ),
+        (
+            "platform",
+            "gateway.enabled=true,gateway.tlsSecret=t,door.tlsSecret=t",
+            "gateway.enabled and door.tlsSecret are both set, but the Gateway ends TLS and speaks plain HTTP to the front "
+            "door: leave door.tlsSecret empty.",
+        ),
+        (
+            "platform",
+            "gateway.enabled=true,gateway.allowPlainHTTP=true",
+            "gateway.className is empty. Name one of `kubectl get gatewayclass`.",
+        ),
         (
             "serving",
             "global.projects={titanik}",

@@ -26,7 +26,10 @@ def settings(release: Release) -> Settings:
     given = kube.values(release)
     public = str(given["global"].get("publicUrl") or LOCAL).rstrip("/")
     home = from_environment().home / "cluster" / f"{release.namespace}.{release.name}"
-    for key, value in secrets(release, given).items():
+    held = secrets(release, given)
+    for key in {"feedback_tokens"} - held.keys():  # of an earlier release
+        (home / "secrets" / key).unlink(missing_ok=True)
+    for key, value in held.items():
         write_atomic(home / "secrets" / key, value.encode(), mode=0o600)
     environment = dict(os.environ) | {"PHASEFLOW_HOME": str(home), "PHASEFLOW_PUBLIC_URL": public}
     environment["PHASEFLOW_PORTAL_URL"] = public
@@ -47,7 +50,9 @@ def secrets(release: Release, given: dict[str, Any]) -> dict[str, str]:
         "airflow_admin_password": given["airflow"].get("existingSecret") or f"{release.name}-airflow",
         "hook_token": given["monitoring"].get("existingSecret") or f"{release.name}-monitoring",
         "grafana_admin_password": given["monitoring"].get("existingSecret") or f"{release.name}-monitoring",
-        DOOR: f"{release.name}-door",
+        DOOR: given["door"].get("existingSecret") or f"{release.name}-door",
+        # With which `traffic` and `demo` tell the truth.
+        "feedback_tokens": given["serving"].get("feedback", {}).get("existingSecret") or f"{release.name}-serving",
     }
     found: dict[str, str] = {}
     for key, secret in named.items():
@@ -73,7 +78,7 @@ def urls(release: Release, *, passwords: bool) -> list[dict[str, str]]:
     given = kube.values(release)
     public = str(given["global"].get("publicUrl") or LOCAL).rstrip("/")
     known = secrets(release, given)
-    door = f"{release.name}-door"
+    door = given["door"].get("existingSecret") or f"{release.name}-door"
     airflow = given["airflow"].get("existingSecret") or f"{release.name}-airflow"
     monitoring = given["monitoring"].get("existingSecret") or f"{release.name}-monitoring"
     pages = [("portal", "/", door, DOOR, given["portal"]["enabled"])]

@@ -147,9 +147,12 @@ def down(release: Release, *, data: bool) -> None:
 
 
 def workload(release: Release, part: str, project: str) -> str:
-    """The object whose pods do what the process `part` does on one machine; serving has one a project."""
-    kind = "statefulset" if part == "prometheus" else "deployment"
-    return f"{kind}/{release.name}-{part}" + (f"-{project.replace('_', '-')}" if part == "serving" else "")
+    """The object whose pods do what the process `part` does on one machine; serving has one a project, of either kind."""
+    name = f"{release.name}-{part}" + (f"-{project.replace('_', '-')}" if part == "serving" else "")
+    persistent = part == "serving" and kube.kubectl(
+        release, "get", "statefulset", name, "--ignore-not-found", "--output", "name"
+    )
+    return f"{'statefulset' if part == 'prometheus' or persistent else 'deployment'}/{name}"
 
 
 def tail(release: Release, part: str, project: str, lines: int = 20) -> str:

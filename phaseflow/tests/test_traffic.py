@@ -33,6 +33,7 @@ class World:
     rows: list[dict[str, Any]] = field(default_factory=list)
     truths: list[dict[str, Any]] = field(default_factory=list)
     connections: set[Any] = field(default_factory=set)
+    authorizations: set[tuple[str, str | None]] = field(default_factory=set)
     fail_every: int = 0
     drop_every: int = 0
 
@@ -47,6 +48,7 @@ def world() -> Iterator[World]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             seen.connections.add(self.client_address)
+            seen.authorizations.add((self.path.rpartition("/")[2], self.headers["authorization"]))
             status, answer = 200, {}
             if self.path.endswith("/feedback"):
                 seen.truths += body["truths"]
@@ -108,6 +110,20 @@ def test_rows_and_their_truths_arrive_over_few_connections(world: World, tmp_pat
     assert {truth["id"] for truth in world.truths} == {f"r-{number}" for number in range(1, 101)}
     assert {truth["truth"] for truth in world.truths} == {"0", "1"}
     assert len(world.connections) <= 8
+    assert world.authorizations == {("predict", None), ("feedback", None)}
+
+
+def test_the_truth_is_told_with_the_clients_token(world: World, tmp_path: Path) -> None:
+    tokens = tmp_path / "secrets" / "feedback_tokens"
+    tokens.parent.mkdir()
+    tokens.write_text("shop 0123456789abcdef-shop\ndefault 0123456789abcdef-default\n")
+    code, _ = play(world, tmp_path, "--rows", "20", "--rate", "0", "--feedback")
+    assert code == 0
+    assert world.authorizations == {("predict", None), ("feedback", "Bearer 0123456789abcdef-default")}
+    tokens.write_text("default short\n")
+    code, said = play(world, tmp_path, "--rows", "20", "--rate", "0", "--feedback")
+    assert (code, said["fix"]) == (2, "Write a line `name token` for each client")
+    assert "short" not in said["problem"]
 
 
 def test_a_seed_gives_the_same_rows_and_drift_other_ones(world: World, tmp_path: object) -> None:

@@ -100,7 +100,8 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* phaseflow.asks (dict root urls): a pod of `helm test` that asks each address. The umbrella's own test asks every part at once. */}}
+{{/* phaseflow.asks (dict root urls secrets): a pod of `helm test` that asks each address. The umbrella's own test asks every part at once.
+A URL may be followed by a space and the name of a secret: the password of the user `phaseflow`. */}}
 {{- define "phaseflow.asks" -}}
 {{- if .root.Chart.IsRoot }}
 apiVersion: v1
@@ -124,9 +125,11 @@ spec:
         - |
           import httpx, sys
           wrong = 0
-          for url in sys.argv[1:]:
+          for argument in sys.argv[1:]:
+              url, _, secret = argument.partition(" ")
+              login = ("phaseflow", open(f"/var/lib/phaseflow/secrets/{secret}").read().strip()) if secret else None
               try:
-                  status = httpx.get(url, timeout=20).status_code
+                  status = httpx.get(url, auth=login, timeout=20).status_code
               except httpx.HTTPError as error:
                   status = error
               wrong += status != 200
@@ -136,8 +139,14 @@ spec:
         - {{ . | quote }}
         {{- end }}
       resources: {requests: {cpu: 20m, memory: 64Mi}, limits: {memory: 256Mi}}
-      volumeMounts: [{name: tmp, mountPath: /tmp}]
-  volumes: [{name: tmp, emptyDir: {}}]
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- if .secrets }}
+        - {name: secrets, mountPath: /var/lib/phaseflow/secrets, readOnly: true}
+        {{- end }}
+  volumes:
+    - {name: tmp, emptyDir: {}}
+    {{- include "phaseflow.secretsVolume" . | nindent 4 }}
 {{- end }}
 {{- end }}
 
@@ -146,6 +155,16 @@ spec:
 {{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
 {{- $data := ($found | default dict).data | default dict -}}
 {{- if hasKey $data .key }}{{ index $data .key | b64dec }}{{ else }}{{ randAlphaNum (.length | default 32) }}{{ end }}
+{{- end }}
+
+{{/* phaseflow.engineSecret (dict root given): the Secret with the pipeline engine's engine_token. */}}
+{{- define "phaseflow.engineSecret" -}}
+{{ .given | default (printf "%s-pipelines" .root.Release.Name) }}
+{{- end }}
+
+{{/* phaseflow.monitoringSecret (dict root given): the Secret with the monitoring's tokens and passwords. */}}
+{{- define "phaseflow.monitoringSecret" -}}
+{{ .given | default (printf "%s-monitoring" .root.Release.Name) }}
 {{- end }}
 
 {{/* phaseflow.address (dict root part): where a part of the platform answers inside the cluster. */}}
@@ -225,6 +244,10 @@ spec:
 {{- end }}
 - {name: PHASEFLOW_PUBLIC_URL, value: {{ include "phaseflow.publicUrl" . | quote }}}
 - {name: PHASEFLOW_HOST, value: 0.0.0.0}
+- {name: PHASEFLOW_ALLOWED_HOSTS, value: {{ include "phaseflow.allowedHosts" . | quote }}}
+{{- with dig "allowedOrigins" list (.Values.global | default dict) }}
+- {name: PHASEFLOW_ALLOWED_ORIGINS, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: PHASEFLOW_IMAGES, value: {{ include "phaseflow.own" (dict "root" . "group" "{group}") | quote }}}
 {{- range $name, $key := dict "windowSeconds" "WINDOW_SECONDS" "minimumRows" "MINIMUM_ROWS" "cooldownSeconds" "COOLDOWN_SECONDS" }}
 {{- with index $drift $name }}
@@ -243,21 +266,24 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* phaseflow.mounts, phaseflow.volumes (dict root secrets home): a place to write, the object store's key, the secrets a process reads. */}}
+{{/* phaseflow.mounts, phaseflow.volumes (dict root secrets optional claim): a place to write, the object store's key, the secrets a process
+reads. `secrets` and `optional` are lists of keys by the name of their Secret; a pod starts without those of `optional` that do not exist.
+`claim` is the volume of the place to write; "template" where a StatefulSet's template makes it. */}}
 {{- define "phaseflow.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /var/lib/phaseflow}
 {{- if include "phaseflow.s3Secret" .root }}
 - {name: s3, mountPath: /etc/phaseflow/s3, readOnly: true}
 {{- end }}
-{{- if .secrets }}
+{{- if or .secrets .optional }}
 - {name: secrets, mountPath: /var/lib/phaseflow/secrets, readOnly: true}
 {{- end }}
 {{- end }}
 
 {{- define "phaseflow.volumes" -}}
 - {name: tmp, emptyDir: {}}
-{{- if .claim }}
+{{- if eq (.claim | default "") "template" }}
+{{- else if .claim }}
 - {name: home, persistentVolumeClaim: {claimName: {{ .claim }}}}
 {{- else }}
 - {name: home, emptyDir: {}}
@@ -265,19 +291,37 @@ spec:
 {{- with include "phaseflow.s3Secret" .root }}
 - {name: s3, secret: {secretName: {{ . }}, items: [{key: credentials, path: credentials}]}}
 {{- end }}
-{{- if .secrets }}
+{{- include "phaseflow.secretsVolume" . }}
+{{- end }}
+
+{{- define "phaseflow.secretsVolume" }}
+{{- if or .secrets .optional }}
 - name: secrets
   projected:
     sources:
-      {{- range $secret, $keys := .secrets }}
+      {{- range $optional, $secrets := dict "" .secrets "true" .optional }}
+      {{- range $secret, $keys := $secrets }}
       - secret:
           name: {{ $secret }}
+          {{- if $optional }}
+          optional: true
+          {{- end }}
           items:
             {{- range $keys }}
             - {key: {{ . }}, path: {{ . }}}
             {{- end }}
       {{- end }}
+      {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* phaseflow.allowedHosts (root): names in a request's Host besides those of the addresses: the Services' full names, and the front door's.
+A Service's name with the namespace alone (`x-monitor.dev`) is left out: a namespace may be a public top-level domain, in which anyone may
+register that name. */}}
+{{- define "phaseflow.allowedHosts" -}}
+{{- $space := .Release.Namespace -}}
+{{- $own := list (printf "%s-door" .Release.Name) (printf ".%s.svc" $space) (printf ".%s.svc.cluster.local" $space) -}}
+{{- concat $own (dig "allowedHosts" list (.Values.global | default dict)) | uniq | join "," -}}
 {{- end }}
 
 {{/* phaseflow.postgres (root): host:port of the database. */}}
