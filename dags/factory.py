@@ -33,6 +33,9 @@ RETRIES: Final[Mapping[str, Any]] = {
     "retry_exponential_backoff": 2,
     "max_retry_delay": timedelta(minutes=5),
 }
+MODULE_RETRIES: Final = 5
+"""Of a task that runs a component's module: the pauses, each up to twice its figure, are 5, 10, 20, 40 and 80 s, so that a store, a
+disk or MLflow may be away for minutes. Wrong data is not tried again."""
 
 
 def load(namespace: MutableMapping[str, Any]) -> None:
@@ -180,8 +183,8 @@ def module_task(settings: Settings, **arguments: Any) -> BaseOperator:
     if settings.images:
         from dags.pods import PodModuleOperator  # noqa: PLC0415  # its provider is in Airflow's image alone
 
-        return PodModuleOperator(**arguments)
-    return ModuleOperator(**arguments)
+        return PodModuleOperator(retries=MODULE_RETRIES, **arguments)
+    return ModuleOperator(retries=MODULE_RETRIES, **arguments)
 
 
 def _announce(context: Context) -> None:

@@ -102,9 +102,9 @@ class KFPRunOperator(BaseOperator):
         try:
             verdict: dict[str, Any] = json.loads(Store(settings.store).read(key))
         except FileNotFoundError as error:
-            raise PlatformError(
-                f"The pipeline run succeeded, but {key} is not in the store {settings.store}",
-                fix="Give Airflow and the pipeline engine the same PHASEFLOW_STORE",
+            raise AirflowFailException(
+                f"The pipeline run succeeded, but {key} is not in the store {settings.store}. "
+                "Give Airflow and the pipeline engine the same PHASEFLOW_STORE."
             ) from error
         for line in table(verdict):
             self.log.info("%s", line)
@@ -266,6 +266,8 @@ def compiled(settings: Settings, project: str) -> bytes:
     if python.exists():
         argv = [str(python), "-m", "pipelines.compile", "--print", project]
         done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, timeout=300, check=False)
+        if done.returncode < 0:  # something killed it
+            raise AirflowException(f"The pipeline's compiler ended with {done.returncode}")
         if done.returncode:
             raise AirflowFailException(f"The pipeline can't be compiled:\n{done.stderr.decode(errors='replace')}")
         return done.stdout

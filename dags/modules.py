@@ -10,24 +10,21 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from phaseflow import environments
-from phaseflow.errors import PlatformError
+from phaseflow.errors import PERMANENT, PlatformError
 from phaseflow.settings import ROOT, from_environment
-
-WRONG_INPUT: Final = 2
-"""Exit status of a component that refuses its input: another try would not help."""
 
 
 class ModuleOperator(BaseOperator):
     """`python -m <module> <arguments> --result FILE` in the environment `group`; the result is the JSON in the file.
 
-    Raises AirflowFailException (no retry) with the child's last line where it ends with 2, AirflowException with it where it
-    ends with anything else but 0.
+    Raises AirflowFailException (no retry) with the child's last line where it ends with `PERMANENT`, AirflowException with it
+    where it ends with anything else but 0.
     """
 
     template_fields: Sequence[str] = ("arguments",)
@@ -47,13 +44,15 @@ class ModuleOperator(BaseOperator):
         try:
             python = environments.interpreter(settings, self.group)
         except PlatformError as error:
-            raise AirflowFailException(str(error)) from error
+            if error.exit_status == PERMANENT:
+                raise AirflowFailException(str(error)) from error
+            raise
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.json"
             argv = [str(python), "-m", self.module, *self.arguments, "--result", str(result)]
             self.log.info("%s", " ".join(argv[1:-2]))
             code, last = self._run(argv)
-            if code == WRONG_INPUT:
+            if code == PERMANENT:
                 raise AirflowFailException(last.removeprefix("error: "))
             if code:
                 raise AirflowException(f"{self.module} ended with {code}: {last}")

@@ -13,7 +13,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes import client as k8s
 
-from dags.modules import WRONG_INPUT
+from phaseflow.errors import PERMANENT
 from phaseflow.settings import from_environment
 
 TEMPLATE: Final = Path("/etc/phaseflow/pod.yaml")
@@ -68,7 +68,7 @@ class PodModuleOperator(KubernetesPodOperator):
             if ended is None:  # it has never started: Kubernetes' events, above, say why
                 raise
             last = (ended.message or "").strip().rsplit("\n", 1)[-1] or ended.reason or "it printed nothing"
-            if ended.exit_code == WRONG_INPUT:
+            if ended.exit_code == PERMANENT:
                 raise AirflowFailException(last.removeprefix("error: ")) from error
             raise AirflowException(f"{self.module} ended with {ended.exit_code}: {last}") from error
         ended = self._ended()

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from phaseflow.errors import PlatformError
+from phaseflow.errors import PermanentError, PlatformError
 from phaseflow.settings import ROOT, Settings
 
 MAKER: Final = ROOT / "bin" / "environment"
@@ -16,15 +16,15 @@ MAKER: Final = ROOT / "bin" / "environment"
 def interpreter(settings: Settings, group: str) -> Path:
     """The interpreter of the environment `group`, which is made from the lock where a checkout lacks it.
 
-    Two processes that ask at once make it once. Raises PlatformError where it can't be made: no network, or an image, which
-    holds its own family's environment alone.
+    Two processes that ask at once make it once. Raises PlatformError where it can't be made, as without a network, and
+    PermanentError in an image, which holds its own family's environment alone.
     """
     python, made = settings.python(group), settings.venvs / group / ".ready"
     here = settings.venvs == ROOT / ".venvs" and MAKER.exists()
     if made.exists() or (python.exists() and not here):
         return python
     if not here:
-        raise PlatformError(
+        raise PermanentError(
             f"{python} does not exist",
             fix=f"Make it by `make .venvs/{group}/.ready`, or on Kubernetes use the image of the family {group}",
         )

@@ -94,12 +94,12 @@ class Loops:
         return {loop.name: loop.last for loop in self._loops.values()}
 
     async def stop(self) -> None:
-        """End all of them."""
+        """End all of them. An iteration may lose a cancellation, as `asyncio.wait_for` of Python 3.11 does: it is repeated."""
         self._stopped.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            self._tasks = list((await asyncio.wait(self._tasks, timeout=0.5))[1])
         self._loops.clear()
 
     async def _run(self, loop: Loop, iterate: Callable[[], Awaitable[None]], seconds: float) -> None:

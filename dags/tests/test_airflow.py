@@ -10,6 +10,7 @@ import stat
 import time
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -161,6 +162,25 @@ def test_wrong_data_fails_at_once_with_the_fix_and_keeps_the_champion(machine: M
     assert wrong["try_number"] == 1
     assert "it looks truncated" in machine.task_log("titanic", run, "extract")
     assert httpx.get(f"{machine.settings.serving_url}/titanic/model", trust_env=False).status_code == 200
+
+
+def test_a_store_that_is_away_for_a_moment_is_tried_again(machine: Machine, first: str) -> None:
+    staging = Path(machine.settings.store) / "staging"
+    away = staging.with_name("staging-away")
+    staging.rename(away)
+    staging.touch()  # a file where a folder must be: nothing can be written
+    run = machine.trigger("titanic", reason="the store is away")
+    try:
+        machine.until(lambda: machine.states("titanic", run).get("extract") == "up_for_retry", 60, "extract waits")
+        assert "ended with 1" in machine.task_log("titanic", run, "extract")
+    finally:
+        staging.unlink()
+        away.rename(staging)
+    machine.until(lambda: machine.states("titanic", run).get("extract") == "success", 90, "extract is tried again")
+    extract = machine.tasks("titanic", run)["extract"]
+    assert extract["try_number"] == 2
+    machine.call("PATCH", f"/dags/titanic/dagRuns/{run}", json={"state": "failed"})
+    assert machine.ended("titanic", run) == "failed"
 
 
 def test_a_wrong_param_is_refused_before_anything_runs(machine: Machine, first: str) -> None:

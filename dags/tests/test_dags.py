@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from dags.factory import POOL, monitoring, training
+from dags.modules import ModuleOperator
 from dags.runs import run_key
 from phaseflow import registry
 from phaseflow.contract import Project
@@ -43,8 +44,10 @@ def test_runs_are_one_at_a_time_retried_with_backoff_and_not_caught_up_on(projec
         assert dag.dagrun_timeout is not None
         for task in dag.tasks:
             assert task.owner == project.owner
-            assert task.retries == 2
+            assert task.retries == (5 if isinstance(task, ModuleOperator) else 2)
             assert task.retry_exponential_backoff > 1
+            assert task.retry_delay.total_seconds() >= 5
+            assert task.max_retry_delay.total_seconds() == 300  # type: ignore[union-attr]  # a timedelta
 
 
 def test_only_training_holds_the_pool(project: Project) -> None:

@@ -38,6 +38,9 @@ class Engine:
         self.versions: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.calls: list[str] = []
+        self.tokens: list[str | None] = []
+        self.token = ""
+        """What a change needs; nothing where it is empty, as on a KFP server."""
         self.broken = 0
         self.log: str | None = None
         engine = self
@@ -54,11 +57,15 @@ class Engine:
                 parts = urlsplit(self.path)
                 path = parts.path.removeprefix("/apis/v2beta1")
                 engine.calls.append(f"{self.command} {path}")
+                engine.tokens.append(self.headers.get("Authorization"))
                 if engine.broken > 0:
                     engine.broken -= 1
                     self.connection.close()
                     return
-                status, content = engine.answer(self.command, path, parse_qs(parts.query), body)
+                if engine.token and self.command != "GET" and engine.tokens[-1] != f"Bearer {engine.token}":
+                    status, content = 401, {"message": "The token is missing or wrong."}
+                else:
+                    status, content = engine.answer(self.command, path, parse_qs(parts.query), body)
                 data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
@@ -299,7 +306,7 @@ def test_a_failed_run_brings_its_error_and_the_end_of_its_log(
 
 def test_a_run_that_succeeded_gives_the_verdict(settings: Settings, tmp_path: Any) -> None:
     done = {"run_id": "r0", "state": "SUCCEEDED", "error": ""}
-    with pytest.raises(PlatformError, match=r"runs/titanic/manual__1/verdict\.json is not in the store"):
+    with pytest.raises(AirflowFailException, match=r"runs/titanic/manual__1/verdict\.json is not in the store"):
         operator().finish({}, done)
     path = tmp_path / "store" / "runs" / "titanic" / "manual__1" / "verdict.json"
     path.parent.mkdir(parents=True)
@@ -322,6 +329,38 @@ def test_the_same_declaration_compiles_to_the_committed_pipeline(settings: Setti
     assert kfp.compiled(from_environment(), "titanic") == fresh
     with pytest.raises(AirflowFailException, match=r"nothing\.yaml does not exist\. Compile it by `make generate`"):
         kfp.compiled(from_environment(), "nothing")
+
+
+def test_every_change_carries_the_engines_token(engine: Engine, settings: Settings) -> None:
+    engine.token = "a-token-of-enough-characters"
+    settings.secrets.mkdir()
+    (settings.secrets / "engine_token").write_text(engine.token + "\n")
+    task = operator()
+    deferred, _ = execute(task)
+    task.on_kill()
+    assert engine.run("r0")["state"] == "CANCELED"
+    engine.run("r0")["state"] = "RUNNING"
+    asyncio.run(trigger(engine).on_kill())
+    assert engine.run("r0")["state"] == "CANCELED"
+    assert isinstance(deferred.trigger, KFPRunTrigger)
+    # The trigger's arguments are rows of Airflow's database.
+    assert engine.token not in json.dumps(deferred.trigger.serialize())
+
+
+def test_a_wrong_token_is_not_retried(engine: Engine, settings: Settings) -> None:
+    engine.token = "a-token-of-enough-characters"
+    for given in ("", "another"):
+        if given:
+            settings.secrets.mkdir()
+            (settings.secrets / "engine_token").write_text(given)
+        with pytest.raises(AirflowFailException, match="Give Airflow and the engine the same secret engine_token"):
+            operator().execute({"ti": Instance()})  # type: ignore[typeddict-item]  # what it uses of the context
+    assert engine.runs == []
+
+
+def test_a_kfp_server_gets_no_token(engine: Engine, settings: Settings) -> None:
+    execute(operator())
+    assert set(engine.tokens) == {None}
 
 
 def test_the_client_asks_no_proxy(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

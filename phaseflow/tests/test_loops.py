@@ -64,6 +64,30 @@ def test_a_loop_that_does_not_succeed_is_overdue() -> None:
     asyncio.run(main())
 
 
+def test_a_loop_that_loses_a_cancellation_is_stopped() -> None:
+    async def main() -> int:
+        losses = 0
+        begun = asyncio.Event()
+
+        async def iterate() -> None:
+            nonlocal losses
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                losses += 1
+                if losses > 1:
+                    raise
+
+        running = Loops(end=lambda: pytest.fail("the process must go on"))
+        running.start("work", iterate, seconds=0.0, max_age=60)
+        await begun.wait()
+        await asyncio.wait_for(running.stop(), 30)
+        return losses
+
+    assert asyncio.run(main()) == 2
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

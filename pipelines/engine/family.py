@@ -68,10 +68,11 @@ async def _imported(project: str, seconds: float) -> str:
         start_new_session=True,
     )
     try:
-        output, errors = await asyncio.wait_for(child.communicate(), seconds)
+        async with asyncio.timeout(seconds):
+            output, errors = await child.communicate()
     except TimeoutError as error:
         raise PlatformError(
-            f"projects/{project}/project.py was not imported within {seconds:.0f} s", fix="Let it only declare"
+            f"projects/{project}/project.py was not imported within {seconds:g} s", fix="Let it only declare"
         ) from error
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -129,7 +129,8 @@ class Runner:
         """
         await self._look()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._wake.wait()
         self._wake.clear()
 
     async def _look(self) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from kfp import Client, compiler, dsl
+from kfp_server_api import ApiException
 from mlflow import MlflowClient
 
 from phaseflow import events
+from phaseflow.loops import METRIC
 from phaseflow.settings import PORTS, ROOT, Settings
 from phaseflow.store import Store
 from pipelines import compile as compiling
@@ -141,6 +145,104 @@ def test_a_killed_engine_finds_living_runs_again_and_fails_dead_ones(
     client.terminate_run(living)
 
 
+def run_folders(place: Settings) -> set[str]:
+    return {path.name for path in (place.home / "pipelines" / "runs").glob("*")}
+
+
+def attack(tmp_path: Path) -> tuple[bytes, Path]:
+    """A run that leaves a mark, as JSON."""
+    mark = tmp_path / "ran"
+    spec = yaml.safe_load(Path(package(tmp_path, wait, path=str(mark))).read_text())
+    return json.dumps({"display_name": "attack", "pipeline_spec": spec}).encode(), mark
+
+
+JSON = {"content-type": "application/json"}
+FOREIGN = {"origin": "http://evil.com", "sec-fetch-site": "cross-site"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "token", "status"),
+    [
+        (FOREIGN | {"content-type": "text/plain", "host": "evil.com"}, False, 403),
+        (FOREIGN | {"content-type": "text/plain"}, False, 403),
+        (FOREIGN | JSON, True, 403),
+        ({"content-type": "text/plain"}, False, 401),
+        ({"content-type": "text/plain"}, True, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, True, 415),
+        ({"content-type": "multipart/form-data; boundary=a"}, True, 415),
+        (JSON | {"host": "evil.com"}, True, 403),
+        (JSON | {"host": "evil.com:8888"}, True, 403),
+        (JSON | {"origin": "null"}, True, 403),
+        (JSON | {"sec-fetch-site": "cross-site"}, True, 403),
+        (JSON, False, 401),
+        (JSON | {"authorization": "Bearer wrong"}, False, 401),
+        (JSON | {"authorization": "Basic YWRtaW46YWRtaW4="}, False, 401),
+    ],
+)
+def test_a_foreign_page_starts_no_run(
+    engine: Process, place: Settings, tmp_path: Path, headers: dict[str, str], token: bool, status: int
+) -> None:
+    body, mark = attack(tmp_path)
+    before = run_folders(place)
+    headers = headers | (place.bearer("engine_token") if token else {})
+    answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error", "code", "message", "details"}
+    assert run_folders(place) == before
+    assert not mark.exists()
+
+
+def test_nothing_is_changed_without_the_token(engine: Process, place: Settings, tmp_path: Path) -> None:
+    run_id, _ = started(connect(place), tmp_path, "goes on")
+    spec = Path(package(tmp_path, add, left=1, right=2)).read_bytes()
+    for path in ("upload?name=stranger", "upload_version?pipelineid=x"):
+        answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/pipelines/{path}", files={"uploadfile": spec})
+        assert answer.status_code == 401, answer.text
+    for method, path in (("POST", f"runs/{run_id}:terminate"), ("DELETE", f"runs/{run_id}"), ("POST", "experiments")):
+        assert httpx.request(method, f"{place.pipelines_url}/apis/v2beta1/{path}").status_code == 401
+    assert connect(place).get_run(run_id).state == "RUNNING"
+    connect(place).terminate_run(run_id)
+    # What reads makes nothing, whatever it carries.
+    body, mark = attack(tmp_path)
+    before = run_folders(place)
+    assert httpx.request("GET", f"{place.pipelines_url}/apis/v2beta1/runs", content=body, headers=JSON).is_success
+    assert run_folders(place) == before
+    assert not mark.exists()
+
+
+def test_kfps_client_without_the_token_is_refused(engine: Process, place: Settings, tmp_path: Path) -> None:
+    client = Client(host=place.pipelines_url)
+    assert client.list_runs() is not None  # reading is free
+    for call in (
+        lambda: client.create_run_from_pipeline_package(package(tmp_path, add, left=1, right=2), run_name="stranger"),
+        lambda: client.upload_pipeline(package(tmp_path, add, left=1, right=2), pipeline_name="stranger"),
+        lambda: client.create_experiment("stranger"),
+    ):
+        with pytest.raises(ApiException) as error:
+            call()
+        assert error.value.status == 401
+        assert "the secret engine_token" in error.value.body
+
+
+def test_health_and_metrics_say_when_the_runs_were_looked_at(engine: Process, place: Settings) -> None:
+    assert httpx.get(f"{place.pipelines_url}/apis/v2beta1/healthz").status_code == 200
+    answer = httpx.get(f"{place.pipelines_url}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    (sample,) = [line for line in answer.text.splitlines() if line.startswith(f'{METRIC}{{loop="runs"}}')]
+    assert 0 <= time.time() - float(sample.split()[1]) < 60
+
+
+def test_a_header_has_a_limit(engine: Process, place: Settings) -> None:
+    headers = {"x": "y" * (32 << 10)}
+    assert httpx.get(f"{place.pipelines_url}/apis/v2beta1/healthz", headers=headers).status_code == 200
+    headers = {"x": "y" * (8 << 20)}
+    try:
+        status = httpx.get(f"{place.pipelines_url}/apis/v2beta1/healthz", headers=headers).status_code
+    except httpx.TransportError:  # closed while it was sent
+        status = 400
+    assert status == 400
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -156,8 +258,6 @@ def test_wrong_runs_are_refused(engine: Process, place: Settings, body: dict[str
 
 
 def test_wrong_parameters_are_named(engine: Process, place: Settings) -> None:
-    import yaml
-
     spec = yaml.safe_load((compiling.GENERATED / "titanic.yaml").read_text().split("\n---\n")[0])
     body = {"pipeline_spec": spec, "runtime_config": {"parameters": {"snapsot": "x", "run": "r"}}}
     answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", json=body, headers=place.bearer("engine_token"))

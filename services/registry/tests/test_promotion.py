@@ -16,11 +16,12 @@ from urllib.request import urlopen
 import pytest
 from mlflow import MlflowClient
 
-from phaseflow import PlatformError, events, registry
+from phaseflow import PermanentError, events, registry
 from phaseflow.embedded import mlflow
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
 from services.registry import promotion
+from services.registry.__main__ import main
 
 TITANIC = registry.get("titanic")
 
@@ -104,7 +105,7 @@ def test_the_challenger_is_the_default(client: MlflowClient, place: Settings) ->
 def test_what_may_not_be_promoted_is_named(
     client: MlflowClient, place: Settings, version: str | None, text: str
 ) -> None:
-    with pytest.raises(PlatformError, match=text):
+    with pytest.raises(PermanentError, match=text):
         promotion.promote(client, place, TITANIC, version)
     assert aliases(client) == {}
 
@@ -115,8 +116,58 @@ def test_force_promotes_what_the_gate_refused(client: MlflowClient, place: Setti
 
 def test_an_older_version_does_not_replace_a_newer_champion(client: MlflowClient, place: Settings) -> None:
     promotion.promote(client, place, TITANIC, "4")
-    with pytest.raises(PlatformError, match="Version 2 of titanic is older than the champion, version 4"):
+    with pytest.raises(PermanentError, match="Version 2 of titanic is older than the champion, version 4"):
         promotion.promote(client, place, TITANIC, "2")
+
+
+@pytest.fixture
+def command(place: Settings, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of `python -m services.registry`, whose MLflow client gives up at once."""
+    monkeypatch.setenv("PHASEFLOW_HOME", str(place.home))
+    monkeypatch.setenv("PHASEFLOW_MLFLOW_URL", place.mlflow_url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return monkeypatch
+
+
+def test_what_is_refused_ends_with_2(
+    client: MlflowClient, command: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, text in (
+        (["promote", "--project", "titanic", "--version", "3"], "did not pass the gate"),
+        (["promote", "--project", "titanic", "--version", "9"], "has no version '9'"),
+        (["promote", "--project", "titanic"], "has no challenger"),
+        (["rollback", "--project", "titanic"], "has no previous champion"),
+        (["promote", "--project", "nothing"], "There is no project 'nothing'"),
+    ):
+        assert main(arguments) == 2
+        assert text in capsys.readouterr().err
+    assert aliases(client) == {}
+
+
+def test_what_may_pass_later_ends_with_1_and_is_done_by_the_next_try(
+    client: MlflowClient, place: Settings, command: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promotion.promote(client, place, TITANIC, "1")
+    arguments = ["promote", "--project", "titanic", "--version", "2"]
+    with command.context() as patch, Store(place.store).lock("promotion-titanic"):
+        patch.setattr(promotion, "PATIENCE", 0.1)
+        assert main(arguments) == 1
+        assert "Another process has held the lock" in capsys.readouterr().err
+    with command.context() as patch:
+        patch.setenv("PHASEFLOW_MLFLOW_URL", "http://127.0.0.1:9")
+        assert main(arguments) == 1
+        assert "Start it (`phaseflow up`) and retry." in capsys.readouterr().err
+    with command.context() as patch:
+        patch.setattr(promotion, "MAX_SECONDS", 0.0)
+        for wanted in (arguments, ["rollback", "--project", "titanic"]):
+            if wanted[0] == "rollback":
+                client.set_registered_model_alias("titanic", "previous", "2")
+            assert main(wanted) == 1
+            assert "nothing was changed; allowed: 0 s. Run it again." in capsys.readouterr().err
+    client.delete_registered_model_alias("titanic", "previous")
+    assert aliases(client) == {"champion": "1"}
+    assert main(arguments) == 0
+    assert aliases(client) == {"champion": "2", "previous": "1"}
 
 
 def test_two_promotions_at_once_have_one_winner(client: MlflowClient, place: Settings, tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""A step ends with 2 where another try would fail again, with 1 where it may succeed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phaseflow import ContractError, DataError, PermanentError, PhaseflowError, PlatformError
+from phaseflow.settings import ROOT
+
+
+def step(home: Path, name: str = "extract", project: str = "titanic") -> subprocess.CompletedProcess[str]:
+    (home / "mirror").mkdir(exist_ok=True)
+    arguments = ["--project", project, "--run", "r", "--result", str(home / "result.json")]
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.etl", name, *arguments],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            "PHASEFLOW_HOME": str(home),
+            "PHASEFLOW_STORE": str(home / "store"),
+            "PHASEFLOW_OFFLINE": "1",
+            "PHASEFLOW_DATA_MIRROR": str(home / "mirror"),
+        },
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_store_that_is_away_ends_with_1_and_the_next_try_succeeds(tmp_path: Path) -> None:
+    (tmp_path / "store").touch()  # a file where a folder must be
+    away = step(tmp_path)
+    assert away.returncode == 1, away.stderr
+    assert not (tmp_path / "result.json").exists()
+    (tmp_path / "store").unlink()
+    done = step(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["source"] == "sample"
+
+
+def test_wrong_data_ends_with_2_and_the_error_last(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "titanic.csv").write_text("PassengerId,Survived,Pclass,Name\n1,0,3\n")
+    done = step(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: The CSV's last row has 3 cells")
+
+
+def test_a_project_that_does_not_exist_ends_with_2(tmp_path: Path) -> None:
+    done = step(tmp_path, project="nothing")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: There is no project 'nothing'")
+
+
+def test_a_step_without_its_predecessors_result_ends_with_1(tmp_path: Path) -> None:
+    assert step(tmp_path, "snapshot").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(PlatformError, 1), (PermanentError, 2), (DataError, 2), (ContractError, 2), (PhaseflowError, 2)],
+)
+def test_the_status_of_each_error(error: type[PhaseflowError], status: int) -> None:
+    assert error("What went wrong", fix="Mend it").exit_status == status
