@@ -130,7 +130,6 @@ class Runs(Collector):
     async def _look_at_airflow(self, beat: Callable[[], None]) -> None:
         for name in registry.names():
             for dag in (name, f"{name}_monitor"):
-                beat()
                 newest = True
                 found = await self._airflow.runs(dag)
                 self._running[dag] = sum(run["state"] not in ENDED for run in found)
@@ -152,6 +151,7 @@ class Runs(Collector):
                     for task in await self._airflow.tasks(dag, run["dag_run_id"]):
                         if task.get("duration") is not None:
                             self._tasks[dag, task["task_id"]] = task["duration"]
+                beat()
 
     async def _look_at_pipelines(self) -> None:
         known = set(registry.names())
