@@ -16,7 +16,19 @@ RESERVED: Final = frozenset(
     {
         # first segments of the services' paths, beside which a project has its own
         *("v2", "healthz", "readyz", "livez", "metrics", "docs", "redoc", "openapi", "schema", "favicon", "projects"),
-        *("api", "apis", "auth", "hooks", "reports", "dashboards", "static", "static_content", "predict", "feedback", "model"),
+        *(
+            "api",
+            "apis",
+            "auth",
+            "hooks",
+            "reports",
+            "dashboards",
+            "static",
+            "static_content",
+            "predict",
+            "feedback",
+            "model",
+        ),
         # the platform's parts: paths of the front door, objects on Kubernetes, jobs of Prometheus
         *("airflow", "mlflow", "pipelines", "serving", "monitor", "monitoring", "portal", "prometheus", "alertmanager"),
         *("grafana", "door", "storage", "postgres", "backup", "engine", "platform", "phaseflow"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -113,10 +114,11 @@ class Runs(Collector):
 
     async def look(self, beat: Callable[[], None]) -> None:
         """Look once; `beat` is called after each part of it. Either may be away, or answer something else, for as long as it likes."""
-        for name, look in (
-            ("Airflow", lambda: self._look_at_airflow(beat)),
-            ("the pipeline engine", self._look_at_pipelines),
-        ):
+        looks: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "Airflow": functools.partial(self._look_at_airflow, beat),
+            "the pipeline engine": self._look_at_pipelines,
+        }
+        for name, look in looks.items():
             try:
                 await look()
             except (httpx.HTTPError, httpx.InvalidURL, PhaseflowError, LookupError, ValueError, TypeError) as error:

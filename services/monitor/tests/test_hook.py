@@ -96,7 +96,9 @@ def test_an_alert_that_prometheus_does_not_confirm_changes_nothing(
     assert outcomes(client, forged | {"status": "resolved"}) == {"titanic": ["unconfirmed"]}
     assert world.runs == {}
     assert recorded(settings) == []
-    assert 'phaseflow_retrain_requests_total{outcome="unconfirmed",project="titanic"} 5.0' in client.get("/metrics").text
+    assert (
+        'phaseflow_retrain_requests_total{outcome="unconfirmed",project="titanic"} 5.0' in client.get("/metrics").text
+    )
 
 
 def test_labels_override_nothing_of_the_event(client: TestClient, world: World, settings: Settings) -> None:
@@ -166,7 +168,9 @@ def test_drift_leaves_a_retraining_for_quality_and_all_projects_have_one_cap(
     everything = [alert("PhaseflowQualityDrop", project=name, **FEEDBACK) for name in others for _ in range(2)]
     world.fires(*everything)
     with ThreadPoolExecutor(8) as pool:  # at once
-        answers = [outcome for told in pool.map(lambda one: outcomes(client, one), everything) for outcome in told.values()]
+        answers = [
+            outcome for told in pool.map(lambda one: outcomes(client, one), everything) for outcome in told.values()
+        ]
     flat = [outcome for answer in answers for outcome in answer]
     assert flat.count("triggered") == 4
     assert flat.count("cap") == 4
@@ -195,7 +199,17 @@ def test_a_clock_that_was_ahead_does_not_stop_retraining(client: TestClient, wor
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff", b"[]", b'{"at": "x"}', b'{"at": NaN}', b'{"count": null}', b'{"day": 3}', b'"' + b"[" * 100_000],
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b'{"at": "x"}',
+        b'{"at": NaN}',
+        b'{"count": null}',
+        b'{"day": 3}',
+        b'"' + b"[" * 100_000,
+    ],
 )
 def test_a_malformed_file_stops_neither_the_start_nor_retraining(
     world: World, settings: Settings, content: bytes
@@ -243,9 +257,7 @@ def test_what_airflow_did_not_take_is_sent_again_without_another_alert(
         wait_for("the run", lambda: len(world.runs) == 1)
 
 
-def test_health_says_which_loop_stands_still(
-    world: World, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_health_says_which_loop_stands_still(world: World, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "LOOK_MAX_AGE_SECONDS", -1.0)
     with opened(settings) as client:
         for path in ("/healthz", "/readyz"):
@@ -253,7 +265,9 @@ def test_health_says_which_loop_stands_still(
             assert (answer.status_code, answer.json()) == (503, {"status": "overdue", "overdue": ["runs"]})
         lines = client.get("/metrics").text.splitlines()
     names = [line.split(" ")[0] for line in lines if line.startswith("phaseflow_loop_last_iteration")]
-    assert names == [f'phaseflow_loop_last_iteration_timestamp_seconds{{loop="{loop}"}}' for loop in ("runs", "pending")]
+    assert names == [
+        f'phaseflow_loop_last_iteration_timestamp_seconds{{loop="{loop}"}}' for loop in ("runs", "pending")
+    ]
 
 
 def test_airflow_and_the_engine_away_are_no_fault_of_the_loop(
@@ -294,7 +308,19 @@ def test_who_may_call_the_hook(client: TestClient, headers: dict[str, str], stat
 
 SEGMENTS = st.one_of(
     st.sampled_from(
-        [b"", b"..", b".", b"\0", b"%", b"reports", b"projects", b"titanic", b"report", b"20260101T000000Z", b"report.html"]
+        [
+            b"",
+            b"..",
+            b".",
+            b"\0",
+            b"%",
+            b"reports",
+            b"projects",
+            b"titanic",
+            b"report",
+            b"20260101T000000Z",
+            b"report.html",
+        ]
     ),
     st.binary(max_size=40),
     st.integers(200, 5000).map(lambda count: b"x" * count),
@@ -302,7 +328,9 @@ SEGMENTS = st.one_of(
 PATHS = st.lists(SEGMENTS, max_size=5).map(lambda segments: "/" + "/".join(map(quote_from_bytes, segments)))
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["alerts", "status", "labels", "a"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["alerts", "status", "labels", "a"]), inner)
+    ),
     max_leaves=10,
 )
 
