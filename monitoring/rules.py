@@ -260,7 +260,8 @@ def _lifecycle(project: Project, windows: Windows) -> Iterator[Rule]:
         "PhaseflowRetrainCapReached",
         f'increase(phaseflow_retrain_requests_total{{project="{name}",outcome="cap"}}[1h]) > 0',
         f"{name} has been retrained as often as it may today",
-        f"{project.drift.daily_cap} a day are allowed, and the alert still fires: retraining does not answer it. Look at the data.",
+        f"{project.drift.daily_cap} a day are allowed, the last of them after a drop in quality alone, and all projects together have a cap, "
+        "too. The alert still fires: retraining does not answer it. Look at the data.",
         windows,
         project=name,
     )

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from phaseflow.errors import ContractError, suggestion
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+PROJECT_LENGTH: Final = 45
+"""A Service on Kubernetes is called `<release>-serving-<project>` and may have 63 characters; the release is `phaseflow`."""
+MONITOR_SUFFIX: Final = "_monitor"
+RESERVED: Final = frozenset(
+    {
+        # first segments of the services' paths, beside which a project has its own
+        *("v2", "healthz", "readyz", "livez", "metrics", "docs", "redoc", "openapi", "schema", "favicon", "projects"),
+        *(
+            "api",
+            "apis",
+            "auth",
+            "hooks",
+            "reports",
+            "dashboards",
+            "static",
+            "static_content",
+            "predict",
+            "feedback",
+            "model",
+        ),
+        # the platform's parts: paths of the front door, objects on Kubernetes, jobs of Prometheus
+        *("airflow", "mlflow", "pipelines", "serving", "monitor", "monitoring", "portal", "prometheus", "alertmanager"),
+        *("grafana", "door", "storage", "postgres", "backup", "engine", "platform", "phaseflow"),
+        # what lies beside the projects in their folder
+        *("tests", "conftest"),
+    }
+)
+"""Names that the platform uses itself."""
 REFERENCE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+:[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -29,6 +58,31 @@ def name(field: str, value: str) -> None:
         raise ContractError(
             f"{field} is {value!r}; allowed: lower-case letters, digits and _, a letter first, at most 48",
             fix=f'Rename it, for example "{better[:48]}"',
+        )
+
+
+def project_name(field: str, value: str) -> None:
+    """Raise ContractError unless `value` can name a project: `name`, and nothing that the platform calls so itself."""
+    name(field, value)
+    if value in RESERVED:
+        raise ContractError(
+            f"{field} is {value!r}, a name that the platform uses itself", fix=f'Rename it, for example "my_{value}"'
+        )
+    if value.endswith(MONITOR_SUFFIX):
+        shorter = value.removesuffix(MONITOR_SUFFIX)
+        raise ContractError(
+            f"{field} is {value!r}; names that end with {MONITOR_SUFFIX} are those of the DAGs that watch a project",
+            fix=f'Rename it, for example "{shorter}_watch"',
+        )
+    if value.endswith("_"):
+        raise ContractError(
+            f"{field} is {value!r}; a name on Kubernetes can't end with what becomes a hyphen",
+            fix=f'Rename it, for example "{value.rstrip("_")}"',
+        )
+    if len(value) > PROJECT_LENGTH:
+        raise ContractError(
+            f"{field} is {value!r}, {len(value)} characters; allowed: {PROJECT_LENGTH}, so that its Service on Kubernetes has a name",
+            fix=f'Shorten it, for example to "{value[:PROJECT_LENGTH].rstrip("_")}"',
         )
 
 

@@ -446,7 +446,7 @@ class Project:
     description: str = ""
 
     def __post_init__(self) -> None:
-        checks.name("Project.name", self.name)
+        checks.project_name("Project.name", self.name)
         checks.not_empty("Project.title", self.title)
         checks.within("Project.phase", self.phase, 1, 6)
         checks.one_of("Project.task", self.task, TASKS)

@@ -183,9 +183,32 @@ def test_every_page_shows_data(platform: Platform) -> None:
         f"{platform.settings.mlflow_url}/",
         f"{platform.settings.serving_url}/docs",
         f"{platform.settings.monitor_url}/reports",
-        f"{platform.settings.alertmanager_url}/api/v2/status",
     ):
         assert httpx.get(address, timeout=30, follow_redirects=True).status_code == 200, address
+    for part, path in (("alertmanager", "/api/v2/status"), ("prometheus", "/api/v1/status/buildinfo")):
+        address = getattr(platform.settings, f"{part}_url") + path
+        assert httpx.get(address, timeout=30).status_code == 401, address
+        assert httpx.get(address, auth=platform.settings.login(part), timeout=30).status_code == 200, address
+
+
+def test_no_foreign_page_makes_the_platform_retrain(platform: Platform) -> None:
+    """Nobody without the password posts an alert; one that is posted with it, and that Prometheus does not confirm, starts nothing."""
+    settings = platform.settings
+    alert = [{"labels": {"alertname": "PhaseflowFeatureDrift", "project": "house_prices", "action": "retrain"}}]
+    address = f"{settings.alertmanager_url}/api/v2/alerts"
+    headers = {"Origin": "http://foreign.example"}
+    assert httpx.post(address, json=alert, headers=headers, timeout=30).status_code == 401
+    before = {run["dag_run_id"] for run in rest.Airflow(settings).runs("house_prices")}
+    unconfirmed = 'phaseflow_retrain_requests_total{outcome="unconfirmed",project="house_prices"} '
+
+    def refused() -> float:
+        lines = httpx.get(f"{settings.monitor_url}/metrics", timeout=30).text.splitlines()
+        return next(float(line.removeprefix(unconfirmed)) for line in lines if line.startswith(unconfirmed))
+
+    first = refused()
+    assert httpx.post(address, json=alert, auth=settings.login("alertmanager"), timeout=30).status_code == 200
+    wait_for("the hook's refusal", lambda: refused() > first)
+    assert {run["dag_run_id"] for run in rest.Airflow(settings).runs("house_prices")} == before
 
 
 def test_rollback_is_one_command(platform: Platform) -> None:

@@ -54,7 +54,10 @@ def test_bike_sharing_learns_the_second_year(platform: Platform, mirror: Path, t
     def firing() -> bool:
         query = 'ALERTS{alertname="PhaseflowFeatureDrift",project="bike_sharing",alertstate="firing"}'
         answer = httpx.get(
-            f"{settings.prometheus_url}/api/v1/query", params={"query": query}, auth=rest.login(settings, "prometheus"), timeout=10
+            f"{settings.prometheus_url}/api/v1/query",
+            params={"query": query},
+            auth=rest.login(settings, "prometheus"),
+            timeout=10,
         ).json()
         return bool(answer["data"]["result"])
 

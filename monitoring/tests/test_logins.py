@@ -94,9 +94,7 @@ def test_without_the_login_nobody_gets_in(settings: Settings) -> None:
     asked = {"Origin": FOREIGN, "Access-Control-Request-Method": "POST"}
     assert httpx.options(f"{settings.alertmanager_url}/api/v2/alerts", headers=asked).status_code == 401
     assert not [
-        alert
-        for alert in rest.alertmanager_alerts(settings, "titanic")
-        if alert["labels"]["alertname"] == "Forged"
+        alert for alert in rest.alertmanager_alerts(settings, "titanic") if alert["labels"]["alertname"] == "Forged"
     ]
     for address in (
         f"{settings.prometheus_url}/api/v1/query?query=up",

@@ -233,7 +233,11 @@ def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert:
     [
         # The first backup failed: nothing ever succeeded.
         ("PhaseflowBackupFailed", [series("kube_job_status_failed", f'{JOB}2"', "1x200")], True),
-        ("PhaseflowBackupFailed", [series("kube_job_status_failed", 'namespace="n",job_name="other-1"', "1x200")], False),
+        (
+            "PhaseflowBackupFailed",
+            [series("kube_job_status_failed", 'namespace="n",job_name="other-1"', "1x200")],
+            False,
+        ),
         ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-190000x200")], True),
         ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-1000x200")], False),
         # Where kube-state-metrics is not, there is no such series.
@@ -328,7 +332,10 @@ def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
     assert "credentials" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"]
     for part in ("prometheus", "alertmanager"):
         checked = subprocess.run(
-            [promtool, "check", "web-config", tmp_path / f"{part}-web.yaml"], capture_output=True, text=True, check=False
+            [promtool, "check", "web-config", tmp_path / f"{part}-web.yaml"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert checked.returncode == 0, checked.stderr
 

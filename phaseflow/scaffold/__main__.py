@@ -149,7 +149,7 @@ def _next(name: str) -> list[str]:
 
 def _free(name: str, into: Path) -> None:
     """Raises PhaseflowError for a name that can't be a project's, or is one already."""
-    checks.name("The project's name", name)
+    checks.project_name("The project's name", name)
     if keyword.iskeyword(name):
         raise ContractError(
             f"The project's name is {name!r}, a word of Python's", fix=f'Choose another, for example "my_{name}"'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -113,10 +114,11 @@ class Runs(Collector):
 
     async def look(self, beat: Callable[[], None]) -> None:
         """Look once; `beat` is called after each part of it. Either may be away, or answer something else, for as long as it likes."""
-        for name, look in (
-            ("Airflow", lambda: self._look_at_airflow(beat)),
-            ("the pipeline engine", self._look_at_pipelines),
-        ):
+        looks: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "Airflow": functools.partial(self._look_at_airflow, beat),
+            "the pipeline engine": self._look_at_pipelines,
+        }
+        for name, look in looks.items():
             try:
                 await look()
             except (httpx.HTTPError, httpx.InvalidURL, PhaseflowError, LookupError, ValueError, TypeError) as error:
@@ -130,7 +132,6 @@ class Runs(Collector):
     async def _look_at_airflow(self, beat: Callable[[], None]) -> None:
         for name in registry.names():
             for dag in (name, f"{name}_monitor"):
-                beat()
                 newest = True
                 found = await self._airflow.runs(dag)
                 self._running[dag] = sum(run["state"] not in ENDED for run in found)
@@ -152,6 +153,7 @@ class Runs(Collector):
                     for task in await self._airflow.tasks(dag, run["dag_run_id"]):
                         if task.get("duration") is not None:
                             self._tasks[dag, task["task_id"]] = task["duration"]
+                beat()
 
     async def _look_at_pipelines(self) -> None:
         known = set(registry.names())

@@ -27,12 +27,13 @@ CAP = TITANIC.drift.daily_cap
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
 DRIFT = Request(name="PhaseflowFeatureDrift", starts_at="x", summary="drift", basis="requests")
 QUALITY = Request(name="PhaseflowQualityDrop", starts_at="y", summary="quality", basis="feedback")
+NOTHING, NO_DAY = Memory(), Day()
 TIMES = st.floats(0, 3e9, allow_nan=False)
 
 
 def decided(
-    memory: Memory = Memory(),
-    total: Day = Day(),
+    memory: Memory = NOTHING,
+    total: Day = NO_DAY,
     request: Request = DRIFT,
     now: float = NOON,
     *,
@@ -54,9 +55,7 @@ def outcomes(*requests: Request, cap: int = 100) -> list[str]:
 
 @given(st.lists(st.tuples(TIMES, st.booleans(), st.sampled_from([DRIFT, QUALITY])), max_size=40), st.integers(0, 7200))
 @settings(deadline=None)
-def test_no_history_beats_the_cap_or_the_cooldown(
-    history: list[tuple[float, bool, Request]], cooldown: int
-) -> None:
+def test_no_history_beats_the_cap_or_the_cooldown(history: list[tuple[float, bool, Request]], cooldown: int) -> None:
     memory, total, done = Memory(), Day(), []
     for now, running, request in sorted(history, key=lambda item: item[0]):
         moment = now + 1e9

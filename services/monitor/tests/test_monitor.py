@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -277,7 +278,9 @@ def test_strangers_change_nothing(monitor: Monitor, world: World) -> None:
     assert monitor.post("/hooks/alertmanager", {"alerts": [alert()]}, token="wrong").status_code == 401
     assert monitor.post("/projects/titanic/report", token="t").status_code == 401
     for header in ("token", "Basic token", "bearer", "Bearer", "token Bearer token"):
-        answer = httpx.post(f"{monitor.settings.monitor_url}/projects/titanic/report", headers={"Authorization": header})
+        answer = httpx.post(
+            f"{monitor.settings.monitor_url}/projects/titanic/report", headers={"Authorization": header}
+        )
         assert answer.status_code == 401, header
     said = monitor.post("/hooks/alertmanager", {"alerts": [alert(project="../x"), alert(action="none")]}).json()
     assert said["outcomes"] == {"../x": ["ignored"], "titanic": ["ignored"]}
@@ -285,6 +288,14 @@ def test_strangers_change_nothing(monitor: Monitor, world: World) -> None:
     assert monitor.post("/projects/titanik/report").json()["error"]["fix"] == 'Did you mean "titanic"?'
     for path in ("/reports/titanic/20260101T000000Z/report.html", "/reports/titanic/..%2f..%2fx/report.html"):
         assert httpx.get(f"{monitor.settings.monitor_url}{path}").status_code == 404
+
+
+def test_a_header_without_end_is_refused_and_files_are_many(monitor: Monitor) -> None:
+    with socket.create_connection(("127.0.0.1", monitor.settings.port("monitor")), timeout=30) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * (256 << 10))
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+    soft, hard = resource.prlimit(monitor.child.pid, resource.RLIMIT_NOFILE)
+    assert soft == min(hard, 1 << 20)
 
 
 def rows(count: int, age: float, seed: int) -> dict[str, Any]:
