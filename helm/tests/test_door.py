@@ -206,11 +206,14 @@ def test_a_page_asks_for_the_doors_password_and_passes_it_on_to_nobody(door: Doo
         assert headers["x-forwarded-proto"] == "http", path
 
 
-def test_airflow_and_the_services_get_what_the_client_sends(door: Door) -> None:
+def test_airflow_and_the_services_get_the_clients_token_and_never_the_doors_password(door: Door) -> None:
     for path in ("/airflow/api/v2/version", "/airflow/auth/token", "/serving/titanic/feedback"):
         with door.client(headers={"authorization": "Bearer token"}) as client:
             answer = client.post(path, json={}).raise_for_status().json()
         assert answer["headers"]["authorization"] == "Bearer token", path
+        with door.client(auth=LOGIN) as client:
+            answer = client.post(path, json={}).raise_for_status().json()
+        assert "authorization" not in answer["headers"], path
 
 
 @pytest.mark.parametrize("path", PAGES)

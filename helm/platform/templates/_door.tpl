@@ -36,6 +36,8 @@ map $status $retry_after { default ''; 429 1; }
 map "$http_origin|$http_host" $foreign_origin { default 1; '~^\|' ''; '~*^https?://([^|]+)\|\1$' ''; }
 map "$request_method|$http_sec_fetch_site" $cross_site { default ''; '~^(GET|HEAD|OPTIONS)\|' ''; '~*\|cross-site$' 1; }
 map "$foreign_origin$cross_site" $foreign_page { default 1; '' ''; }
+# A browser sends the door's password with everything under this host: parts with a login of their own get tokens alone.
+map $http_authorization $token { default $http_authorization; '~*^basic' ''; }
 # Only what sends a password is counted as a login.
 map $request_method $login_address { default ''; POST $binary_remote_addr; }
 {{- with .Values.door.trustedProxies }}
@@ -91,6 +93,7 @@ server {
   error_page 429 @too_many;
   proxy_http_version 1.1;
   proxy_set_header Host $http_host;
+  proxy_set_header Authorization $token;
   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
   proxy_set_header X-Forwarded-Proto $scheme_outside;
   proxy_set_header Upgrade $http_upgrade;
@@ -164,7 +167,6 @@ server {
     proxy_pass http://{{ $release }}-grafana:3000;
   }
   {{- end }}
-  # The door's own password stays at the door: nobody behind it needs it.
   {{- if .Values.mlflow.enabled }}
   location = /mlflow { return 301 /mlflow/; }
   location /mlflow/ {
