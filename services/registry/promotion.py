@@ -38,7 +38,7 @@ def promote(
     the champion while it was the one a pipeline has just made (two at once: the newer wins); PlatformError where the store
     fails or another promotion goes on, MlflowException where MLflow fails.
     """
-    with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE):
+    with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE) as lock:
         chosen = version or by_alias(client, project, "challenger")
         if chosen is None:
             raise PermanentError(
@@ -68,6 +68,7 @@ def promote(
                 f"Version {chosen} of {project.name} is older than the champion, version {champion}",
                 fix="Go back by `phaseflow rollback`, or promote it all the same by `--force`",
             )
+        lock.check()  # MLflow may have been slow, and another promotion may be at work by now
         # `previous` first: killed between the two, the champion is the old one and a retry finds the same state.
         if champion is not None:
             client.set_registered_model_alias(project.name, "previous", champion)
@@ -83,10 +84,11 @@ def rollback(client: MlflowClient, settings: Settings, project: Project) -> dict
 
     Raises PermanentError when there is no previous version, else as `promote` does.
     """
-    with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE):
+    with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE) as lock:
         previous, champion = by_alias(client, project, "previous"), by_alias(client, project, "champion")
         if previous is None:
             raise PermanentError(f"{project.name} has no previous champion", fix="There is nothing to go back to yet")
+        lock.check()
         client.set_registered_model_alias(project.name, "champion", previous)
         if champion is not None and champion != previous:
             client.set_registered_model_alias(project.name, "previous", champion)
