@@ -55,7 +55,12 @@ def save(source: Store, target: Store, dumps: Path, keep: int, now: datetime) ->
     files = sorted(path for path in dumps.glob("*") if path.is_file())
     for path in files:
         target.write(f"backups/{name}/{path.name}", path.read_bytes())
-    manifest = {"format": formats.BACKUP, "time": now.isoformat(), "dumps": [path.name for path in files], "objects": objects}
+    manifest = {
+        "format": formats.BACKUP,
+        "time": now.isoformat(),
+        "dumps": [path.name for path in files],
+        "objects": objects,
+    }
     target.write(f"backups/{name}/manifest.json", json.dumps(manifest).encode())
     removed = _forget(target, backups(target)[:-keep])
     return {"backup": name, "objects": len(objects), "copied": copied, "dumps": len(files), "removed": removed}

@@ -111,7 +111,7 @@ class Machine:
             )
 
     def start(self, name: str) -> None:
-        self.spawn(name, launcher.command(self.settings, self.programs[name].argv), self.programs[name].environment)
+        self.spawn(name, launcher.command(self.settings, self.programs[name]), self.programs[name].environment)
 
     def kill(self, name: str) -> None:
         """As the system does when memory is short: this process alone, and at once."""

@@ -42,7 +42,8 @@ def up(settings: Settings, plan: Plan, watch: Watch = silent, seconds: float = S
         # Where a program of ours should run but does not, its port must be free as much as on the first start.
         idle = [p for p in plan.programs if before.get(p.name, {}).get("statename") not in FINE]
         if idle:
-            processes.end(settings.home, {program.name for program in idle})  # orphans of a killed parent hold its port
+            for program in idle:  # orphans of a killed parent hold its port
+                processes.end(settings.home, {program.name}, sessions=not program.adopts)
             machine.require(
                 machine.environments(settings),
                 machine.ports(settings, tuple(port for program in idle for port in program.ports)),

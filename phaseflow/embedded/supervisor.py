@@ -146,7 +146,9 @@ def configuration(settings: Settings, programs: tuple[Program, ...]) -> str:
 def open_files() -> int:
     """The limit of open files that supervisord sets for itself and all that it starts; never above the hard one, where it would end."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if sys.platform != "darwin" else 10_240  # macOS' kernel refuses more, whatever the hard limit says
+    most = (
+        OPEN_FILES if sys.platform != "darwin" else 10_240
+    )  # macOS' kernel refuses more, whatever the hard limit says
     return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
@@ -168,7 +170,7 @@ def _guardian(settings: Settings) -> str:
 
 def _program(settings: Settings, program: Program) -> str:
     values = {
-        "command": shlex.join(launcher.command(settings, program.argv)),
+        "command": shlex.join(launcher.command(settings, program)),
         "directory": ROOT,
         "environment": _pairs(environment(settings) | {**program.environment, MARK: program.name}),
         "autostart": "false",  # `up` starts each when what it needs is ready
@@ -318,7 +320,9 @@ def reap(settings: Settings, seconds: float = 5) -> int:
     count, survivors = processes.end(settings.home, seconds=seconds)
     if survivors:
         pids = [str(process.pid) for process in survivors]
-        raise PlatformError(f"Processes of the platform survive: {', '.join(pids)}", fix=f"End them with `kill -9 {' '.join(pids)}`")
+        raise PlatformError(
+            f"Processes of the platform survive: {', '.join(pids)}", fix=f"End them with `kill -9 {' '.join(pids)}`"
+        )
     return count
 
 

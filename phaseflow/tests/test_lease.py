@@ -161,16 +161,19 @@ def test_the_lock_is_freed_after_an_error_and_a_lost_one_is_one(
 ) -> None:
     monkeypatch.setattr(store, "_bucket", lambda root: bucket)
     monkeypatch.setattr(lease, "LEASE", SECONDS)
-    with pytest.raises(ValueError, match="mine"), Store("s3://b").lock("promotion"):  # noqa: PT012
+    with pytest.raises(ValueError, match="mine"), Store("s3://b").lock("promotion"):
         raise ValueError("mine")
     assert bucket.content()["free"]
     with pytest.raises(PlatformError, match="was lost"), Store("s3://b").lock("promotion") as lock:  # noqa: PT012
         bucket.away = True
         until(lambda: _is_lost(lock))
     bucket.away = False
-    with pytest.raises(PlatformError, match="Another process has held the lock s3://b/locks/promotion for 0 s"):
-        with Store("s3://b").lock("promotion"), Store("s3://b").lock("promotion", patience=0.1):
-            pass
+    with (
+        pytest.raises(PlatformError, match="Another process has held the lock s3://b/locks/promotion for 0 s"),
+        Store("s3://b").lock("promotion"),
+        Store("s3://b").lock("promotion", patience=0.1),
+    ):
+        pass
 
 
 class Answering(http.server.BaseHTTPRequestHandler):

@@ -66,7 +66,9 @@ def _find(project: Project, settings: Settings, store: Store) -> tuple[list[byte
     if settings.data_mirror:
         named = [settings.data_mirror / file.mirror for file in source.files if file.mirror]
         if len(named) == len(source.files) and all(path.is_file() for path in named):
-            return [_checked(path, file, project.name) for path, file in zip(named, source.files, strict=True)], "mirror"
+            return [
+                _checked(path, file, project.name) for path, file in zip(named, source.files, strict=True)
+            ], "mirror"
         missing = ", ".join(path.name for path in named if not path.is_file())
         if missing:
             print(f"no {missing} in the mirror {settings.data_mirror}", file=sys.stderr)

@@ -203,7 +203,9 @@ def test_a_champion_of_another_format_is_refused_by_name(tmp_path: Path) -> None
     (tmp_path / "model.json").write_text(json.dumps(about))
     assert champion.read(TITANIC, "3", tmp_path).candidate == "linear"
     (tmp_path / "model.json").write_text(json.dumps({"format": 2}))
-    with pytest.raises(PlatformError, match=r"model\.json of titanic 3 has the format 2; this release reads format 1\. Use"):
+    with pytest.raises(
+        PlatformError, match=r"model\.json of titanic 3 has the format 2; this release reads format 1\. Use"
+    ):
         champion.read(TITANIC, "3", tmp_path)
 
 
@@ -215,5 +217,7 @@ def test_a_snapshot_of_another_format_is_refused_by_name(tmp_path: Path, monkeyp
     store.write("datasets/titanic/abc/manifest.json", b"{}")  # as the first releases wrote it
     assert data.split(TITANIC, "abc", "train").equals(rows)
     store.write("datasets/titanic/abc/manifest.json", b'{"format": 2}')
-    with pytest.raises(PlatformError, match=r"The snapshot abc of titanic has the format 2; this release reads format 1\. Use"):
+    with pytest.raises(
+        PlatformError, match=r"The snapshot abc of titanic has the format 2; this release reads format 1\. Use"
+    ):
         data.split(TITANIC, "abc", "train")

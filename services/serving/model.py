@@ -134,7 +134,9 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
     """
     content, about = _verified(folder / "model.onnx", sha256), _verified(folder / "model.json", manifest_sha256)
     project = registry.get(project_name)
-    formats.require(f"model.json of {project_name} {version}", msgspec.json.decode(about, type=_Format).format, formats.MODEL)
+    formats.require(
+        f"model.json of {project_name} {version}", msgspec.json.decode(about, type=_Format).format, formats.MODEL
+    )
     manifest = msgspec.json.decode(about, type=Manifest)
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()

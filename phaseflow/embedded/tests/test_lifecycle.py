@@ -159,9 +159,9 @@ def test_a_killed_supervisor_comes_back_and_every_program_with_it(settings: Sett
     orphan, first = pid(settings), supervisor.call(settings, "supervisor.getPID")
     killed(settings)
     until(lambda: supervisor.states(settings).get("server", {}).get("pid") not in {None, 0, orphan})
+    until(lambda: not psutil.pid_exists(orphan))
     until(lambda: answers(program.health.url))
     assert supervisor.call(settings, "supervisor.getPID") != first
-    assert not psutil.pid_exists(orphan)
     guardians = lambda: [p for p, name in processes.members(settings.home).items() if name == guardian.NAME]  # noqa: E731
     until(lambda: len(guardians()) == 1)  # the old one has done its work
     guardians()[0].kill()
@@ -244,6 +244,21 @@ def test_an_up_ends_what_holds_the_port_of_a_stopped_program(settings: Settings)
     lifecycle.up(settings, plan)
     assert not psutil.pid_exists(left.pid)
     assert _listener(settings) == pid(settings)
+
+
+def test_what_a_program_finds_again_is_left_to_it(settings: Settings) -> None:
+    """As the pipelines' engine, whose runs are sessions of their own."""
+    code = settings.home.parent / "server.py"
+    program = server(settings, argv=(sys.executable, str(code), str(settings.port("serving"))), adopts=True)
+    code.write_text(SERVER.replace('sleep(1000)"]', 'sleep(1000)"], start_new_session=True'))
+    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
+    child = httpx.get(program.health.url).json()["child"]
+    first = pid(settings)
+    killed(settings)  # the program itself is an orphan then, and holds the port
+    until(lambda: supervisor.states(settings).get("server", {}).get("pid") not in {None, 0, first})
+    until(lambda: not psutil.pid_exists(first))
+    until(lambda: answers(program.health.url))
+    assert psutil.pid_exists(child)
 
 
 def test_mlflow_comes_back_after_its_parent_is_killed(settings: Settings) -> None:

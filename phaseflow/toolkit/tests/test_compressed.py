@@ -44,5 +44,7 @@ def test_a_damaged_file_is_named(damage: str) -> None:
         whole[15] ^= 0xFF
     else:
         whole[2] = 0
-    with pytest.raises(DataError, match=re.escape("The gzip file is damaged: ") + r".*\. Get it again: it looks cut off\."):
+    with pytest.raises(
+        DataError, match=re.escape("The gzip file is damaged: ") + r".*\. Get it again: it looks cut off\."
+    ):
         table(bytes(whole), Dialect())

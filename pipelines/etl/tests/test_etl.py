@@ -30,7 +30,9 @@ from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import refused, validate
 
 TITANIC = registry.get("titanic")
-TITANIC = dataclasses.replace(TITANIC, source=dataclasses.replace(TITANIC.source, sha256=""))  # these files are the tests' own
+TITANIC = dataclasses.replace(
+    TITANIC, source=dataclasses.replace(TITANIC.source, sha256="")
+)  # these files are the tests' own
 
 
 @pytest.fixture

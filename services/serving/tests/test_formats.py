@@ -13,7 +13,10 @@ from services.serving import model
 
 
 def test_a_model_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
-    files = {"model.onnx": b"", "model.json": json.dumps({"format": 2, "candidate": ["of", "another", "type"]}).encode()}
+    files = {
+        "model.onnx": b"",
+        "model.json": json.dumps({"format": 2, "candidate": ["of", "another", "type"]}).encode(),
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
