@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-models check format generate clean shell images mirror lock-images cluster cluster-down test-cluster
+.PHONY: help setup demo up down test test-models check format generate clean shell images mirror lock-images sbom cluster cluster-down test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,8 +62,11 @@ mirror: $(VENVS)/command/.ready ## copy every image the charts name into REGISTR
 	@test -n "$(REGISTRY)" || { echo "error: name the registry: make mirror REGISTRY=registry.example.com/phaseflow" >&2; exit 2; }
 	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m helm mirror "$(REGISTRY)" --own
 
-lock-images: $(VENVS)/command/.ready ## ask the registries for every image's digest, and write it into the charts
+lock-images: $(VENVS)/command/.ready ## ask the registries for every image's digest, the base's too, and write it into the charts and k8s/images.hcl
 	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m helm lock
+
+sbom: $(VENVS)/command/.ready ## bills of materials of every image and of the lock, CycloneDX, in build/sbom
+	@$(VENVS)/command/bin/python k8s/sbom.py "$$(command -v uv || echo $(VENVS)/uv/bin/uv)" build/sbom
 
 PROFILE ?= small
 cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with the platform and one turn of the loop (PROFILE=small|kind)

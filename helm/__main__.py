@@ -1,7 +1,7 @@
 """`python -m helm generate [--check]`, `python -m helm lock`, `python -m helm reach`, `python -m helm mirror REGISTRY [--own]`.
 
 generate: the charts' READMEs and schemas, the list of projects, the image lock. lock: asks the registries for every image's digest and
-writes it into the charts' values and the lock. reach: asks for every image, and prints by reference what is wrong, as JSON.
+writes it into the charts' values, the lock and the bake file of our own images. reach: asks for every image, and prints by reference what is wrong, as JSON.
 mirror: copies every image into a registry of one's own.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Final
 
 import httpx
 
@@ -17,6 +18,8 @@ from helm import charts, digests, generate, images, mirror
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import ROOT
 from phaseflow.store import write_atomic
+
+BAKE: Final = ROOT / "k8s" / "images.hcl"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,8 +70,10 @@ def _lock() -> None:
         for image in images.gather(found):
             known[image.reference] = digests.resolve(image.name, image.tag, client)
             print(f"{image.reference} {known[image.reference]}")
+        base = digests.pinned(BAKE.read_text(), client)
     for chart in found:
         images.write_digests(chart, known)
+    write_atomic(BAKE, base.encode())
     _generate(check=False)
 
 

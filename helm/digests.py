@@ -19,6 +19,7 @@ _ACCEPT: Final = ", ".join(
     )
 )
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_BASE: Final = re.compile(r'^(variable "BASE" \{ default = ")([^"@]+)(?:@sha256:[0-9a-f]{64})?(" \})$', re.MULTILINE)
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _LOOPBACK: Final = ("localhost", "127.", "[::1]")
 
@@ -60,6 +61,19 @@ def resolve(name: str, tag: str, client: httpx.Client) -> str:
     if not _DIGEST.fullmatch(digest):
         raise PlatformError(f"{registry} gives no digest for {name}:{tag}, but {digest!r}", fix="Ask another registry")
     return str(digest)
+
+
+def pinned(bake: str, client: httpx.Client) -> str:
+    """The text of a bake file with the digest of its base image, `variable "BASE" { default = "name:tag@digest" }`.
+
+    Raises PlatformError as `resolve` does, and when the file names no base.
+    """
+    base = _BASE.search(bake)
+    if base is None:
+        raise PlatformError("The bake file names no base image", fix='Add `variable "BASE" { default = "name:tag" }`')
+    reference = base[2]
+    name, _, tag = reference.rpartition(":")
+    return _BASE.sub(rf"\g<1>{reference}@{resolve(name, tag, client)}\g<3>", bake)
 
 
 def _token(refused: httpx.Response, client: httpx.Client) -> str:

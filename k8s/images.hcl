@@ -2,6 +2,8 @@
 variable "REGISTRY" { default = "phaseflow" }
 variable "TAG" { default = "dev" }
 variable "CODE" { default = "" } # the commit, which every model is tagged with
+# The base of every image. `make lock-images` writes its digest behind the tag; BASE=name:tag builds on another one.
+variable "BASE" { default = "python:3.11-slim-bookworm" }
 
 group "default" { targets = ["image"] }
 group "families" { targets = ["family"] }
@@ -15,7 +17,7 @@ target "image" {
   inherits   = ["base"]
   matrix     = { component = ["airflow", "tabular", "registry", "serving", "monitor", "portal"] }
   name       = component
-  args       = { GROUP = component, VERSION = TAG, CODE = CODE }
+  args       = { BASE = BASE, GROUP = component, VERSION = TAG, CODE = CODE }
   tags       = ["${REGISTRY}/${component}:${TAG}"]
 }
 
@@ -24,6 +26,6 @@ target "family" {
   inherits   = ["base"]
   matrix     = { component = ["torch", "language"] }
   name       = component
-  args       = { GROUP = component, VERSION = TAG, CODE = CODE }
+  args       = { BASE = BASE, GROUP = component, VERSION = TAG, CODE = CODE }
   tags       = ["${REGISTRY}/${component}:${TAG}"]
 }

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from phaseflow import formats
 from phaseflow.errors import PermanentError, PhaseflowError
 from phaseflow.store import Store, write_atomic
 
@@ -54,7 +55,12 @@ def save(source: Store, target: Store, dumps: Path, keep: int, now: datetime) ->
     files = sorted(path for path in dumps.glob("*") if path.is_file())
     for path in files:
         target.write(f"backups/{name}/{path.name}", path.read_bytes())
-    manifest = {"format": 1, "time": now.isoformat(), "dumps": [path.name for path in files], "objects": objects}
+    manifest = {
+        "format": formats.BACKUP,
+        "time": now.isoformat(),
+        "dumps": [path.name for path in files],
+        "objects": objects,
+    }
     target.write(f"backups/{name}/manifest.json", json.dumps(manifest).encode())
     removed = _forget(target, backups(target)[:-keep])
     return {"backup": name, "objects": len(objects), "copied": copied, "dumps": len(files), "removed": removed}
@@ -90,6 +96,7 @@ def backups(target: Store) -> list[str]:
 
 def _manifest(target: Store, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(target.read(f"backups/{name}/manifest.json"))
+    formats.require(f"The backup {name} in {target.root}", found.get("format"), formats.BACKUP)
     return found
 
 

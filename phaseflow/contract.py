@@ -224,7 +224,9 @@ class File:
     mirror: str
     """File name looked for in `PHASEFLOW_DATA_MIRROR`."""
     sha256: str = ""
-    """Checksum of the file at `url`; an empty one is refused for a download."""
+    """Checksum of the file at `url`; an empty one is refused for a download, and leaves the mirror's file unchecked."""
+    mirror_sha256: tuple[str, ...] = ()
+    """Checksums of other editions of the same data that the mirror may hold: other line ends, compressed again."""
 
     def __post_init__(self) -> None:
         if self.url and not self.url.startswith(("https://", "http://", "file://")):
@@ -232,10 +234,12 @@ class File:
                 f"Source.url is {self.url!r}; allowed: https://, http://, file:// or empty",
                 fix="Give the file's full address",
             )
-        if self.sha256 and (len(self.sha256) != 64 or not all(c in "0123456789abcdef" for c in self.sha256)):
-            raise ContractError(
-                f"Source.sha256 is {self.sha256!r}; allowed: 64 hexadecimal digits", fix="Take it from `sha256sum FILE`"
-            )
+        named = [("sha256", self.sha256), *(("mirror_sha256", digest) for digest in self.mirror_sha256)]
+        for name, digest in named:
+            if digest and (len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest)):
+                raise ContractError(
+                    f"Source.{name} is {digest!r}; allowed: 64 hexadecimal digits", fix="Take it from `sha256sum FILE`"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +254,7 @@ class Source:
     read: str = ""
     """`read(*contents: bytes) -> polars.DataFrame`, a content a file; by default a strict CSV reader."""
     sha256: str = ""
+    mirror_sha256: tuple[str, ...] = ()
     more: tuple[File, ...] = ()
     """Further files, where the source has several: images and their labels."""
     license: str = ""
@@ -270,7 +275,8 @@ class Source:
     @property
     def files(self) -> tuple[File, ...]:
         """All of them, in the order in which `read` takes their contents."""
-        return (File(url=self.url, mirror=self.mirror, sha256=self.sha256), *self.more)
+        first = File(url=self.url, mirror=self.mirror, sha256=self.sha256, mirror_sha256=self.mirror_sha256)
+        return (first, *self.more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

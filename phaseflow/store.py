@@ -13,21 +13,26 @@ import configparser
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from phaseflow.errors import PlatformError
+from phaseflow.lease import Lease, Lock
 
 PATIENCE: Final = 60.0
 """Seconds that `Store.lock` waits for another holder."""
-LEASE: Final = 120.0
-"""Seconds after which a lock on S3 is free although its holder has not said so: it is dead."""
+RETRIES: Final = {
+    "max_retries": 10,
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {"init_backoff": timedelta(seconds=0.5), "max_backoff": timedelta(seconds=10), "base": 2},
+}
+"""Of a call to S3. A store that restarts or fails over is away for seconds: the pauses grow to that, and end after a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,28 +137,27 @@ class Store:
         return (entry.key for entry in self.entries(prefix))
 
     @contextlib.contextmanager
-    def lock(self, name: str, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold the lock `name`, one process at a time; a dead holder's is free at once (folder) or after LEASE (S3).
+    def lock(self, name: str, patience: float = PATIENCE) -> Iterator[Lock]:
+        """Hold the lock `name`, one process at a time; a dead holder's is free at once (folder) or after a lease (S3).
 
-        Raises PlatformError when another holds it for longer than `patience` seconds.
+        Raises PlatformError when another holds it for longer than `patience` seconds, and when it was lost while it was held.
         """
         key, end = f"locks/{name}", time.monotonic() + patience
-        take = _leased(self, key) if self.remote else _flocked(self.path(key))
-        while (release := next(take)) is None:
-            if time.monotonic() > end:
-                raise PlatformError(
-                    f"Another process has held the lock {self.uri(key)} for {patience:.0f} s",
-                    fix="Wait for it, or end it",
-                )
-            time.sleep(0.05)  # the interval of polling: neither kind of lock has a wait with a deadline
-        try:
-            yield
-        finally:
-            release()
+        held = _leased(self, key) if self.remote else _flocked(self.path(key))
+        with contextlib.closing(held):
+            while (lock := next(held)) is None:
+                if time.monotonic() > end:
+                    raise PlatformError(
+                        f"Another process has held the lock {self.uri(key)} for {patience:.0f} s",
+                        fix="Wait for it, or end it",
+                    )
+                time.sleep(0.5 if self.remote else 0.05)  # neither kind of lock has a wait with a deadline
+            yield lock
+            next(held, None)  # released; raises where it was lost
 
 
-def _flocked(path: Path) -> Iterator[Any]:
-    """What frees the lock once it is ours, None while it is another's."""
+def _flocked(path: Path) -> Generator[Lock | None]:
+    """None while the lock is another's, then the lock; it is free again after that."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         while True:
@@ -162,33 +166,21 @@ def _flocked(path: Path) -> Iterator[Any]:
                 break
             except BlockingIOError:
                 yield None
-        yield file.close
+        yield Lock()
 
 
-def _leased(store: Store, key: str) -> Iterator[Any]:
-    """As `_flocked`, by an object that is made only where there is none; one whose lease is over is taken over."""
-    from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415  # see _bucket
-
-    bucket = _bucket(store.root)
-    while True:
-        lease = json.dumps({"until": time.time() + LEASE}).encode()
-        try:
-            with _said(store.root):
-                bucket.put(key, lease, mode="create", use_multipart=False)
-            break
-        except (AlreadyExistsError, PreconditionError):
-            pass
-        try:
-            with _said(store.root):
-                found = bucket.get(key)
-                if json.loads(bytes(found.bytes()))["until"] < time.time():
-                    mode = {"e_tag": found.meta["e_tag"], "version": None}
-                    bucket.put(key, lease, mode=mode, use_multipart=False)
-                    break
-        except (FileNotFoundError, PreconditionError):
-            continue
+def _leased(store: Store, key: str) -> Generator[Lock | None]:
+    """As `_flocked`, by an object."""
+    lease = Lease(_bucket(store.root), key, store.uri(key), functools.partial(_said, store.root))
+    while not lease.take():
         yield None
-    yield functools.partial(store.delete, key)
+    try:
+        yield lease
+    except GeneratorExit:
+        with contextlib.suppress(PlatformError):  # the work failed already
+            lease.release()
+        raise
+    lease.release()
 
 
 @functools.cache
@@ -213,7 +205,7 @@ def _bucket(root: str) -> Any:
         prefix=prefix.strip("/") or None,
         region=os.environ.get("AWS_REGION") or "us-east-1",
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": "60s"},
-        retry_config={"max_retries": 5},
+        retry_config=RETRIES,  # type: ignore[arg-type]  # a plain dictionary
         **known,
     )
 
@@ -267,7 +259,8 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the parent may be no folder
+            temporary.unlink()
         raise PlatformError(
             f"{path} can't be written: {error.strerror}", fix="Free disk space or correct the folder's permissions"
         ) from error

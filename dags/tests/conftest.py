@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from phaseflow.embedded import airflow, mlflow, passwords
+from phaseflow.embedded import airflow, launcher, mlflow, passwords
 from phaseflow.embedded.program import Program
 from phaseflow.settings import ROOT, Settings, from_environment
 
@@ -111,7 +111,7 @@ class Machine:
             )
 
     def start(self, name: str) -> None:
-        self.spawn(name, self.programs[name].argv, self.programs[name].environment)
+        self.spawn(name, launcher.command(self.settings, self.programs[name]), self.programs[name].environment)
 
     def kill(self, name: str) -> None:
         """As the system does when memory is short: this process alone, and at once."""

@@ -160,7 +160,7 @@ def test_wrong_data_fails_at_once_with_the_fix_and_keeps_the_champion(machine: M
     wrong = next(task for task in machine.tasks("titanic", run).values() if task["state"] == "failed")
     assert wrong["task_id"] == "extract"
     assert wrong["try_number"] == 1
-    assert "it looks truncated" in machine.task_log("titanic", run, "extract")
+    assert "Put the file with that checksum there" in machine.task_log("titanic", run, "extract")
     assert httpx.get(f"{machine.settings.serving_url}/titanic/model", trust_env=False).status_code == 200
 
 

@@ -91,3 +91,20 @@ def test_an_image_that_wants_a_login_is_said(guarded: ThreadingHTTPServer) -> No
 def test_an_answer_without_a_digest_is_said(guarded: ThreadingHTTPServer) -> None:
     with pytest.raises(PlatformError, match=r"gives no digest for .*/silent:1, but ''\. Ask another registry\."):
         ask(guarded, "silent")
+
+
+@pytest.mark.parametrize("before", ["", f"@sha256:{'0' * 64}"])
+def test_the_base_s_digest_is_written_behind_its_tag(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def resolve(name: str, tag: str, client: httpx.Client) -> str:
+        asked.append((name, tag))
+        return DIGEST
+
+    monkeypatch.setattr(digests, "resolve", resolve)
+    text = 'variable "TAG" {{ default = "dev" }}\nvariable "BASE" {{ default = "python:3.11-slim{}" }}\ngroup "default" {{}}\n'
+    with httpx.Client() as client:
+        assert digests.pinned(text.format(before), client) == text.format(f"@{DIGEST}")
+        assert asked == [("python", "3.11-slim")]
+        with pytest.raises(PlatformError, match="The bake file names no base image"):
+            digests.pinned("", client)

@@ -29,11 +29,12 @@ PLATFORM = "The platform"
 PROJECTS = "Projects"
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
+ShowPasswords = Annotated[bool, typer.Option("--show-passwords", help="Print them, not only where they are.")]
 Name = Annotated[str, typer.Argument(metavar="PROJECT", help="As `phaseflow projects` lists it.")]
 
 
 @app.command(rich_help_panel=PLATFORM)
-def demo(name: Name = stage.PROJECT, as_json: Json = False) -> None:
+def demo(name: Name = stage.PROJECT, show_passwords: ShowPasswords = False, as_json: Json = False) -> None:
     """One real turn of the loop: train, serve, drift, alert, retrain, swap. Leaves the platform up."""
     from phaseflow.cli import demo as story  # noqa: PLC0415  # the largest module, for one command
 
@@ -43,14 +44,14 @@ def demo(name: Name = stage.PROJECT, as_json: Json = False) -> None:
         show.data(told)
     elif told["ok"]:
         story.summary(told, project)
-        _urls(passwords=True)
+        _urls(passwords=show_passwords)
         story.next_steps(from_environment(), project)
     if not told["ok"]:
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=PLATFORM)
-def up(as_json: Json = False) -> None:
+def up(show_passwords: ShowPasswords = False, as_json: Json = False) -> None:
     """Start what does not run, and wait until everything answers."""
     settings = from_environment()
     with show.starting(quiet=as_json) as watch:
@@ -60,7 +61,7 @@ def up(as_json: Json = False) -> None:
         return
     for name, how in absent.items():
         show.console.print(f"{show.mark(None)} {name}: not on this machine. {how}.", soft_wrap=True)
-    _urls(passwords=False)
+    _urls(passwords=show_passwords)
 
 
 @app.command(rich_help_panel=PLATFORM)
@@ -78,10 +79,19 @@ def down(as_json: Json = False) -> None:
 
 @app.command(rich_help_panel=PLATFORM)
 def status(as_json: Json = False) -> None:
-    """The processes: state, memory, uptime, health. Ends with 1 when one is not well."""
+    """The processes: state, memory, uptime, health. Ends with 1 when one is not well, or runs without a supervisor."""
     found = report.status(from_environment())
     if as_json:
         show.data(found)
+    elif found["orphans"]:
+        names = dict.fromkeys(orphan["name"] for orphan in found["orphans"])
+        pids = {name: [str(o["pid"]) for o in found["orphans"] if o["name"] == name] for name in names}
+        show.console.print(
+            f"{show.mark(False)} supervisord is gone, and {len(found['orphans'])} processes run without it: "
+            + "; ".join(f"{name} ({', '.join(each)})" for name, each in pids.items())
+            + ". Nothing restarts them. `phaseflow up` ends them and starts everything again.",
+            soft_wrap=True,
+        )
     elif not found["programs"]:
         show.console.print("nothing runs; start it with `phaseflow up`")
     else:
@@ -107,12 +117,7 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=PLATFORM)
-def urls(
-    show_passwords: Annotated[
-        bool, typer.Option("--show-passwords", help="Print them, not only where they are.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+def urls(show_passwords: ShowPasswords = False, as_json: Json = False) -> None:
     """Every page, its user, and where its password is."""
     if as_json:
         show.data(report.urls(from_environment(), passwords=show_passwords))

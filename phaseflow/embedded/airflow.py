@@ -1,13 +1,11 @@
 """Airflow of one machine: its settings, the step that prepares it and its four processes.
 
-`python -m phaseflow.embedded.airflow prepare|scheduler` is that step, and the scheduler after its predecessor's remains.
+`python -m phaseflow.embedded.airflow prepare` is that step.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -21,7 +19,6 @@ from phaseflow.store import write_atomic
 USER: Final = "admin"
 POOL: Final = ("training", "1", "One training at a time")
 PREPARE: Final = "airflow-prepare"
-SCHEDULER: Final = "airflow-scheduler"
 
 
 def folder(settings: Settings) -> Path:
@@ -124,7 +121,12 @@ def programs(settings: Settings) -> tuple[Program, ...]:
             Health(url=f"{api}/version"),
             ports=("airflow",),
         ),
-        program(SCHEDULER, "starts DAG runs and their tasks", _this(settings, "scheduler"), part("scheduler")),
+        program(
+            "airflow-scheduler",
+            "starts DAG runs and their tasks",
+            (airflow, "scheduler", "--skip-serve-logs"),
+            part("scheduler"),
+        ),
         program("airflow-dag-processor", "reads the DAGs", (airflow, "dag-processor"), part("dag_processor")),
         program(
             "airflow-triggerer",
@@ -148,24 +150,6 @@ def prepare(settings: Settings) -> None:
         subprocess.run([_airflow(settings), *arguments], check=True)
 
 
-def scheduler(settings: Settings) -> None:
-    """End what a killed scheduler has left (its workers would wait for ever), then become the scheduler."""
-    _end_left_over(settings)
-    argv = [_airflow(settings), "scheduler", "--skip-serve-logs"]
-    os.execv(argv[0], argv)  # noqa: S606  # no shell is wanted
-
-
-def _end_left_over(settings: Settings) -> None:
-    import psutil  # noqa: PLC0415  # with supervisor's libraries what only this command needs
-
-    from phaseflow.embedded import supervisor  # noqa: PLC0415
-
-    for process in supervisor.members(settings):
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(supervisor.MARK) == SCHEDULER:
-                process.kill()
-
-
 def _airflow(settings: Settings) -> str:
     return str(settings.python("dags").parent / "airflow")
 
@@ -179,4 +163,4 @@ def _this(settings: Settings, command: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    {"prepare": prepare, "scheduler": scheduler}[sys.argv[1]](from_environment())
+    {"prepare": prepare}[sys.argv[1]](from_environment())

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from phaseflow.embedded import machine, passwords, supervisor
+from phaseflow.embedded import machine, passwords, processes, supervisor
 from phaseflow.embedded.program import Health, Plan, Program, Step
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings
@@ -42,6 +42,8 @@ def up(settings: Settings, plan: Plan, watch: Watch = silent, seconds: float = S
         # Where a program of ours should run but does not, its port must be free as much as on the first start.
         idle = [p for p in plan.programs if before.get(p.name, {}).get("statename") not in FINE]
         if idle:
+            for program in idle:  # orphans of a killed parent hold its port
+                processes.end(settings.home, {program.name}, sessions=not program.adopts)
             machine.require(
                 machine.environments(settings),
                 machine.ports(settings, tuple(port for program in idle for port in program.ports)),
@@ -130,7 +132,7 @@ class _Start:
     def _starts(self) -> None:
         for name, program in list(self.todo.items()):
             if not any(step in self.steps for step in program.after):
-                supervisor.call(self.settings, "supervisor.startProcess", name, False)
+                supervisor.start(self.settings, name)
                 del self.todo[name]
                 self.watch(name, "starting", self._elapsed())
 

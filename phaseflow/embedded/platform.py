@@ -39,6 +39,7 @@ def _services(settings: Settings) -> tuple[Program, ...]:
             argv=(str(settings.python(group)), "-m", module),
             health=Health(url=f"http://127.0.0.1:{settings.port(name)}{health}"),
             ports=(name,),
+            adopts=name == "pipelines",  # its runs go on
             stop_seconds=25,  # requests that are being answered are finished
         )
 

@@ -45,6 +45,8 @@ class Program:
     """After it the process group is killed."""
     reload_signal: str = ""
     """Makes it read its configuration again."""
+    adopts: bool = False
+    """Whether it finds children in sessions of their own again after a crash: those are not ended when it starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

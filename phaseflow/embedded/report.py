@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import psutil
 
-from phaseflow.embedded import binaries, lifecycle, platform, supervisor
+from phaseflow.embedded import binaries, guardian, lifecycle, platform, processes, supervisor
 from phaseflow.embedded.binaries import Binaries
 from phaseflow.settings import USER, Settings
 
@@ -16,10 +16,24 @@ MIB = 1 << 20
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """`programs`, each with state, pid, memory, uptime and health, and `memory_mb` of all processes together."""
+    """`programs`, each with state, pid, memory, uptime and health, and `memory_mb` of all processes together.
+
+    `orphans` are processes (name, pid) that run although no supervisor does: nothing restarts them.
+    """
     states = supervisor.states(settings)
+    states.pop(guardian.NAME, None)
     if not states:
-        return {"running": False, "home": str(settings.home), "memory_mb": 0.0, "programs": []}
+        orphans = processes.members(settings.home)
+        return {
+            "running": False,
+            "home": str(settings.home),
+            "memory_mb": round(memory(list(orphans)) / MIB, 1),
+            "programs": [],
+            "orphans": sorted(
+                ({"name": name, "pid": process.pid} for process, name in orphans.items()),
+                key=lambda orphan: (orphan["name"], orphan["pid"]),
+            ),
+        }
     known = {program.name: program for program in platform.plan(settings, _found(settings)).programs}
     programs = []
     with httpx.Client(timeout=10, trust_env=False) as client:
@@ -39,7 +53,7 @@ def status(settings: Settings) -> dict[str, Any]:
                 }
             )
     total = round(memory(supervisor.members(settings)) / MIB, 1)
-    return {"running": True, "home": str(settings.home), "memory_mb": total, "programs": programs}
+    return {"running": True, "home": str(settings.home), "memory_mb": total, "programs": programs, "orphans": []}
 
 
 def urls(settings: Settings, *, passwords: bool) -> list[dict[str, str]]:

@@ -7,8 +7,10 @@ import fcntl
 import hashlib
 import http.client
 import os
+import resource
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 import xmlrpc.client
@@ -17,15 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
+from phaseflow.embedded import guardian, launcher, processes
+from phaseflow.embedded.processes import MARK
 from phaseflow.embedded.program import Program
 from phaseflow.errors import PlatformError
 from phaseflow.settings import PORTS, ROOT, Settings
 from phaseflow.store import write_atomic
 
-MARK: Final = "PHASEFLOW_PROGRAM"
-"""In the environment of every process that belongs to the platform, children of children too."""
 INHERITED: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME")
 """Of the caller's environment, beside `PHASEFLOW_*`: what runs should not hang on a person's shell."""
 PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -35,6 +37,8 @@ and no token: each library's own login keeps those in the home."""
 SOCKET_LENGTH: Final = 90
 """Of a Unix socket's path the system allows 104 (macOS) to 108 bytes, and supervisord adds its id for a moment."""
 LOG_BYTES: Final = "10MB"
+OPEN_FILES: Final = 65_536
+"""That each process may have open, sockets included, where the system's hard limit allows it: a login's soft limit is often 1,024."""
 GONE: Final = (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError)
 """What a call raises when no supervisord answers."""
 
@@ -129,17 +133,44 @@ def configuration(settings: Settings, programs: tuple[Program, ...]) -> str:
                 "pidfile": folder(settings) / "supervisord.pid",
                 "childlogdir": settings.home / "logs",
                 "umask": "077",
+                "minfds": open_files(),
                 "identifier": "phaseflow",
             },
         ),
     ]
+    blocks.append(_guardian(settings))
     blocks += [_program(settings, program) for program in programs]
     return "\n".join(blocks)
 
 
+def open_files() -> int:
+    """The limit of open files that supervisord sets for itself and all that it starts; never above the hard one, where it would end."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = (
+        OPEN_FILES if sys.platform != "darwin" else 10_240
+    )  # macOS' kernel refuses more, whatever the hard limit says
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
+
+
+def _guardian(settings: Settings) -> str:
+    values = {
+        "command": shlex.join([str(settings.python("command")), "-m", "phaseflow.embedded.guardian"]),
+        "directory": ROOT,
+        "environment": _pairs(environment(settings) | {MARK: guardian.NAME}),
+        "autostart": "true",
+        "autorestart": "true",
+        "startsecs": "0",
+        "redirect_stderr": "true",
+        "stdout_logfile": log(settings, guardian.NAME),
+        "stdout_logfile_maxbytes": LOG_BYTES,
+        "stdout_logfile_backups": "1",
+    }
+    return _section(f"program:{guardian.NAME}", values)
+
+
 def _program(settings: Settings, program: Program) -> str:
     values = {
-        "command": shlex.join(program.argv),
+        "command": shlex.join(launcher.command(settings, program)),
         "directory": ROOT,
         "environment": _pairs(environment(settings) | {**program.environment, MARK: program.name}),
         "autostart": "false",  # `up` starts each when what it needs is ready
@@ -261,18 +292,23 @@ def shutdown(settings: Settings, seconds: float = 60) -> None:
         return
 
 
+def start(settings: Settings, name: str) -> None:
+    """Start a program; one that runs already, because the guardian started it, is no error."""
+    try:
+        call(settings, "supervisor.startProcess", name, False)
+    except xmlrpc.client.Fault as error:
+        if error.faultCode != Faults.ALREADY_STARTED:
+            raise
+
+
+def start_all(settings: Settings) -> None:
+    """Start every program of the configuration that does not run."""
+    call(settings, "supervisor.startAllProcesses", False)
+
+
 def members(settings: Settings) -> list[psutil.Process]:
     """Every process that belongs to the platform of this home, also one whose supervisord died."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE:
-                its = process.environ()
-                if MARK in its and its.get("PHASEFLOW_HOME") == str(settings.home):
-                    found.append(process)
-        except (psutil.Error, OSError):
-            continue  # gone meanwhile, or another user's
-    return found
+    return list(processes.members(settings.home))
 
 
 def reap(settings: Settings, seconds: float = 5) -> int:
@@ -280,21 +316,14 @@ def reap(settings: Settings, seconds: float = 5) -> int:
 
     Raises PlatformError when one survives.
     """
-    left = members(settings)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, alive = psutil.wait_procs(left, timeout=seconds)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=seconds)
-    if still := members(settings):
+    processes.end(settings.home, {guardian.NAME}, seconds=seconds)  # it would start supervisord again
+    count, survivors = processes.end(settings.home, seconds=seconds)
+    if survivors:
+        pids = [str(process.pid) for process in survivors]
         raise PlatformError(
-            f"Processes of the platform survive: {', '.join(str(process.pid) for process in still)}",
-            fix=f"End them with `kill -9 {' '.join(str(process.pid) for process in still)}`",
+            f"Processes of the platform survive: {', '.join(pids)}", fix=f"End them with `kill -9 {' '.join(pids)}`"
         )
-    return len(left)
+    return count
 
 
 def tail(path: Path, lines: int = 15) -> str:

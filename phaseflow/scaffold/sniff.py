@@ -9,7 +9,8 @@ from collections import Counter
 from typing import Final
 
 from phaseflow.errors import DataError
-from phaseflow.toolkit.delimited import Dialect, decompressed
+from phaseflow.toolkit.compressed import decompressed
+from phaseflow.toolkit.delimited import Dialect
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 BINARY: Final = {

@@ -70,6 +70,15 @@ def test_a_write_is_whole_or_absent_when_the_disk_is_full(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
+def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(PlatformError) as caught:
+        Store(str(tmp_path)).write("a/b", b"")
+    assert str(caught.value) == (
+        f"{tmp_path}/a/b can't be written: File exists. Free disk space or correct the folder's permissions."
+    )
+
+
 @pytest.mark.parametrize("key", ["../x", "/etc/passwd", "a/../../x"])
 def test_no_key_leaves_the_store(tmp_path: Path, key: str) -> None:
     with pytest.raises(PlatformError, match="leaves the store"):

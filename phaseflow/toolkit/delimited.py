@@ -7,7 +7,6 @@ then gives a typed frame. A cell that does not read so becomes missing, and a co
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import narwhals as nw
 import polars as pl
 
 from phaseflow.errors import DataError, suggestion
+from phaseflow.toolkit.compressed import decompressed
 
 MISSING: Final = (
     *(
@@ -133,21 +133,16 @@ def hour(column: str) -> nw.Expr:
     return nw.col(column).dt.hour()
 
 
-def decompressed(content: bytes) -> bytes:
-    """`content` as it was before gzip, where it is gzip's."""
-    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-
-
 def table(content: bytes, dialect: Dialect) -> pl.DataFrame:
     """Every cell as text without surrounding blanks; missing ones (`MISSING`) are null; empty lines are left out.
 
     A column without a name is `column_<place>`, and a name that stands twice gets its place. Short lines end in missing
     cells; one more name or cell than the other lines is a row name or a separator at the end.
-    Raises DataError for an empty file, and for one that is not text in this encoding.
+    Raises DataError for an empty file, for one that is not text in this encoding, and for one that unpacks to too much.
     """
     try:
         lines = io.StringIO(decompressed(content).decode(dialect.encoding), newline="")
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"The file is not text in {dialect.encoding}: {error}", fix="Save it as UTF-8") from error
     for _ in range(dialect.skip):
         next(lines, "")

@@ -8,13 +8,14 @@ import io
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import narwhals as nw
 import polars as pl
 
 from phaseflow import answers, registry
-from phaseflow.contract import Column, Project, Schema
+from phaseflow.contract import Column, File, Project, Schema
 from phaseflow.errors import DataError, suggestion
 from phaseflow.settings import Settings
 from phaseflow.store import Store
@@ -43,7 +44,7 @@ class Loaded:
 def load(project: Project, settings: Settings, store: Store) -> Loaded:
     """Find and read the source, and say on stderr which one it was.
 
-    Raises DataError when the file is found and can't be read.
+    Raises DataError when the file is found and can't be read, or the mirror's is another than the source's checksum says.
     """
     contents, origin = _find(project, settings, store)
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -65,7 +66,9 @@ def _find(project: Project, settings: Settings, store: Store) -> tuple[list[byte
     if settings.data_mirror:
         named = [settings.data_mirror / file.mirror for file in source.files if file.mirror]
         if len(named) == len(source.files) and all(path.is_file() for path in named):
-            return [path.read_bytes() for path in named], "mirror"
+            return [
+                _checked(path, file, project.name) for path, file in zip(named, source.files, strict=True)
+            ], "mirror"
         missing = ", ".join(path.name for path in named if not path.is_file())
         if missing:
             print(f"no {missing} in the mirror {settings.data_mirror}", file=sys.stderr)
@@ -84,6 +87,18 @@ def _find(project: Project, settings: Settings, store: Store) -> tuple[list[byte
                 return contents, "public"
     made = registry.load(source.sample)(project.seed)
     return [made] if isinstance(made, bytes) else list(made), "sample"
+
+
+def _checked(path: Path, file: File, project: str) -> bytes:
+    """The mirror's file, held against its checksum where that is known."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if file.sha256 and digest not in {file.sha256, *file.mirror_sha256}:
+        raise DataError(
+            f"{path} has SHA-256 {digest}; the source of {project} says {file.sha256}",
+            fix="Put the file with that checksum there; if this one is right, name its checksum in Source.mirror_sha256 of the project",
+        )
+    return content
 
 
 def _download(url: str, sha256: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from phaseflow import events
+from phaseflow import events, formats
 from phaseflow.contract import Project
 from phaseflow.errors import DataError
 from phaseflow.store import Store
@@ -91,6 +91,7 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
         for side, frame in splits.items():
             store.write(f"{folder}/{side}.parquet", parquet(frame))
         manifest = result | {
+            "format": formats.SNAPSHOT,
             "project": project.name,
             "source": extracted.get("source"),
             "sha256": extracted.get("sha256"),

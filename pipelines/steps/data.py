@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from phaseflow import formats
 from phaseflow.contract import Project
 from phaseflow.errors import DataError
 from phaseflow.settings import from_environment
@@ -19,8 +20,12 @@ def store() -> Store:
 
 
 def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
-    """The rows of `train` or `holdout`, in the order they were written; raises DataError when there is no such snapshot."""
+    """The rows of `train` or `holdout`, in the order they were written.
+
+    Raises DataError when there is no such snapshot, PlatformError when it is of another format.
+    """
     try:
+        manifest(project, snapshot)
         return pl.read_parquet(store().read(f"datasets/{project.name}/{snapshot}/{side}.parquet"))
     except FileNotFoundError as error:
         raise DataError(
@@ -30,6 +35,7 @@ def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
 
 
 def manifest(project: Project, snapshot: str) -> dict[str, Any]:
-    """Where the snapshot comes from."""
+    """Where the snapshot comes from; raises FileNotFoundError, and PlatformError when it is of another format."""
     found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{snapshot}/manifest.json"))
+    formats.require(f"The snapshot {snapshot} of {project.name}", found.get("format"), formats.SNAPSHOT)
     return found

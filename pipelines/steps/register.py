@@ -24,7 +24,7 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from phaseflow import answers, events, reference, registry
+from phaseflow import answers, events, formats, reference, registry
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.toolkit import graph
@@ -56,7 +56,7 @@ def manifest(
     predictions = answers.values(said, target, about["classes"])
     known = vocabularies(project.schema, rows, train) | words_of_answers(target, predictions)
     return {
-        "format": 1,
+        "format": formats.MODEL,
         "project": project.name,
         "task": project.task,
         "candidate": about["candidate"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_tag_name
 
-from phaseflow import Metric, PhaseflowError, registry
+from phaseflow import Metric, PhaseflowError, PlatformError, registry
 from phaseflow.reference import psi
-from pipelines.steps import bins, gate, metrics, register
+from phaseflow.store import Store
+from pipelines.steps import bins, champion, data, gate, metrics, register
 from pipelines.steps.metrics import Answers
 
 TITANIC = registry.get("titanic")
@@ -192,3 +195,29 @@ def test_the_contract_names_only_figures_that_exist() -> None:
             assert {metric.name for metric in project.metrics} <= metrics.FIGURES.keys()
     with pytest.raises(dataclasses.FrozenInstanceError):
         TITANIC.gate.minimum_gain = 1.0  # type: ignore[misc]  # this is what the line is about
+
+
+def test_a_champion_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    about = {"format": 1, "classes": ["0", "1"], "candidate": "linear"}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    assert champion.read(TITANIC, "3", tmp_path).candidate == "linear"
+    (tmp_path / "model.json").write_text(json.dumps({"format": 2}))
+    with pytest.raises(
+        PlatformError, match=r"model\.json of titanic 3 has the format 2; this release reads format 1\. Use"
+    ):
+        champion.read(TITANIC, "3", tmp_path)
+
+
+def test_a_snapshot_of_another_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHASEFLOW_STORE", str(tmp_path))
+    store, rows = Store(str(tmp_path)), pl.DataFrame({"age": [1.0]})
+    rows.write_parquet(tmp_path / "rows")
+    store.write("datasets/titanic/abc/train.parquet", (tmp_path / "rows").read_bytes())
+    store.write("datasets/titanic/abc/manifest.json", b"{}")  # as the first releases wrote it
+    assert data.split(TITANIC, "abc", "train").equals(rows)
+    store.write("datasets/titanic/abc/manifest.json", b'{"format": 2}')
+    with pytest.raises(
+        PlatformError, match=r"The snapshot abc of titanic has the format 2; this release reads format 1\. Use"
+    ):
+        data.split(TITANIC, "abc", "train")

@@ -23,7 +23,7 @@ def read(content: bytes) -> pl.DataFrame:
     """
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
                 if member.isfile() and member.name.endswith((".xml", ".jpg")):
                     files[member.name] = archive.extractfile(member).read()  # type: ignore[union-attr]  # it is a file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from phaseflow.errors import DataError
+from phaseflow.toolkit.compressed import decompressed
 
 SIDE: Final = 28
 INK: Final = 20
@@ -43,7 +43,7 @@ def idx(content: bytes) -> npt.NDArray[np.uint8]:
 
     http://yann.lecun.com/exdb/mnist. Raises DataError where it is another file, or cut off.
     """
-    plain = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    plain = decompressed(content)
     count = DIMENSIONS.get(int.from_bytes(plain[:4], "big"))
     if count is None:
         raise DataError(

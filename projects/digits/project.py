@@ -26,11 +26,13 @@ project = Project(
                 url=f"{HOST}/t10k-images-idx3-ubyte.gz",
                 sha256="8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
                 mirror="t10k-images-idx3-ubyte.gz",
+                mirror_sha256=("167310007f03058885c7e95e6c0b19c20de5c7fd3031f4cbdadc9014a523d80b",),  # compressed again
             ),
             File(
                 url=f"{HOST}/t10k-labels-idx1-ubyte.gz",
                 sha256="f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
                 mirror="t10k-labels-idx1-ubyte.gz",
+                mirror_sha256=("fc607395669ec21321ea83e4b82c0544b7e8e63ff5b34337c06bc0a17cc0da3c",),  # compressed again
             ),
         ),
         sample="digits.data:sample",

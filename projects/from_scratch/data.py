@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 from importlib import resources
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import polars as pl
+
+from phaseflow.toolkit.compressed import decompressed
 
 SIDE = 8
 INK = 16
@@ -18,7 +19,7 @@ INK = 16
 def sample(seed: int) -> bytes:  # noqa: ARG001  # the real file: there is nothing to draw
     """UCI's file, byte for byte: a line an image, 64 pixels of 0 to 16 and the digit."""
     packed = resources.files("sklearn.datasets.data").joinpath("digits.csv.gz").read_bytes()
-    return gzip.decompress(packed)
+    return decompressed(packed)
 
 
 def read(content: bytes) -> pl.DataFrame:

@@ -15,6 +15,7 @@ project = Project(
         "d8af25f4f6000ca94a236657cae09e6763c46170/ames_housing.csv",
         sha256="fc51944daebbc238a61757153a74a2abebb67dfc853b77a8828da5c9b79ae391",
         mirror="ames_housing.csv",
+        mirror_sha256=("1cf821e5ab53ce9ac177cb663872c2d2b8c5b385f85eed495ce62a213bd34f86",),
         sample="house_prices.data:sample",
         license="free for teaching (De Cock, Journal of Statistics Education 19(3), 2011)",
         minimum_rows=200,

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from phaseflow import answers, derived, generation, registry
+from phaseflow import answers, derived, formats, generation, registry
 from phaseflow.contract import DERIVED, Column, Project
 from phaseflow.reference import PREDICTION, Bins, from_json
 from services.serving import requests
@@ -28,6 +28,12 @@ NUMERIC: Final = frozenset({"number", "integer", "boolean"})
 
 class CorruptError(Exception):
     """A model whose bytes are not those that were registered."""
+
+
+class _Format(msgspec.Struct):
+    """What is read first: the rest of another format may be anything."""
+
+    format: Any = None
 
 
 class Manifest(msgspec.Struct):
@@ -124,10 +130,13 @@ def _verified(path: Path, sha256: str) -> bytes:
 def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sha256: str) -> Model:
     """A version from its folder, warmed up by the project's example.
 
-    Raises CorruptError when a file is not what was registered, ValueError when the model asks for what the schema lacks.
+    Raises CorruptError when a file is not what was registered, PlatformError when it is of another format, ValueError when the model asks for what the schema lacks.
     """
     content, about = _verified(folder / "model.onnx", sha256), _verified(folder / "model.json", manifest_sha256)
     project = registry.get(project_name)
+    formats.require(
+        f"model.json of {project_name} {version}", msgspec.json.decode(about, type=_Format).format, formats.MODEL
+    )
     manifest = msgspec.json.decode(about, type=Manifest)
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()

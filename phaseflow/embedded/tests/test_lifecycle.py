@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import resource
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +19,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from phaseflow.embedded import lifecycle, machine, supervisor
+from phaseflow.cli import app as cli
+from phaseflow.embedded import guardian, lifecycle, machine, platform, processes, report, supervisor
 from phaseflow.embedded.program import Health, Plan, Program, Step
 from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings, from_environment
@@ -134,10 +141,152 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_up(settings: Setting
     assert not psutil.pid_exists(orphan)
 
 
+def killed(settings: Settings) -> None:
+    """Kill supervisord alone, as the system does when memory is short."""
+    os.kill(supervisor.call(settings, "supervisor.getPID"), signal.SIGKILL)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_killed_supervisor_comes_back_and_every_program_with_it(settings: Settings) -> None:
+    program = server(settings)
+    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
+    orphan, first = pid(settings), supervisor.call(settings, "supervisor.getPID")
+    killed(settings)
+    until(lambda: supervisor.states(settings).get("server", {}).get("pid") not in {None, 0, orphan})
+    until(lambda: not psutil.pid_exists(orphan))
+    until(lambda: answers(program.health.url))
+    assert supervisor.call(settings, "supervisor.getPID") != first
+    guardians = lambda: [p for p, name in processes.members(settings.home).items() if name == guardian.NAME]  # noqa: E731
+    until(lambda: len(guardians()) == 1)  # the old one has done its work
+    guardians()[0].kill()
+    killed_guardian = guardians()
+    until(lambda: len(guardians()) == 1 and guardians() != killed_guardian)
+    lifecycle.down(settings)
+    assert processes.members(settings.home) == {}
+
+
+def test_orphans_without_a_supervisor_are_named_with_the_fix(settings: Settings) -> None:
+    lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
+    first = psutil.Process(supervisor.call(settings, "supervisor.getPID"))
+    first.suspend()  # else it starts the guardian again
+    for process, name in processes.members(settings.home).items():
+        if name == guardian.NAME:
+            process.kill()
+    first.kill()
+    until(lambda: not supervisor.running(settings))
+    found = report.status(settings)
+    assert not found["running"]
+    assert {orphan["name"] for orphan in found["orphans"]} == {"server"}
+    done = CliRunner().invoke(cli.app, ["status"])
+    assert done.exit_code == 1
+    assert "supervisord is gone, and 2 processes run without it: server (" in done.output
+    assert "Nothing restarts them. `phaseflow up` ends them and starts everything again." in done.output
+    assert json.loads(CliRunner().invoke(cli.app, ["status", "--json"]).output)["orphans"] == found["orphans"]
+    assert lifecycle.down(settings) == 2
+    assert CliRunner().invoke(cli.app, ["status"]).output == "nothing runs; start it with `phaseflow up`\n"
+
+
+def test_every_process_may_open_as_many_files_as_the_system_allows(settings: Settings) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))  # less than a login gives
+    try:
+        lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    limits = Path(f"/proc/{pid(settings)}/limits").read_text()
+    allowed = re.search(r"^Max open files +(\d+)", limits, re.MULTILINE)
+    assert allowed is not None
+    assert int(allowed[1]) == (65_536 if hard == resource.RLIM_INFINITY else min(65_536, hard))
+
+
+def test_a_killed_parent_s_child_does_not_keep_its_port(settings: Settings) -> None:
+    """The child listens, as uvicorn's worker does under MLflow's command."""
+    code = settings.home.parent / "parent.py"
+    code.write_text("import subprocess, sys; sys.exit(subprocess.run([sys.executable, *sys.argv[1:]]).returncode)\n")
+    whole = server(settings)
+    program = server(settings, argv=(sys.executable, str(code), *whole.argv[1:]))
+    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
+    first = pid(settings)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: supervisor.states(settings)["server"].get("pid") not in {0, first})
+    second = pid(settings)
+    until(lambda: _listener(settings) in {child.pid for child in psutil.Process(second).children()})
+    assert "already in use" not in supervisor.tail(supervisor.log(settings, "server"))
+    assert pid(settings) == second  # no failed start
+
+
+def _listener(settings: Settings) -> int | None:
+    """The process that listens on the program's port, of this home's."""
+    for process in processes.members(settings.home):
+        with contextlib.suppress(psutil.Error):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == settings.port("serving"):
+                    return process.pid
+    return None
+
+
+def test_an_up_ends_what_holds_the_port_of_a_stopped_program(settings: Settings) -> None:
+    plan = Plan(steps=(), programs=(server(settings),))
+    lifecycle.up(settings, plan)
+    supervisor.call(settings, "supervisor.stopProcess", "server")
+    left = subprocess.Popen(
+        server(settings).argv,
+        env=os.environ | {"PHASEFLOW_HOME": str(settings.home), processes.MARK: "server"},
+        stdout=subprocess.DEVNULL,
+    )
+    until(lambda: answers(plan.programs[0].health.url))
+    lifecycle.up(settings, plan)
+    assert not psutil.pid_exists(left.pid)
+    assert _listener(settings) == pid(settings)
+
+
+def test_what_a_program_finds_again_is_left_to_it(settings: Settings) -> None:
+    """As the pipelines' engine, whose runs are sessions of their own."""
+    code = settings.home.parent / "server.py"
+    program = server(settings, argv=(sys.executable, str(code), str(settings.port("serving"))), adopts=True)
+    code.write_text(SERVER.replace('sleep(1000)"]', 'sleep(1000)"], start_new_session=True'))
+    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
+    child = httpx.get(program.health.url).json()["child"]
+    first = pid(settings)
+    killed(settings)  # the program itself is an orphan then, and holds the port
+    until(lambda: supervisor.states(settings).get("server", {}).get("pid") not in {None, 0, first})
+    until(lambda: not psutil.pid_exists(first))
+    until(lambda: answers(program.health.url))
+    assert psutil.pid_exists(child)
+
+
+def test_mlflow_comes_back_after_its_parent_is_killed(settings: Settings) -> None:
+    (program,) = (p for p in platform.plan(settings, report._found(settings)).programs if p.name == "mlflow")
+    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
+    first = int(supervisor.states(settings)["mlflow"]["pid"])
+    before = _family(first)
+    begun = time.monotonic()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not any(psutil.pid_exists(each) for each in before))
+    print(f"its children are gone after {time.monotonic() - begun:.1f} s")
+    until(lambda: answers(program.health.url), 120)
+    print(f"it is back after {time.monotonic() - begun:.1f} s")
+    now = supervisor.states(settings)["mlflow"]
+    assert now["pid"] not in {0, *before}
+    log = supervisor.log(settings, "mlflow").read_text()
+    assert "already in use" not in log
+    assert log.count("Application startup complete") == 2
+
+
+def _family(pid: int) -> set[int]:
+    return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+
+
 def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
     lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
     kept = {path.name: path.read_text() for path in settings.secrets.iterdir()}
-    assert len(set(kept.values())) == len(kept) == 6
+    assert len(set(kept.values())) == len(kept) == 9
     for path in (settings.home, settings.secrets):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for path in (*settings.secrets.iterdir(), supervisor.socket_path(settings)):

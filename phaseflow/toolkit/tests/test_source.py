@@ -48,6 +48,12 @@ def two_files(tmp_path: Path, second: bytes = b"5\n6\n") -> Project:
     )
 
 
+def unchecked(project: Project) -> Project:
+    """The same without checksums: any content of the mirror will do."""
+    more = tuple(dataclasses.replace(file, sha256="") for file in project.source.more)
+    return dataclasses.replace(project, source=dataclasses.replace(project.source, sha256="", more=more))
+
+
 def beside(left: bytes, right: bytes) -> pl.DataFrame:
     return pl.DataFrame({"left": left.decode().split(), "right": right.decode().split()})
 
@@ -71,8 +77,27 @@ def test_all_files_come_from_one_place(place: Settings, tmp_path: Path) -> None:
     found = source.load(project, place, store)
     assert found.origin == "sample"  # half a mirror is none, and httpx reads no files
     (place.data_mirror / "right").write_bytes(b"8\n8\n")
-    found = source.load(project, place, store)
+    found = source.load(unchecked(project), place, store)
     assert (found.origin, found.frame.rows()) == ("mirror", [("9", "8"), ("9", "8")])
+
+
+def test_a_file_of_the_mirror_is_held_against_its_checksum(place: Settings, tmp_path: Path) -> None:
+    project, store = two_files(tmp_path), Store(place.store)
+    assert place.data_mirror is not None
+    (place.data_mirror / "left").write_bytes(b"1\n2\n")
+    (place.data_mirror / "right").write_bytes(b"5\n7\n")
+    with pytest.raises(DataError) as caught:
+        source.load(project, place, store)
+    digest = hashlib.sha256(b"5\n7\n").hexdigest()
+    assert str(caught.value) == (
+        f"{place.data_mirror}/right has SHA-256 {digest}; the source of from_scratch says "
+        f"{project.source.more[0].sha256}. Put the file with that checksum there; if this one is right, name its checksum in "
+        "Source.mirror_sha256 of the project."
+    )
+    other = dataclasses.replace(project.source.more[0], mirror_sha256=(digest,))
+    allowed = dataclasses.replace(project, source=dataclasses.replace(project.source, more=(other,)))
+    found = source.load(allowed, place, store)
+    assert (found.origin, found.frame.rows()) == ("mirror", [("1", "5"), ("2", "7")])
 
 
 def test_the_digest_is_of_every_file(place: Settings, tmp_path: Path) -> None:
@@ -81,7 +106,7 @@ def test_the_digest_is_of_every_file(place: Settings, tmp_path: Path) -> None:
     for second in (b"8\n8\n", b"8\n7\n"):
         for name, content in (("left", b"9\n9\n"), ("right", second)):
             (place.data_mirror / name).write_bytes(content)
-        digests.append(source.load(two_files(tmp_path), place, Store(place.store)).sha256)
+        digests.append(source.load(unchecked(two_files(tmp_path)), place, Store(place.store)).sha256)
     assert digests[0] != digests[1]
 
 
@@ -109,7 +134,7 @@ def test_rows_are_sent_as_a_person_would() -> None:
 
 
 def test_a_source_that_breaks_off_says_so(place: Settings, tmp_path: Path) -> None:
-    project = dataclasses.replace(two_files(tmp_path))
+    project = unchecked(two_files(tmp_path))
     assert place.data_mirror is not None
     (place.data_mirror / "left").write_bytes(b"")
     (place.data_mirror / "right").write_bytes(b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -29,6 +30,9 @@ from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import refused, validate
 
 TITANIC = registry.get("titanic")
+TITANIC = dataclasses.replace(
+    TITANIC, source=dataclasses.replace(TITANIC.source, sha256="")
+)  # these files are the tests' own
 
 
 @pytest.fixture
@@ -73,6 +77,7 @@ def test_the_whole_way_is_idempotent(place: Settings) -> None:
     assert [event["type"] for event in recorded] == ["dev.phaseflow.snapshot"]
     manifest = json.loads(Store(place.store).read(f"datasets/titanic/{first['snapshot']}/manifest.json"))
     assert {"source", "sha256", "rows", "schema", "created", "parent"} <= manifest.keys()
+    assert manifest["format"] == 1
 
 
 def test_images_go_the_whole_way_and_a_torn_one_is_in_quarantine(tmp_path: Path) -> None:
@@ -202,7 +207,11 @@ def test_the_command_ends_with_2_and_the_error_last(place: Settings, tmp_path: P
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == "error: The CSV holds nothing. Get the file again."
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"error: {tmp_path}/titanic.csv has SHA-256 {hashlib.sha256(b'').hexdigest()}; the source of titanic says "
+        f"{registry.get('titanic').source.sha256}. Put the file with that checksum there; if this one is right, name its checksum "
+        "in Source.mirror_sha256 of the project."
+    )
     assert not (tmp_path / "x").exists()
 
 

@@ -1,0 +1,153 @@
+"""What the platform is built from: named by hashes and digests, listed, scanned; and the threat model's tests exist."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from phaseflow.settings import ROOT
+
+GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| who |", "| --- |"))]
+    assert len(rows) >= 10
+    for row in rows:
+        named = re.findall(r"`([^` ]+\.py)::(test_\w+)`", row)
+        assert named, row
+        for path, test in named:
+            source = (ROOT / path).read_text()
+            assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), f"{path}::{test}"
+
+
+def uv() -> str:
+    return shutil.which("uv") or str(ROOT / ".venvs" / "uv" / "bin" / "uv")
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    out = tmp_path_factory.mktemp("sbom")
+    subprocess.run([sys.executable, ROOT / "k8s" / "sbom.py", uv(), out], check=True)
+    return {path.name.removesuffix(".cdx.json"): json.loads(path.read_text()) for path in out.iterdir()}
+
+
+def names(document: dict) -> set[str]:
+    return {f"{component['name']}=={component['version']}" for component in document["components"]}
+
+
+def locked(group: str) -> set[str]:
+    """The group's packages, by uv's other form of export."""
+    done = subprocess.run(
+        [uv(), "export", "--quiet", "--frozen", "--no-hashes", "--no-annotate", "--no-header", "--only-group", group],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {line.split(";")[0].strip() for line in done.stdout.splitlines() if "==" in line}
+
+
+def test_every_group_and_the_lock_has_a_bill_of_materials(documents: dict[str, dict]) -> None:
+    assert documents.keys() == {*GROUPS, "lock"}
+    for name, document in documents.items():
+        assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
+        subject = document["metadata"]["component"]
+        assert subject["name"] == ("phaseflow" if name == "lock" else f"phaseflow/{name}")
+        references = [component["bom-ref"] for component in document["components"]]
+        assert len(set(references)) == len(references)
+        known = {*references, subject["bom-ref"]}
+        for dependency in document["dependencies"]:
+            assert {dependency["ref"], *dependency.get("dependsOn", [])} <= known
+        for component in document["components"]:
+            assert component["purl"] == component["bom-ref"]
+            assert component["type"] == "library"
+
+
+def test_a_bill_names_every_package_of_its_group(documents: dict[str, dict]) -> None:
+    for group in GROUPS:
+        assert names(documents[group]) == locked(group)
+    whole = {
+        f"{package['name']}=={package['version']}" for package in LOCK["package"] if package["name"] != "phaseflow"
+    }
+    assert names(documents["lock"]) == whole
+
+
+def test_uv_is_installed_by_version_and_hashes() -> None:
+    text = (ROOT / "bin" / "uv.txt").read_text()
+    assert re.search(r"^uv==\d+\.\d+\.\d+ \\$", text, re.MULTILINE)
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text)) >= 10  # a wheel for each platform
+    for path in ("bin/environment", "k8s/Dockerfile"):
+        commands = re.findall(r"pip install [^&|\n]*", (ROOT / path).read_text())
+        assert commands, path
+        for command in commands:
+            assert "uv" not in command or "`" in command or "--require-hashes" in command, command
+    assert "-r bin/uv.txt" in (ROOT / "bin" / "environment").read_text()
+    assert "-r bin/uv.txt" in (ROOT / "k8s" / "Dockerfile").read_text()
+    assert "!bin/uv.txt" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_a_release_is_not_built_on_a_base_without_a_digest(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$BASE" "$@" >>{tmp_path}/calls\n')
+    docker.chmod(0o755)
+
+    def build(**environment: str) -> subprocess.CompletedProcess[str]:
+        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            [ROOT / "bin" / "images"], env={"PATH": path} | environment, capture_output=True, text=True
+        )
+
+    refused = build(PUSH="1", BASE="python:3.11-slim-bookworm")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "error: the base image python:3.11-slim-bookworm has no digest, and its tag may move. "
+        "Ask the registry for it: `make lock-images`.\n"
+    )
+    assert not (tmp_path / "calls").exists()
+    assert build(PUSH="1", BASE=f"python:3.11@sha256:{'0' * 64}").returncode == 0
+    assert "--push" in (tmp_path / "calls").read_text()
+    assert build(BASE="python:3.11-slim-bookworm").returncode == 0  # for this machine alone
+
+
+def test_every_image_of_ours_stands_on_the_one_base() -> None:
+    bake = (ROOT / "k8s" / "images.hcl").read_text()
+    (base,) = re.findall(r'^variable "BASE" \{ default = "([^"]+)" \}$', bake, re.MULTILINE)
+    dockerfile = (ROOT / "k8s" / "Dockerfile").read_text()
+    assert f"ARG BASE={base.partition('@')[0]}\n" in dockerfile
+    assert {line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM ")} == {"${BASE}"}
+    arguments = re.findall(r"^ +args += \{(.*)\}$", bake, re.MULTILINE)
+    assert arguments
+    assert all("BASE = BASE" in each for each in arguments)
+    # A base that was made locally has the tag and another digest.
+    assert f"BASE={base.partition('@')[0]} " in (ROOT / "bin" / "test-images").read_text()
+
+
+def test_the_scan_names_every_group_image_and_version() -> None:
+    path = ROOT / ".github" / "workflows" / "security.yaml"
+    text = path.read_text()
+    workflow = yaml.safe_load(text)
+    assert "This workflow has not run yet" in text
+    assert workflow["permissions"] == {"contents": "read"}
+    looped = re.search(r"for group in ([\w ]+); do", text)
+    assert looped is not None
+    assert set(looped[1].split()) == GROUPS.keys() - {"test"}  # the group `dev` has it
+    bake = (ROOT / "k8s" / "images.hcl").read_text()
+    components = re.search(r'target "image" \{.*?component = (\[[^\]]*\])', bake, re.DOTALL)
+    assert components is not None
+    assert workflow["jobs"]["images"]["strategy"]["matrix"]["component"] == json.loads(components[1])
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+\.\d+\.\d+|[0-9a-f]{40})", step["uses"]), step["uses"]
