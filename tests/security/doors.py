@@ -199,6 +199,7 @@ DOORS: Final = (
         literals=False,
         medias=False,  # a page of another origin is refused by its origin
         passes=NO_BROWSERS_HOSTS | NO_BROWSERS_ORIGINS | {"origin of another port"},
+        pairs=False,
     ),
     Door(
         service="mlflow",
