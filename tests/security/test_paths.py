@@ -14,16 +14,16 @@ from tests.tally import Row, Tally
 
 pytestmark = pytest.mark.platform
 UP = ("../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..%5c", "....//", "..%252f", "%c0%ae%c0%ae/", "..;/")
-TARGETS = ("etc/passwd", "secrets/hook_token", "events/titanic", "mlflow/mlflow.db")
+TARGETS = ("etc/passwd", "secrets/hook_token")
 ODD = (".", "..", "%00", "a%00b", "%0d%0aSet-Cookie:x=1", "~", "%ff", "*", "a" * 5000, "%2f", "/", "%25", "con", "\u00fc", "{{7*7}}", "<script>")
 
 
 def paths(*prefixes: str) -> list[str]:
-    """Each prefix with each way up to each file, and with odd names."""
+    """Each prefix with each way up to a file, and with odd names."""
     found = []
     for prefix in prefixes:
-        found += [f"{prefix}{up * depth}{target}" for up in UP for depth in (1, 6) for target in TARGETS]
-        found += [f"{prefix}{odd}" for odd in ODD] + [f"{prefix}{odd}/report.html" for odd in ODD]
+        found += [f"{prefix}{up * depth}{target}" for up in UP for depth in (1, 8) for target in TARGETS]
+        found += [f"{prefix}{odd}" for odd in ODD] + [f"{prefix}{odd}/report.html" for odd in ODD[:4]]
     return found
 
 
