@@ -44,7 +44,10 @@ def table(rows: Iterable[Row]) -> list[str]:
     sums = [sum(int(row[column]) for row in cells) for column in (1, 2, 3)]
     cells = [("what", "tried", "got in", "lost", ""), *cells, ("all", *(str(number) for number in sums), "")]
     width = max(len(row[0]) for row in cells)
-    return [f"{what:<{width}}  {tried:>7}  {got_in:>6}  {lost:>5}  {note}".rstrip() for what, tried, got_in, lost, note in cells]
+    return [
+        f"{what:<{width}}  {tried:>7}  {got_in:>6}  {lost:>5}  {note}".rstrip()
+        for what, tried, got_in, lost, note in cells
+    ]
 
 
 def _some(values: Sequence[str]) -> str:

@@ -51,17 +51,58 @@ def _bodies(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
     """Numbers, nesting, encodings, shapes."""
     right = json.dumps(row)
     values = (
-        *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e39", "9" * 400, "-1", "121", "0x10", "01", "1.", ".5", "+1", "1e", "--1"),
-        *("true", '"1"', '"NaN"', "[1]", '{"a": 1}', "null,", '"\\ud800"', '"\\u0000"', "1" + "0" * 5000, "1e-400", "2.5e5"),
+        *(
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1e400",
+            "-1e400",
+            "1e39",
+            "9" * 400,
+            "-1",
+            "121",
+            "0x10",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "--1",
+        ),
+        *(
+            "true",
+            '"1"',
+            '"NaN"',
+            "[1]",
+            '{"a": 1}',
+            "null,",
+            '"\\ud800"',
+            '"\\u0000"',
+            "1" + "0" * 5000,
+            "1e-400",
+            "2.5e5",
+        ),
     )
     for value in values:
         body = right.replace(f'"age": {json.dumps(row["age"])}', f'"age": {value}')
-        yield Malformed(name=f"age {value[:20]}", sent=_post(own, "/titanic/predict", body.encode()), allowed=ANY if value in {"1e-400"} else REFUSED)
+        yield Malformed(
+            name=f"age {value[:20]}",
+            sent=_post(own, "/titanic/predict", body.encode()),
+            allowed=ANY if value == "1e-400" else REFUSED,
+        )
     integers = ("1.5", "1e1", "99999999999999999999", "-1", "21", "true", '"1"', "9223372036854775808")
     for value in integers:
         body = right.replace(f'"sibsp": {row["sibsp"]}', f'"sibsp": {value}')
         yield Malformed(name=f"sibsp {value}", sent=_post(own, "/titanic/predict", body.encode()), allowed=ANY)
-    texts = ("x" * 1001, "\\u0000", "</script><script>alert(1)</script>", "{{7*7}}", "\\u202e", "'; DROP TABLE x;--", "")
+    texts = (
+        "x" * 1001,
+        "\\u0000",
+        "</script><script>alert(1)</script>",
+        "{{7*7}}",
+        "\\u202e",
+        "'; DROP TABLE x;--",
+        "",
+    )
     for value in texts:
         body = right.replace('"Mr"', f'"{value}"')
         yield Malformed(name=f"title {value[:20]}", sent=_post(own, "/titanic/predict", body.encode()), allowed=ANY)
@@ -105,22 +146,57 @@ def _bodies(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "YAML": b"!!python/object/apply:os.system ['id']",
     }
     for name, body in shapes.items():
-        yield Malformed(name=name, sent=_post(own, "/titanic/predict", body), allowed=ANY if name in {"a field twice", "rows twice", "a byte order mark"} else REFUSED)
+        yield Malformed(
+            name=name,
+            sent=_post(own, "/titanic/predict", body),
+            allowed=ANY if name in {"a field twice", "rows twice", "a byte order mark"} else REFUSED,
+        )
     yield Malformed(name="9 MiB", sent=_post(own, "/titanic/predict", b"[" + b" " * (9 << 20) + b"]"))
 
 
 def _content_types(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
     body = json.dumps(row).encode()
     for media in (
-        *("text/plain", "application/x-www-form-urlencoded", "text/json", "application/jsonp", "application/xml", "*/*", "json", ""),
-        *("application/vnd.bentoml+pickle", "application/vnd.bentoml.pickle", "application/octet-stream", "application/x-pickle"),
-        *("image/png", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=x", "application/json, text/plain"),
+        *(
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "text/json",
+            "application/jsonp",
+            "application/xml",
+            "*/*",
+            "json",
+            "",
+        ),
+        *(
+            "application/vnd.bentoml+pickle",
+            "application/vnd.bentoml.pickle",
+            "application/octet-stream",
+            "application/x-pickle",
+        ),
+        *(
+            "image/png",
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            "multipart/mixed; boundary=x",
+            "application/json, text/plain",
+        ),
     ):
         for path in ("/titanic/predict", "/predict"):
             yield Malformed(name=f"content type {media} to {path}", sent=_post(own, path, body, media=media))
-    for encoding, content in (("gzip", gzip.compress(body)), ("gzip", gzip.compress(b"0" * 50_000_000)), ("br", body), ("deflate", zlib.compress(body)), ("identity", body), ("gzip, gzip", gzip.compress(gzip.compress(body)))):
+    for encoding, content in (
+        ("gzip", gzip.compress(body)),
+        ("gzip", gzip.compress(b"0" * 50_000_000)),
+        ("br", body),
+        ("deflate", zlib.compress(body)),
+        ("identity", body),
+        ("gzip, gzip", gzip.compress(gzip.compress(body))),
+    ):
         allowed = ANY if encoding == "identity" else REFUSED
-        yield Malformed(name=f"content encoding {encoding}, {len(content)} bytes", sent=_post(own, "/titanic/predict", content, ("Content-Encoding", encoding)), allowed=allowed)
+        yield Malformed(
+            name=f"content encoding {encoding}, {len(content)} bytes",
+            sent=_post(own, "/titanic/predict", content, ("Content-Encoding", encoding)),
+            allowed=allowed,
+        )
     two = [("Content-Type", "text/plain")]
     yield Malformed(name="two content types", sent=_post(own, "/titanic/predict", body, *two))
     charset = "application/json; charset=utf-16"
@@ -156,10 +232,19 @@ def _framing(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "a chunk of no size": start + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + body,
         "a negative chunk": start + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n" + body,
         "a huge chunk": start + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" + body,
-        "a chunk with an extension of 100,000": start + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 100_000 + b"\r\n{\r\n0\r\n\r\n",
+        "a chunk with an extension of 100,000": start
+        + b"Transfer-Encoding: chunked\r\n\r\n1;"
+        + b"x" * 100_000
+        + b"\r\n{\r\n0\r\n\r\n",
         "a chunk that lies": start + b"Transfer-Encoding: chunked\r\n\r\n2\r\n" + body + b"\r\n0\r\n\r\n",
-        "a trailer": start + b"Transfer-Encoding: chunked\r\n\r\n" + chunks[:-2] + b"Content-Length: 99\r\nHost: evil.example\r\n\r\n",
-        "9 MiB of chunks": start + b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b" " * 65536 + b"\r\n") * 144 + b"0\r\n\r\n",
+        "a trailer": start
+        + b"Transfer-Encoding: chunked\r\n\r\n"
+        + chunks[:-2]
+        + b"Content-Length: 99\r\nHost: evil.example\r\n\r\n",
+        "9 MiB of chunks": start
+        + b"Transfer-Encoding: chunked\r\n\r\n"
+        + (b"10000\r\n" + b" " * 65536 + b"\r\n") * 144
+        + b"0\r\n\r\n",
         "bare line feeds": (start + b"Content-Length: 4\r\n\r\n").replace(b"\r\n", b"\n") + body,
         "bare carriage returns": (start + b"Content-Length: 4\r\n\r\n").replace(b"\r\n", b"\r") + body,
         "a length that ends early": start + b"Connection: close\r\nContent-Length: 4\r\n\r\n" + body,
@@ -173,18 +258,81 @@ def _framing(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
 def _targets(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
     body = json.dumps(row).encode()
     for path in (
-        *("/titanic%2fpredict", "/titanic%252fpredict", "//titanic/predict", "/titanic//predict", "/titanic/predict/", "/./titanic/predict"),
-        *("/../titanic/predict", "/titanic/../titanic/predict", "/TITANIC/predict", "/titanic%00/predict", "/titanic/predict%00", "/%ff/predict"),
-        *("/titanic;x=1/predict", "/titanic/predict?a=b&a[]=c", "/titanic/predict#x", "/\u00fc/predict", "/predict", "/v2/models//infer"),
-        *("/v2/models/../titanic/infer", "/" + "a" * 20_000 + "/predict", "/titanic_monitor/predict", "/*/predict", "/-/predict", "*", ""),
-        *("http://evil.example/titanic/predict", f"http://{own}/titanic/predict", "https://[::1/titanic/predict", "titanic/predict", "/titanic/ predict"),
+        *(
+            "/titanic%2fpredict",
+            "/titanic%252fpredict",
+            "//titanic/predict",
+            "/titanic//predict",
+            "/titanic/predict/",
+            "/./titanic/predict",
+        ),
+        *(
+            "/../titanic/predict",
+            "/titanic/../titanic/predict",
+            "/TITANIC/predict",
+            "/titanic%00/predict",
+            "/titanic/predict%00",
+            "/%ff/predict",
+        ),
+        *(
+            "/titanic;x=1/predict",
+            "/titanic/predict?a=b&a[]=c",
+            "/titanic/predict#x",
+            "/\u00fc/predict",
+            "/predict",
+            "/v2/models//infer",
+        ),
+        *(
+            "/v2/models/../titanic/infer",
+            "/" + "a" * 20_000 + "/predict",
+            "/titanic_monitor/predict",
+            "/*/predict",
+            "/-/predict",
+            "*",
+            "",
+        ),
+        *(
+            "http://evil.example/titanic/predict",
+            f"http://{own}/titanic/predict",
+            "https://[::1/titanic/predict",
+            "titanic/predict",
+            "/titanic/ predict",
+        ),
     ):
         yield Malformed(name=f"target {path[:30]}", sent=_post(own, path, body), allowed=ANY)
-    for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "G\tET", "POST\0", "M" * 5000):
+    for method in (
+        "GET",
+        "HEAD",
+        "PUT",
+        "DELETE",
+        "PATCH",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "PROPFIND",
+        "get",
+        "G\tET",
+        "POST\0",
+        "M" * 5000,
+    ):
         sent = wire.request(method, "/titanic/predict", [("Host", own), ("Connection", "close")])
-        yield Malformed(name=f"method {method[:20]!r}", sent=sent, method=method, allowed=ANY if method in {"OPTIONS", "HEAD"} else REFUSED)
+        yield Malformed(
+            name=f"method {method[:20]!r}",
+            sent=sent,
+            method=method,
+            allowed=ANY if method in {"OPTIONS", "HEAD"} else REFUSED,
+        )
     for version in ("HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/1.2", "HTTP/9.9", "HTTP/1", "http/1.1", "ICY", ""):
-        yield Malformed(name=f"version {version}", sent=wire.request("POST", "/titanic/predict", [("Host", own), ("Content-Type", "application/json"), ("Connection", "close")], b"{}", version=version))
+        yield Malformed(
+            name=f"version {version}",
+            sent=wire.request(
+                "POST",
+                "/titanic/predict",
+                [("Host", own), ("Content-Type", "application/json"), ("Connection", "close")],
+                b"{}",
+                version=version,
+            ),
+        )
 
 
 def _headers(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
@@ -203,15 +351,30 @@ def _headers(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "a line feed": [("X", "a\nb: c")],
         "a control character": [("X", "a\x01b")],
         "a long range": [("Range", "bytes=" + ",".join(f"{i}-" for i in range(1000)))],
-        "an upgrade to WebSocket": [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Sec-WebSocket-Version", "13")],
-        "an upgrade to h2c": [("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "AAMAAABkAAQAAP__")],
+        "an upgrade to WebSocket": [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Sec-WebSocket-Version", "13"),
+        ],
+        "an upgrade to h2c": [
+            ("Upgrade", "h2c"),
+            ("Connection", "Upgrade, HTTP2-Settings"),
+            ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+        ],
         "another method by override": [("X-HTTP-Method-Override", "DELETE")],
         "hop-by-hop": [("Connection", "close, Content-Type, Host")],
-        "forwarded": [("X-Forwarded-Host", "evil.example"), ("Forwarded", "for=127.0.0.1;host=evil.example;proto=https"), ("X-Forwarded-Prefix", "/../")],
+        "forwarded": [
+            ("X-Forwarded-Host", "evil.example"),
+            ("Forwarded", "for=127.0.0.1;host=evil.example;proto=https"),
+            ("X-Forwarded-Prefix", "/../"),
+        ],
     }
     for name, headers in odd.items():
         yield Malformed(name=name, sent=_post(own, "/titanic/predict", body, *headers))
-    yield Malformed(name="no host", sent=wire.request("POST", "/titanic/predict", [("Content-Type", "application/json")], body))
+    yield Malformed(
+        name="no host", sent=wire.request("POST", "/titanic/predict", [("Content-Type", "application/json")], body)
+    )
     yield Malformed(name="an HTTP/2 preface", sent=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 100)
     yield Malformed(name="a TLS hello", sent=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500)
     yield Malformed(name="an empty line of 1,000,000 characters", sent=b"\r\n" * 500_000)
@@ -237,7 +400,12 @@ def _protocol(own: str) -> Iterator[Malformed]:
     }
     for name, body in bodies.items():
         yield Malformed(name=f"OIP {name}", sent=_post(own, "/v2/models/titanic/infer", json.dumps(body).encode()))
-    for path in ("/v2/models/x/infer", "/v2/models/titanic/versions/1/infer", "/v2/repository/models/titanic/load", "/v2/models/titanic/unload"):
+    for path in (
+        "/v2/models/x/infer",
+        "/v2/models/titanic/versions/1/infer",
+        "/v2/repository/models/titanic/load",
+        "/v2/models/titanic/unload",
+    ):
         yield Malformed(name=f"OIP {path}", sent=_post(own, path, b"{}"))
 
 
@@ -283,17 +451,32 @@ def _images(own: str, image: Mapping[str, Any]) -> Iterator[Malformed]:
         "nothing": b"",
     }
     for name, content in bombs.items():
-        allowed = ANY if name in {"a palette without one", "a text chunk of 50 MB", "a profile of 50 MB", "a wrong checksum"} else REFUSED
+        allowed = (
+            ANY
+            if name in {"a palette without one", "a text chunk of 50 MB", "a profile of 50 MB", "a wrong checksum"}
+            else REFUSED
+        )
         row = json.dumps({column: base64.b64encode(content).decode()}).encode()
         yield Malformed(name=f"image {name}", sent=_post(own, path, row), allowed=allowed)
-        yield Malformed(name=f"image {name} as the body", sent=_post(own, path, content, media="image/png"), allowed=allowed)
+        yield Malformed(
+            name=f"image {name} as the body", sent=_post(own, path, content, media="image/png"), allowed=allowed
+        )
     wide = base64.b64encode(png(8_000_000, 1)).decode()
     rows = json.dumps({"rows": [{column: wide}] * 200}).encode()
     yield Malformed(name="200 wide images", sent=_post(own, path, rows))
-    odd: dict[str, Any] = {"no base64": "!!!", "a number": 1, "a URL": "http://127.0.0.1/x", "a file": "file:///etc/passwd", "an odd data URL": "data:image/png;base64,", "a list": [1, 2]}
+    odd: dict[str, Any] = {
+        "no base64": "!!!",
+        "a number": 1,
+        "a URL": "http://127.0.0.1/x",
+        "a file": "file:///etc/passwd",
+        "an odd data URL": "data:image/png;base64,",
+        "a list": [1, 2],
+    }
     for name, value in odd.items():
         yield Malformed(name=f"image {name}", sent=_post(own, path, json.dumps({column: value}).encode()))
-    part = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="../../x"\r\nContent-Type: image/png\r\n\r\n%s\r\n'
+    part = (
+        b'--x\r\nContent-Disposition: form-data; name="%s"; filename="../../x"\r\nContent-Type: image/png\r\n\r\n%s\r\n'
+    )
     forms = {
         "no end": part % (column.encode(), png(28, 28)),
         "two files": part % (column.encode(), png(28, 28)) * 2 + b"--x--\r\n",
@@ -302,7 +485,11 @@ def _images(own: str, image: Mapping[str, Any]) -> Iterator[Malformed]:
         "a preamble of 7 MB": b"x" * 7_000_000 + b"\r\n--x--\r\n",
     }
     for name, content in forms.items():
-        yield Malformed(name=f"form with {name}", sent=_post(own, path, content, media="multipart/form-data; boundary=x"), allowed=ANY if name in {"two files"} else REFUSED)
+        yield Malformed(
+            name=f"form with {name}",
+            sent=_post(own, path, content, media="multipart/form-data; boundary=x"),
+            allowed=ANY if name == "two files" else REFUSED,
+        )
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -314,6 +501,8 @@ def png(width: int, height: int, *extra: bytes, rows: int | None = None, colour:
     """A black image; `rows` of it are there, all where it is not given."""
     packed = zlib.compressobj(9)
     line = b"\0" * (width + 1) if rows != 0 else b""
-    pixels = b"".join([*(packed.compress(line) for _ in range(min(height, 16_000_000) if rows is None else rows)), packed.flush()])
+    pixels = b"".join(
+        [*(packed.compress(line) for _ in range(min(height, 16_000_000) if rows is None else rows)), packed.flush()]
+    )
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

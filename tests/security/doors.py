@@ -80,7 +80,9 @@ class Call:
 
     def __str__(self) -> str:
         values = (self.host, self.origin, self.token, self.media, self.site)
-        return f"{self.door.service} {self.door.method} {self.door.path} with {', '.join(value.name for value in values)}"
+        return (
+            f"{self.door.service} {self.door.method} {self.door.path} with {', '.join(value.name for value in values)}"
+        )
 
 
 DOORS: Final = (
@@ -257,7 +259,11 @@ def calls(door: Door, credentials: Mapping[str, str]) -> Iterator[Call]:
     """The right call, and all calls that differ from it in one or two values."""
     literals = LITERALS if door.literals else tuple(replace(value, refused=403) for value in LITERALS)
     foreign = (*literals, *_passed(FOREIGN_HOSTS, door)) if door.hosts else _right(FOREIGN_HOSTS[:2])
-    origins = (NO_ORIGIN, OWN_ORIGIN, *(_passed(FOREIGN_ORIGINS, door) if door.origins else _right(FOREIGN_ORIGINS[:2])))
+    origins = (
+        NO_ORIGIN,
+        OWN_ORIGIN,
+        *(_passed(FOREIGN_ORIGINS, door) if door.origins else _right(FOREIGN_ORIGINS[:2])),
+    )
     media = Value(name=door.media, text=door.media if door.body else None)
     medias = (media, *WRONG_MEDIA) if door.medias and door.body else (media,)
     known = KNOWN_HOSTS[:1] if door.service == "mlflow" else KNOWN_HOSTS  # it compares letters as they are
@@ -282,7 +288,10 @@ def _passed(values: tuple[Value, ...], door: Door) -> tuple[Value, ...]:
 
 def _tokens(door: Door, credentials: Mapping[str, str]) -> tuple[Value, ...]:
     if not door.credential:
-        return (Value(name="no token", text=None), Value(name="a token that nobody asked for", text=f"Bearer {BEARER_TOKEN}"))
+        return (
+            Value(name="no token", text=None),
+            Value(name="a token that nobody asked for", text=f"Bearer {BEARER_TOKEN}"),
+        )
     right = credentials[door.credential]
     scheme, _, secret = right.partition(" ")
     others = [value for name, value in credentials.items() if name != door.credential]
@@ -333,7 +342,12 @@ def wrong(call: Call, response: wire.Response) -> str:
     return ""
 
 
-def checked(door: Door, address: tuple[str, int], credentials: Mapping[str, str], ask: Callable[..., wire.Response] = wire.exchange) -> tuple[int, list[str]]:
+def checked(
+    door: Door,
+    address: tuple[str, int],
+    credentials: Mapping[str, str],
+    ask: Callable[..., wire.Response] = wire.exchange,
+) -> tuple[int, list[str]]:
     """How many calls of the door were made, and what was wrong."""
     answers = [(call, ask(address, sent(call, address), method=door.method)) for call in calls(door, credentials)]
     return len(answers), [problem for call, response in answers if (problem := wrong(call, response))]
@@ -344,7 +358,9 @@ def bearer(token: str) -> str:
     return f"Bearer {token}"
 
 
-def credentials_of(secret: Callable[[str], str], login: Callable[[str], tuple[str, str] | None], airflow_url: str) -> dict[str, str]:
+def credentials_of(
+    secret: Callable[[str], str], login: Callable[[str], tuple[str, str] | None], airflow_url: str
+) -> dict[str, str]:
     """The right `Authorization` by name: two tokens, two logins, and a session of Airflow's administrator."""
     body = json.dumps({"username": "admin", "password": secret("airflow_admin_password")}).encode()
     address = wire.address_of(airflow_url)

@@ -63,15 +63,31 @@ def test_no_forged_token_and_no_guessed_password_gets_in(
     for token in tokens:
         for sent in ([("Authorization", f"Bearer {token}")], [("Cookie", f"_token={token}")]):
             attempts.append(("GET", "/api/v2/dags/titanic", [*own, *sent], b""))
-            attempts.append(("POST", "/api/v2/dags/titanic/dagRuns", [*own, *sent, ("Content-Type", "application/json")], body))
+            attempts.append(
+                ("POST", "/api/v2/dags/titanic/dagRuns", [*own, *sent, ("Content-Type", "application/json")], body)
+            )
     for media in ("text/plain", "application/x-www-form-urlencoded", "application/json"):
         page = [*own, ("Origin", "https://evil.example"), ("Content-Type", media)]
         attempts.append(("POST", "/api/v2/dags/titanic/dagRuns", page, body))
         attempts.append(("PATCH", "/api/v2/dags/titanic", page, b'{"is_paused": true}'))
         attempts.append(("POST", "/execution/task-instances/x/state", page, b"{}"))
-    for path in ("/api/v2/connections", "/api/v2/variables", "/api/v2/config", "/auth/token", "/api/v2/../auth/token", "/execution/variables/x"):
+    for path in (
+        "/api/v2/connections",
+        "/api/v2/variables",
+        "/api/v2/config",
+        "/auth/token",
+        "/api/v2/../auth/token",
+        "/execution/variables/x",
+    ):
         attempts.append(("GET", path, own, b""))
-    for user, password in (("admin", ""), ("admin", "admin"), ("Admin", "admin"), ("admin", "airflow"), ("", ""), ("admin'--", "x")):
+    for user, password in (
+        ("admin", ""),
+        ("admin", "admin"),
+        ("Admin", "admin"),
+        ("admin", "airflow"),
+        ("", ""),
+        ("admin'--", "x"),
+    ):
         login = json.dumps({"username": user, "password": password}).encode()
         attempts.append(("POST", "/auth/token", [*own, ("Content-Type", "application/json")], login))
         attempts.append(("POST", "/auth/token/cli", [*own, ("Content-Type", "application/json")], login))

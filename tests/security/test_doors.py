@@ -63,6 +63,10 @@ def test_no_response_without_a_login_is_readable_by_a_foreign_page(
         for method, headers in (("GET", base), ("OPTIONS", base + asked)):
             response = wire.exchange((host, port), wire.request(method, door.path, headers), method=method)
             tried += 1
-            if response.status < 400 and response.header("access-control-allow-origin") in {"*", "https://evil.example", "null"}:
+            if response.status < 400 and response.header("access-control-allow-origin") in {
+                "*",
+                "https://evil.example",
+                "null",
+            }:
                 readable.append(f"{door.service} {method} {door.path}: {response.status}")
     tally.add(Row(what="reading by a foreign page", tried=tried, got_in=readable))

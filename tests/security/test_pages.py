@@ -77,7 +77,12 @@ def test_a_page_starts_no_pipeline(
         ("post", "/apis/v2beta1/runs", own_headers, body),
         ("POST", "/apis/v2beta1/runs", [*own_headers, ("X-HTTP-Method-Override", "GET")], body),
         ("GET", "/apis/v2beta1/runs", [*own_headers, ("X-HTTP-Method-Override", "POST")], body),
-        ("POST", "/apis/v2beta1/runs", [*own_headers, ("X-Forwarded-Host", own), ("X-Forwarded-For", "127.0.0.1")], body),
+        (
+            "POST",
+            "/apis/v2beta1/runs",
+            [*own_headers, ("X-Forwarded-Host", own), ("X-Forwarded-For", "127.0.0.1")],
+            body,
+        ),
         ("POST", f"/apis/v2beta1/runs?access_token={token}", own_headers, body),
         ("POST", "/apis/v2beta1/runs", [*own_headers, ("Cookie", f"token={token}")], body),
     ]
@@ -85,7 +90,11 @@ def test_a_page_starts_no_pipeline(
     for method, target, headers, content in attempts:
         response = wire.exchange(address, wire.request(method, target, headers, content), method=method)
         reads = method == "GET" and response.status == 200
-        if not (reads or 300 <= response.status < 500 or response.status == 0) or response.status == 404 and "%72" in target:
+        if (
+            not (reads or 300 <= response.status < 500 or response.status == 0)
+            or (response.status == 404
+            and "%72" in target)
+        ):
             got_in.append(f"{method} {target} {headers[1:]}: {response.status} {response.body[:80]!r}")
     made = runs(address, name)
     got_in += [f"run {run['run_id']}" for run in made]
@@ -104,7 +113,11 @@ def alert(**labels: str) -> dict[str, Any]:
 
 def dag_runs(platform: Platform) -> set[str]:
     """Ids of the retrainings of the project that the attacks name."""
-    return {run["dag_run_id"] for run in rest.Airflow(platform.settings).runs("house_prices") if run["dag_run_id"].startswith("retrain__")}
+    return {
+        run["dag_run_id"]
+        for run in rest.Airflow(platform.settings).runs("house_prices")
+        if run["dag_run_id"].startswith("retrain__")
+    }
 
 
 def project_events(platform: Platform) -> list[dict[str, Any]]:
@@ -120,7 +133,12 @@ def test_a_page_sends_alertmanager_nothing(
     got_in, tried = [], 0
     for host in (f"{address[0]}:{address[1]}", "evil.example"):
         for media in ("application/json", "text/plain", ""):
-            for authorization in ("", "Basic cGhhc2VmbG93OnBoYXNlZmxvdw==", credentials["prometheus"], credentials["hook_token"]):
+            for authorization in (
+                "",
+                "Basic cGhhc2VmbG93OnBoYXNlZmxvdw==",
+                credentials["prometheus"],
+                credentials["hook_token"],
+            ):
                 for path in ("/api/v2/alerts", "/api/v2/silences", "/-/reload", "/api/v1/alerts", "/api/v2/alerts/"):
                     headers = [("Host", host), ("Origin", EVIL), ("Connection", "close")]
                     headers += [("Content-Type", media)] if media else []

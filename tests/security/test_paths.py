@@ -15,7 +15,24 @@ from tests.tally import Row, Tally
 pytestmark = pytest.mark.platform
 UP = ("../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..%5c", "....//", "..%252f", "%c0%ae%c0%ae/", "..;/")
 TARGETS = ("etc/passwd", "secrets/hook_token")
-ODD = (".", "..", "%00", "a%00b", "%0d%0aSet-Cookie:x=1", "~", "%ff", "*", "a" * 5000, "%2f", "/", "%25", "con", "\u00fc", "{{7*7}}", "<script>")
+ODD = (
+    ".",
+    "..",
+    "%00",
+    "a%00b",
+    "%0d%0aSet-Cookie:x=1",
+    "~",
+    "%ff",
+    "*",
+    "a" * 5000,
+    "%2f",
+    "/",
+    "%25",
+    "con",
+    "\u00fc",
+    "{{7*7}}",
+    "<script>",
+)
 
 
 def paths(*prefixes: str) -> list[str]:
@@ -46,7 +63,9 @@ def test_no_path_leaves_its_folder(
     got_in = []
     for path in wanted:
         response = wire.exchange(address, wire.request("GET", path, headers))
-        leaked = b"root:" in response.body or b"SQLite format" in response.body or any(v in response.body for v in values)
+        leaked = (
+            b"root:" in response.body or b"SQLite format" in response.body or any(v in response.body for v in values)
+        )
         cookie = response.header("set-cookie")
         if response.status >= 500 or response.late or leaked or cookie:
             got_in.append(f"{path[:100]}: {response.status} {response.body[:100]!r}")
@@ -70,24 +89,52 @@ def test_mlflow_serves_nothing_outside_a_runs_folder(
     name = f"attack-{secrets.token_hex(4)}"
     home = platform.settings.home
     tried, got_in = 0, []
-    for prefix in ("/api/2.0/mlflow-artifacts/artifacts/", "/get-artifact?path=", "/model-versions/get-artifact?name=titanic&version=1&path="):
+    for prefix in (
+        "/api/2.0/mlflow-artifacts/artifacts/",
+        "/get-artifact?path=",
+        "/model-versions/get-artifact?name=titanic&version=1&path=",
+    ):
         for path in paths(prefix):
             response = ask("GET", path)
             tried += 1
-            if response.late or b"root:" in response.body or b"SQLite format" in response.body or any(v in response.body for v in values):
+            if (
+                response.late
+                or b"root:" in response.body
+                or b"SQLite format" in response.body
+                or any(v in response.body for v in values)
+            ):
                 got_in.append(f"{path[:100]}: {response.status} {response.body[:80]!r}")
-    for location in (f"file://{home}/secrets", f"{home}/secrets", "file:///etc", "mlflow-artifacts:/../../secrets", "/etc", "ftp://x/y"):
+    for location in (
+        f"file://{home}/secrets",
+        f"{home}/secrets",
+        "file:///etc",
+        "mlflow-artifacts:/../../secrets",
+        "/etc",
+        "ftp://x/y",
+    ):
         tried += 1
-        made = ask("POST", "/api/2.0/mlflow/experiments/create", {"name": f"{name}-{tried}", "artifact_location": location})
+        made = ask(
+            "POST", "/api/2.0/mlflow/experiments/create", {"name": f"{name}-{tried}", "artifact_location": location}
+        )
         if made.status != 200:
             continue
         identity = json.loads(made.body)["experiment_id"]
-        run = json.loads(ask("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": identity}).body)["run"]["info"]["run_id"]
+        run = json.loads(ask("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": identity}).body)["run"]["info"][
+            "run_id"
+        ]
         for path in ("", "secrets", "hook_token", "passwd", "../secrets"):
-            for read in (f"/api/2.0/mlflow/artifacts/list?run_id={run}&path={path}", f"/get-artifact?run_uuid={run}&path={path}"):
+            for read in (
+                f"/api/2.0/mlflow/artifacts/list?run_id={run}&path={path}",
+                f"/get-artifact?run_uuid={run}&path={path}",
+            ):
                 response = ask("GET", read)
                 tried += 1
-                if b"root:" in response.body or any(v in response.body for v in values) or b"hook_token" in response.body and response.status == 200:
+                if (
+                    b"root:" in response.body
+                    or any(v in response.body for v in values)
+                    or (b"hook_token" in response.body
+                    and response.status == 200)
+                ):
                     got_in.append(f"{location} {read}: {response.body[:100]!r}")
         ask("POST", "/api/2.0/mlflow/experiments/delete", {"experiment_id": identity})
     tally.add(Row(what="MLflow's artifacts", tried=tried, got_in=got_in))

@@ -57,7 +57,9 @@ def test_no_malformed_request_is_answered_by_a_5xx_or_crashes_the_service(
     programs = platform.programs()
     assert programs["serving"]["pid"] == pid
     assert programs["serving"]["healthy"]
-    tally.add(Row(what="malformed requests to the service", tried=tried, got_in=got_in, note=f"slowest {slowest:.1f} s"))
+    tally.add(
+        Row(what="malformed requests to the service", tried=tried, got_in=got_in, note=f"slowest {slowest:.1f} s")
+    )
 
 
 def test_a_huge_header_is_431(addresses: Mapping[str, tuple[str, int]], tally: Tally) -> None:
@@ -91,7 +93,9 @@ def test_slow_clients_stop_neither_honest_ones_nor_the_loops(
         ready = httpx.get(f"{platform.settings.serving_url}/readyz", timeout=SECONDS).status_code
         assert ready == 200
     metrics = httpx.get(f"{platform.settings.serving_url}/metrics", timeout=SECONDS).text
-    loops = [line for line in metrics.splitlines() if line.startswith("phaseflow_loop_last_iteration_timestamp_seconds{")]
+    loops = [
+        line for line in metrics.splitlines() if line.startswith("phaseflow_loop_last_iteration_timestamp_seconds{")
+    ]
     assert len(loops) >= 2, "every loop says when it last succeeded"
     wait_for("an iteration of each loop", lambda: all(_age(platform) < 30 for _ in range(1)), 60)
     tally.add(Row(what="slow clients of the service", tried=CONNECTIONS, got_in=refused))
@@ -104,20 +108,44 @@ def _age(platform: Platform) -> float:
     return max(time.time() - float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 
-def test_a_pickle_is_never_loaded(addresses: Mapping[str, tuple[str, int]], platform: Platform, tally: Tally, tmp_path: Any) -> None:
+def test_a_pickle_is_never_loaded(
+    addresses: Mapping[str, tuple[str, int]], platform: Platform, tally: Tally, tmp_path: Any
+) -> None:
     """BentoML reads pickles by content type; the pickle here would write a file."""
     address, target = addresses["serving"], tmp_path / "loaded"
     command = f"touch {target}".encode()
     pickle = b"cposix\nsystem\n(X" + len(command).to_bytes(4, "little") + command + b"tR."
     medias = (
-        *("application/vnd.bentoml+pickle", "application/vnd.bentoml.pickle", "application/x-pickle", "application/octet-stream"),
+        *(
+            "application/vnd.bentoml+pickle",
+            "application/vnd.bentoml.pickle",
+            "application/x-pickle",
+            "application/octet-stream",
+        ),
         *("application/vnd.bentoml.stream+pickle", "application/python-pickle"),
     )
     got_in, tried = [], 0
-    for path in ("/predict", "/projects", "/titanic/predict", "/v2/models/titanic/infer", "/is_ready", "/runner", "/infer"):
+    for path in (
+        "/predict",
+        "/projects",
+        "/titanic/predict",
+        "/v2/models/titanic/infer",
+        "/is_ready",
+        "/runner",
+        "/infer",
+    ):
         for media in medias:
-            for extra in ([], [("Payload-Container", "DefaultContainer"), ("Args-Number", "1")], [("Bento-Name", "phaseflow")]):
-                headers = [("Host", f"{address[0]}:{address[1]}"), ("Connection", "close"), ("Content-Type", media), *extra]
+            for extra in (
+                [],
+                [("Payload-Container", "DefaultContainer"), ("Args-Number", "1")],
+                [("Bento-Name", "phaseflow")],
+            ):
+                headers = [
+                    ("Host", f"{address[0]}:{address[1]}"),
+                    ("Connection", "close"),
+                    ("Content-Type", media),
+                    *extra,
+                ]
                 response = wire.exchange(address, wire.request("POST", path, headers, pickle))
                 tried += 1
                 if not (400 <= response.status < 500 or response.status == 0):
