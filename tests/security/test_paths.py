@@ -132,8 +132,7 @@ def test_mlflow_serves_nothing_outside_a_runs_folder(
                 if (
                     b"root:" in response.body
                     or any(v in response.body for v in values)
-                    or (b"hook_token" in response.body
-                    and response.status == 200)
+                    or (b"hook_token" in response.body and response.status == 200)
                 ):
                     got_in.append(f"{location} {read}: {response.body[:100]!r}")
         ask("POST", "/api/2.0/mlflow/experiments/delete", {"experiment_id": identity})
