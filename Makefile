@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-models check format generate clean shell images mirror lock-images sbom cluster cluster-down test-cluster
+.PHONY: help setup demo up down test test-models soak check format generate clean shell images mirror lock-images sbom cluster cluster-down test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,10 @@ test: setup $(DEV) ## unit tests of every component, then the loop against the r
 
 test-models: setup $(DEV) $(VENVS)/torch/.ready $(VENVS)/language/.ready ## tests of the projects that need PyTorch, each family in its own environment (several GB at first)
 	@bin/model-tests
+
+MINUTES ?= 30
+soak: setup ## MINUTES=30 of load under swaps on the platform that `make demo` leaves up: memory and missing ids
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m bench.soak --minutes $(MINUTES)
 
 images: ## one container image a component; REGISTRY=… TAG=… name them, PUSH=1 pushes them for amd64 and arm64
 	@bin/images

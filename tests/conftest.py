@@ -13,9 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
+from phaseflow.embedded import report
 from phaseflow.registry import all_projects
 from phaseflow.settings import ROOT, Settings, from_environment
 from tests.names import Resolver
+from tests.tally import Tally
+
+ORDER = ("test_loop.py", "test_new.py", "security", "faults")
+"""The loop's tests meet a fresh platform; those of faults come last, since they kill what the others need."""
+TALLY = pytest.StashKey[Tally]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,44 @@ class Platform:
         answer.raise_for_status()
         return answer.json()
 
+    def programs(self) -> dict[str, dict[str, Any]]:
+        """State, pid and health of each program, by name."""
+        status = report.status(self.settings)
+        return {program["name"]: program for program in status["programs"]}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One table for all tests."""
+    config.stash[TALLY] = Tally()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order of ORDER; the order within a module stays."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        try:
+            return ORDER.index(item.path.relative_to(here).parts[0])
+        except ValueError:
+            return -1
+
+    items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table."""
+    lines = config.stash[TALLY].lines()
+    if lines:
+        terminalreporter.section("attacks and faults")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Tally:
+    """The table that the session prints at its end."""
+    return pytestconfig.stash[TALLY]
+
 
 @pytest.fixture(scope="session")
 def names() -> list[str]:
@@ -59,7 +103,14 @@ def names() -> list[str]:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Iterator[Platform]:
-    """The platform after one demo, whose every step happened or the session fails here."""
+    """The platform after one demo, whose every step happened or the session fails here.
+
+    PHASEFLOW_TEST_HOME names the home of a platform that is up already, for whoever writes a test and has no time for a demo.
+    """
+    if running := os.environ.get("PHASEFLOW_TEST_HOME"):
+        environment = os.environ | {"PHASEFLOW_HOME": running, "PHASEFLOW_OFFLINE": "1"}
+        yield Platform(environment=environment, settings=from_environment(environment), story={})
+        return
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {
         "PHASEFLOW_HOME": str(home),

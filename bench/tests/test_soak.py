@@ -1,0 +1,39 @@
+"""When memory counts as growing, and which ids count as lost."""
+
+from __future__ import annotations
+
+import random
+
+from bench.load import lost
+from bench.soak import lines, slope
+
+
+def samples(rate: float, *, noise: float, start: float = 100.0, minutes: int = 30) -> list[tuple[float, float]]:
+    """A sample every 5 s: `rate` MiB an hour over the start, with uniform noise."""
+    chance = random.Random(7)
+    return [(t, start + rate * t / 3600 + chance.uniform(-noise, noise)) for t in range(0, minutes * 60, 5)]
+
+
+def test_noise_is_flat_and_a_leak_is_not() -> None:
+    assert not slope("serving", samples(0.0, noise=10.0)).grows
+    leak = slope("serving", samples(200.0, noise=10.0))
+    assert leak.grows
+    assert abs(leak.mib_per_hour - 200) < leak.half_width + 40
+
+
+def test_what_grows_in_the_first_half_alone_is_a_cache() -> None:
+    filled = [(t, 100.0 + min(t, 600) * 0.1) for t in range(0, 1800, 5)]
+    assert not slope("serving", filled).grows
+
+
+def test_a_few_samples_say_nothing() -> None:
+    short = slope("serving", samples(1000.0, noise=1.0, minutes=1))
+    assert not short.grows
+    assert "too short" in lines([short])[1]
+
+
+def test_lost_ids_are_those_missing_and_those_twice() -> None:
+    assert lost(["a", "b"], ["a", "b", "c"]) == []
+    assert lost(["a", "b"], ["a"]) == ["b is missing"]
+    assert lost(["a"], ["a", "a"]) == ["a is in the log 2 times"]
+    assert lost(["a", "a"], ["a"]) == ["a was answered 2 times"]
