@@ -44,16 +44,15 @@ def label(answer: Any) -> str:
         {"json": {"image": EXAMPLE}},
         {"json": {"image": f"data:image/png;base64,{EXAMPLE}"}},
         {"json": {"rows": [{"image": EXAMPLE}]}},
-        {"content": PNG},
+        {"content": PNG, "headers": {"content-type": "application/octet-stream"}},
         {"content": PNG, "headers": {"content-type": "image/png"}},
-        {"content": PNG, "headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"files": {"image": ("digit.png", PNG, "image/png")}},
-        {"content": saved("JPEG", quality=95)},
+        {"content": saved("JPEG", quality=95), "headers": {"content-type": "image/jpeg"}},
         {"content": saved("JPEG", (640, 640), "RGB", quality=90)},
         {"content": saved("PNG", (80, 80), "RGBA")},
         {"content": saved("PNG", (8, 8), "P")},
     ],
-    ids=["base64", "data url", "rows", "file", "png", "form type", "form", "jpeg", "large jpeg", "alpha", "palette"],
+    ids=["base64", "data url", "rows", "file", "png", "form", "jpeg", "large jpeg", "alpha", "palette"],
 )
 def test_an_image_is_answered_however_it_is_sent(serving: Any, sent: dict[str, Any]) -> None:
     assert label(serving.post("/from_scratch/predict", **sent)) == "3"
@@ -136,6 +135,20 @@ def test_an_image_is_no_row_of_a_table(serving: Any) -> None:
     answer = serving.post("/titanic/predict", content=PNG)
     assert answer.status_code == 415
     assert answer.json()["error"]["problem"] == "A row of titanic is no single image"
+    for kind in ("image/png", "application/octet-stream", "multipart/form-data; boundary=x"):
+        answer = serving.post("/titanic/predict", content=PNG, headers={"content-type": kind})
+        assert answer.status_code == 415
+        assert answer.json()["error"]["fix"] == "Send JSON. With curl: `-H 'content-type: application/json'`."
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_file_without_its_type_is_refused_with_the_way_to_send_it(serving: Any, kind: str) -> None:
+    """`curl --data-binary` says "form" of everything, which a page of any origin may send."""
+    answer = serving.post("/from_scratch/predict", content=PNG, headers={"content-type": kind} if kind else {})
+    assert answer.status_code == 415
+    assert answer.json()["error"]["fix"].endswith(
+        "With curl: `-H 'content-type: image/png' --data-binary @x.png`, or `-F image=@x.png`."
+    )
 
 
 @FUZZ
