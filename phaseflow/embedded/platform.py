@@ -71,7 +71,9 @@ def ensure(settings: Settings, names: tuple[str, ...], watch: Watch = silent) ->
     programs = tuple(program for program in _services(settings) if program.name in names)
     if states:
         with httpx.Client(timeout=2, trust_env=False) as client:
-            if all(name in states and lifecycle.healthy(p.health, client, settings) for p in programs for name in [p.name]):
+            if all(
+                name in states and lifecycle.healthy(p.health, client, settings) for p in programs for name in [p.name]
+            ):
                 return
         up(settings, watch)
     else:

@@ -395,7 +395,9 @@ async def _probe(
     base: str = settings.serving(registry.names()[0]) if name == "serving" else getattr(settings, f"{name}_url")
     state, detail = "up", ""
     try:
-        response = await source.get(http, title, base + health, auth=settings.login(name) if name in PROTECTED else None)
+        response = await source.get(
+            http, title, base + health, auth=settings.login(name) if name in PROTECTED else None
+        )
         if response.status_code == 401:
             state, detail = "degraded", "does not take the portal's password"
         elif response.status_code >= 500:

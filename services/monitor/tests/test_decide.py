@@ -54,9 +54,7 @@ def outcomes(*requests: Request, cap: int = 100) -> list[str]:
 
 @given(st.lists(st.tuples(TIMES, st.booleans(), st.sampled_from([DRIFT, QUALITY])), max_size=40), st.integers(0, 7200))
 @settings(deadline=None)
-def test_no_history_beats_the_cap_or_the_cooldown(
-    history: list[tuple[float, bool, Request]], cooldown: int
-) -> None:
+def test_no_history_beats_the_cap_or_the_cooldown(history: list[tuple[float, bool, Request]], cooldown: int) -> None:
     memory, total, done = Memory(), Day(), []
     for now, running, request in sorted(history, key=lambda item: item[0]):
         moment = now + 1e9

@@ -277,7 +277,9 @@ def test_strangers_change_nothing(monitor: Monitor, world: World) -> None:
     assert monitor.post("/hooks/alertmanager", {"alerts": [alert()]}, token="wrong").status_code == 401
     assert monitor.post("/projects/titanic/report", token="t").status_code == 401
     for header in ("token", "Basic token", "bearer", "Bearer", "token Bearer token"):
-        answer = httpx.post(f"{monitor.settings.monitor_url}/projects/titanic/report", headers={"Authorization": header})
+        answer = httpx.post(
+            f"{monitor.settings.monitor_url}/projects/titanic/report", headers={"Authorization": header}
+        )
         assert answer.status_code == 401, header
     said = monitor.post("/hooks/alertmanager", {"alerts": [alert(project="../x"), alert(action="none")]}).json()
     assert said["outcomes"] == {"../x": ["ignored"], "titanic": ["ignored"]}

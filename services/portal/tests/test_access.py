@@ -61,7 +61,21 @@ def test_the_link_says_where_the_password_is_and_never_the_password(measured: Se
 
 SEGMENTS = st.one_of(
     st.sampled_from(
-        [b"", b"..", b".", b"\0", b"%", b"~", b"projects", b"dashboards", b"static", b"api", b"status", b"readme", b"titanic"]
+        [
+            b"",
+            b"..",
+            b".",
+            b"\0",
+            b"%",
+            b"~",
+            b"projects",
+            b"dashboards",
+            b"static",
+            b"api",
+            b"status",
+            b"readme",
+            b"titanic",
+        ]
     ),
     st.binary(max_size=40),
     st.integers(200, 5000).map(lambda count: b"x" * count),
