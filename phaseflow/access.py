@@ -60,6 +60,11 @@ def json_only(_path: str) -> frozenset[str]:
     return JSON_ONLY
 
 
+def no_fix(_path: str) -> str | None:
+    """No words of its own."""
+    return None
+
+
 def error_body(refusal: Refusal) -> bytes:
     """`{"error": {"field", "problem", "fix"}}`."""
     return json.dumps({"error": {"field": None, "problem": refusal.problem, "fix": refusal.fix}}).encode()
@@ -81,6 +86,8 @@ class Policy:
     """Tokens by the name of their holder; read at each protected request, so that a token can be replaced."""
     credential: str = "the service's token"
     """What an error calls the token: `the secret engine_token`."""
+    content_type_fix: Callable[[str], str | None] = no_fix
+    """By path, what to do about a content type that is not taken; None gives the list of those that are."""
     body: Callable[[Refusal], bytes] = error_body
     """The JSON of an error."""
 
@@ -154,7 +161,8 @@ def refused(scope: Scope, rules: Policy, hosts: Callable[[str], bool]) -> Refusa
             return Refusal(
                 415,
                 f"The content type {_shown(media)} is not taken here",
-                f"Send one of: {', '.join(sorted(allowed))}. With curl: `-H 'content-type: {min(allowed)}'`.",
+                rules.content_type_fix(path)
+                or f"Send one of: {', '.join(sorted(allowed))}. With curl: `-H 'content-type: {min(allowed)}'`.",
             )
     return None
 
@@ -272,7 +280,11 @@ def _shown(value: str | None) -> str:
 
 
 async def _respond(send: Send, refusal: Refusal, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

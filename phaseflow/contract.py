@@ -444,6 +444,10 @@ class Project:
     history: str = ""
     """A feature of kind id whose rows are a history, in the order of the source and then of what came back: of each of its values
     the newest `holdout_share` is held out. Empty: each row's hash decides."""
+    feedback_share: float = 0.8
+    """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. The newest ones stay."""
+    feedback_share_per_client: float = 0.5
+    """Likewise of each client, which is its token's name; all who show no token are one. Without a target it has no meaning."""
     family: str = "tabular"
     resources: Resources = Resources()
     seed: int = 7
@@ -484,6 +488,8 @@ class Project:
         checks.distinct("Project.metrics", [metric.name for metric in self.metrics])
         checks.within("Project.quarantine_share", self.quarantine_share, 0, 1)
         checks.within("Project.holdout_share", self.holdout_share, 0.05, 0.5)
+        checks.within("Project.feedback_share", self.feedback_share, 0, 1)
+        checks.within("Project.feedback_share_per_client", self.feedback_share_per_client, 0, 1)
         checks.within("Project.monitor_seconds", self.monitor_seconds, 10, 86_400, "s")
         ids = [column.name for column in self.schema.features if column.kind == "id"]
         if self.history and self.history not in ids:

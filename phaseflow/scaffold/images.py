@@ -80,7 +80,7 @@ def make(name: str, folder: Path, *, side: int = SIDE) -> Made:
             what=what,
             made_of=f"{len(rows):,} images, each {side} x {side} pixels now",
             quality=quality,
-            send=f"curl -s --data-binary @image.jpg http://127.0.0.1:3000/{name}/predict",
+            send=f"curl -s -F image=@image.jpg http://127.0.0.1:3000/{name}/predict",
             notes=tuple(notes),
         ),
     }

@@ -80,7 +80,7 @@ def make(name: str, content: bytes, column: str, target: str, *, file: str, url:
             what=what,
             made_of=f"`{_plain(file)}` ({rows.height:,} texts)",
             quality=quality,
-            send=f"curl -s -d '{json.dumps({feature: 'a text of your own'})}' http://127.0.0.1:3000/{name}/predict",
+            send=f"curl -s --json '{json.dumps({feature: 'a text of your own'})}' http://127.0.0.1:3000/{name}/predict",
             notes=notes,
         ),
     }

@@ -113,6 +113,15 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
             'kind="id", or remove history.',
         ),
         (
+            {"feedback_share": 1.5},
+            "Project.feedback_share is 1.5; allowed: 0 to 1. Set Project.feedback_share to a number in that range.",
+        ),
+        (
+            {"feedback_share_per_client": -0.1},
+            "Project.feedback_share_per_client is -0.1; allowed: 0 to 1. Set Project.feedback_share_per_client to a number in "
+            "that range.",
+        ),
+        (
             {"holdout_share": 0.9},
             "Project.holdout_share is 0.9; allowed: 0.05 to 0.5. Set Project.holdout_share to a number in that range.",
         ),

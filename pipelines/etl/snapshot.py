@@ -17,6 +17,7 @@ from phaseflow.errors import DataError
 from phaseflow.store import Store
 from phaseflow.toolkit import source
 from phaseflow.toolkit.holdout import keys, lines, sides
+from pipelines.etl.caps import capped
 from pipelines.etl.extract import parquet
 
 TIME = pl.Datetime("us", "UTC")
@@ -36,38 +37,49 @@ def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
 
 
 def answered(project: Project, store: Store) -> pl.DataFrame:
-    """Logged rows whose truth came back, by time: the schema's columns and `_time`. Without a target every logged row."""
+    """Logged rows whose truth came back, by time: the schema's columns, `_time` and `_client`. Without a target every logged row."""
     predictions, target = read_log(store, "predictions", project.name), project.schema.target
     if predictions.is_empty():
         return pl.DataFrame()
     if target is None:
         ordered = predictions.sort("time", "id")
-        return source.conform(ordered, project.schema).with_columns(ordered["time"].cast(TIME).alias("_time"))
+        return source.conform(ordered, project.schema).with_columns(
+            ordered["time"].cast(TIME).alias("_time"), pl.lit("").alias("_client")
+        )
     truths = read_log(store, "feedback", project.name)
     if truths.is_empty():
         return pl.DataFrame()
     known = truths.filter(pl.col("id").is_in(predictions["id"].to_list()))
     if known.height < truths.height:
         print(f"{truths.height - known.height} truths have no logged prediction yet and wait", file=sys.stderr)
-    joined = predictions.join(known.select("id", pl.col("truth").alias(target.name)), on="id").sort("time", "id")
+    client = pl.col("client").fill_null("") if "client" in known.columns else pl.lit("")  # earlier releases wrote none
+    labels = known.select("id", pl.col("truth").alias(target.name), client.alias("_client"))
+    joined = predictions.join(labels, on="id").sort("time", "id")
     rows = source.conform(joined, project.schema)
-    return rows.with_columns(joined["time"].cast(TIME).alias("_time")).filter(pl.col(target.name).is_not_null())
+    return rows.with_columns(joined["time"].cast(TIME).alias("_time"), joined["_client"]).filter(
+        pl.col(target.name).is_not_null()
+    )
 
 
 def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, Any]) -> dict[str, Any]:
     """Write the data set if its content is new; `extracted` is what the step extract found.
 
+    Feedback rows above the project's caps are left out, the oldest first.
+
     Raises DataError when a split would be empty.
     """
     base = pl.read_parquet(store.read(f"staging/{project.name}/{run}/valid.parquet"))
-    base = base.with_columns(pl.lit(None, TIME).alias("_time"), pl.lit("base").alias("_origin"))
-    back = answered(project, store)
-    rows = (
-        base
-        if back.is_empty()
-        else pl.concat([base, back.with_columns(pl.lit("feedback").alias("_origin"))], how="diagonal")
+    base = base.with_columns(
+        pl.lit(None, TIME).alias("_time"), pl.lit("base").alias("_origin"), pl.lit("").alias("_client")
     )
-    rows = rows.with_columns(keys(rows, project))
+    back = answered(project, store)
+    frames = [base] if back.is_empty() else [base, back.with_columns(pl.lit("feedback").alias("_origin"))]
+    rows = pl.concat(frames, how="diagonal")
+    rows = capped(rows.with_columns(keys(rows, project)), project)
+    feedback_rows = rows.filter(pl.col("_origin") == "feedback").height
+    if feedback_rows < back.height:
+        left_out = back.height - feedback_rows
+        print(f"{left_out} of {back.height} rows that came back are above the caps and left out", file=sys.stderr)
     order = [*(column.name for column in project.schema.columns), "_key", "_origin", "_time"]
     rows = rows.select(order)
     splits = dict(zip(("train", "holdout"), sides(rows, project), strict=True))
@@ -83,7 +95,7 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
         "snapshot": name,
         "train_rows": splits["train"].height,
         "holdout_rows": splits["holdout"].height,
-        "feedback_rows": back.height,
+        "feedback_rows": feedback_rows,
         "new": new,
     }
     if new:

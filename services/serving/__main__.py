@@ -6,13 +6,17 @@ import argparse
 
 import uvicorn
 
+from phaseflow import log
 from services.serving.app import application
+from services.serving.connections import LimitedProtocol, connection_limit, raise_file_limit
 from services.serving.service import Phaseflow
 from services.serving.state import current
 
 
 def main() -> None:
     """Serve; on SIGTERM answer what is under way, then ship the log."""
+    log.configure()
+    LimitedProtocol.max_connections = connection_limit(raise_file_limit())
     service = current()
     parser = argparse.ArgumentParser(prog="services.serving")
     parser.add_argument("--host", default=service.settings.host)
@@ -23,11 +27,13 @@ def main() -> None:
         host=told.host,
         port=told.port,
         loop="uvloop",
-        http="httptools",
+        http=LimitedProtocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=20,
         timeout_keep_alive=30,
+        backlog=512,
     )
 
 

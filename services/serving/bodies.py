@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from python_multipart import FormParser
@@ -12,17 +13,19 @@ from services.serving import requests
 from services.serving.requests import MOST_BYTES, Reader, RefusedError, Row
 
 IMAGES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-"""How a PNG and a JPEG begin, whatever content type the client says: curl says it is a form."""
+"""How a PNG and a JPEG begin, whichever of the accepted content types the client gives."""
 FORM: Final = "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`."
 
 
-def rows_of(reader: Reader, body: bytes, content_type: bytes) -> list[Row]:
-    """The rows; raises RefusedError."""
+def rows_of(
+    reader: Reader, body: bytes, content_type: bytes, check: Callable[[], None] = requests.no_check
+) -> list[Row]:
+    """The rows; raises RefusedError, and what `check` raises, which is called between two images."""
     if body.startswith(IMAGES):
         return requests.row_of_image(reader, body)
     if content_type.startswith(b"multipart/form-data"):
         return requests.row_of_image(reader, _file(body, content_type))
-    return requests.rows_of(reader, body)
+    return requests.rows_of(reader, body, check)
 
 
 def _file(body: bytes, content_type: bytes) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from phaseflow import registry
 from phaseflow.contract import Project
+from phaseflow.log import logger
 
 _TOLD: Final[set[str]] = set()
 
@@ -19,6 +19,6 @@ def projects() -> list[Project]:
             found.append(registry.get(name))
         except Exception as error:  # the module of a project may raise anything
             if name not in _TOLD:
-                print(f"warning: {name} is left out: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                logger.warning("%s is left out: %s: %s", name, type(error).__name__, error)
             _TOLD.add(name)
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import httpx
 
 from phaseflow import events, registry
 from phaseflow.errors import PhaseflowError
+from phaseflow.log import logger
 from phaseflow.settings import Settings
 from phaseflow.store import Store, write_atomic
 from services.serving import model as models
@@ -32,13 +33,14 @@ FILES: Final = {"model.onnx": "model.onnx", "extra_files/model.json": "model.jso
 class Manager:
     """The models of all projects, and how they came to be."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, beat: Callable[[], None] = lambda: None) -> None:
         self.models: dict[str, Model] = {}
         self.registry_up = False
         self.swaps: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
         """By project and reason: corrupt, incomplete, cache."""
-        self._settings, self._store = settings, store
+        self._settings, self._store, self._beat = settings, store, beat
+        self._client: httpx.AsyncClient | None = None
         self._cache = settings.home / "serving" / "models"
         self._asked = False
         self._cached = False
@@ -61,12 +63,17 @@ class Manager:
                 self._failed(name, "cache", f"{name} can't be loaded from the cache: {error}")
 
     async def follow(self) -> None:
-        """Ask MLflow for ever."""
-        timeout = httpx.Timeout(10, connect=2)
-        async with httpx.AsyncClient(base_url=self._settings.mlflow_url, timeout=timeout, trust_env=False) as client:
-            while True:
-                await self.poll(client)
-                await asyncio.sleep(self._settings.serving_poll_seconds)  # the interval of polling
+        """Ask MLflow once for every project; the caller repeats it."""
+        if self._client is None:  # it opens files, which may fail
+            timeout = httpx.Timeout(10, connect=2)
+            self._client = httpx.AsyncClient(base_url=self._settings.mlflow_url, timeout=timeout, trust_env=False)
+        await self.poll(self._client)
+
+    async def close(self) -> None:
+        """End the connections to MLflow."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
 
     async def poll(self, client: httpx.AsyncClient) -> None:
         """Look once at every project's alias."""
@@ -77,10 +84,11 @@ class Manager:
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
                 up = False
                 if self.registry_up or not self._asked:
-                    print(f"warning: MLflow is away, what is loaded goes on: {error}", file=sys.stderr, flush=True)
+                    logger.warning("MLflow is away, what is loaded goes on: %s", error)
                 break
             except Exception as error:  # one project's fault must not stop the others
                 self._failed(name, "incomplete", f"{name}: {type(error).__name__}: {error}")
+            self._beat()
         self.registry_up = up
         self._asked = True
 
@@ -119,7 +127,7 @@ class Manager:
             self._failed(name, reason, f"{name} {version} is not loaded, {stays}: {type(error).__name__}: {error}")
             return
         self.models[name] = loaded
-        print(f"{name}: serving version {version} ({loaded.manifest.candidate})", file=sys.stderr, flush=True)
+        logger.info("%s: serving version %s (%s)", name, version, loaded.manifest.candidate)
         if present is not None:
             self.swaps[name] += 1
         await asyncio.to_thread(self._remember, name, present, loaded, about)
@@ -143,6 +151,7 @@ class Manager:
                 with (partial / target).open("wb") as file:
                     async for chunk in part.aiter_bytes():
                         file.write(chunk)
+                        self._beat()
         partial.replace(folder)
 
     def _remember(self, name: str, before: Model | None, loaded: Model, about: dict[str, str]) -> None:
@@ -153,7 +162,7 @@ class Manager:
                 data = {"from": before.version, "to": loaded.version, "candidate": loaded.manifest.candidate}
                 events.record(self._store, name, "swap", data, source="serving")
         except PhaseflowError as error:
-            print(f"warning: the swap of {name} is served, but not written down: {error}", file=sys.stderr, flush=True)
+            logger.warning("the swap of %s is served, but not written down: %s", name, error)
         kept = sorted((p for p in (self._cache / name).iterdir() if p.name.isdigit()), key=lambda p: p.stat().st_mtime)
         for old in kept[:-KEPT]:
             if old.name != loaded.version:
@@ -161,7 +170,7 @@ class Manager:
 
     def _failed(self, name: str, reason: str, text: str) -> None:
         self.failures[name, reason] += 1
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        logger.warning("%s", text)
 
     @property
     def ready(self) -> bool:

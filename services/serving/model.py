@@ -252,14 +252,28 @@ def _fed(values: Sequence[Any], column: Column) -> Any:
     return cells
 
 
-def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> None:
-    """Add rows [N] to the bins; on the event loop only."""
+Figures = list[list[derived.Figures]]
+"""Of each of `Model.derived`: the figures of each row [N]."""
+
+
+def figures(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> Figures:
+    """What is counted of values that are no scalars, of rows [N]; pure, since long texts take a while."""
+    return [
+        [
+            derived.figures(one.column, value, one.known)
+            for value in (predictions if one.place == SAID else [row[one.place] for row in rows])
+        ]
+        for one in model.derived
+    ]
+
+
+def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any], computed: Figures) -> None:
+    """Add rows [N] and their figures to the bins; on the event loop only."""
     for counter in model.scalars:
         index, counts, place = counter.index, counter.counts, counter.place
         for value in predictions if place == SAID else [row[place] for row in rows]:
             counts[index(value)] += 1
-    for one in model.derived:
-        for value in predictions if one.place == SAID else [row[one.place] for row in rows]:
-            figures = derived.figures(one.column, value, one.known)
+    for one, values in zip(model.derived, computed, strict=True):
+        for row in values:
             for counter in one.counters:
-                counter.counts[counter.index(figures[counter.place])] += 1
+                counter.counts[counter.index(row[counter.place])] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import prometheus_client
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from phaseflow import answers
+from phaseflow import answers, loops
 from phaseflow.contract import Project
 from phaseflow.reference import MISSING, OTHER
 from phaseflow.settings import Settings
@@ -35,8 +35,14 @@ Remembered = tuple[str, str, Any, tuple[Any, ...]]
 class Observed:
     """Counters of the hot path."""
 
-    def __init__(self, manager: Manager, settings: Settings, spooled: Callable[[], int]) -> None:
-        self.manager, self.settings, self.spooled = manager, settings, spooled
+    def __init__(
+        self,
+        manager: Manager,
+        settings: Settings,
+        spooled: Callable[[], int],
+        last_iterations: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self.manager, self.settings, self.spooled, self.last_iterations = manager, settings, spooled, last_iterations
         self.registry = CollectorRegistry()
         self.requests: Counter[tuple[str, str, str]] = Counter()
         self.rows: Counter[tuple[str, str]] = Counter()
@@ -131,6 +137,12 @@ class Reading(Collector):
         up = float(self.observed.manager.registry_up)
         yield GaugeMetricFamily("phaseflow_registry_up", "Whether MLflow answers.", value=up)
         yield GaugeMetricFamily("phaseflow_spool_rows", "Rows not yet in the store.", value=self.observed.spooled())
+        iterations = GaugeMetricFamily(
+            loops.METRIC, "When a background loop's last iteration succeeded.", labels=["loop"]
+        )
+        for name, last in self.observed.last_iterations().items():
+            iterations.add_metric([name], last)
+        yield iterations
 
     def _models(self) -> Iterator[Any]:
         labels = ["project", "version", "feature", "bin"]

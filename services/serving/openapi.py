@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from phaseflow import __version__, answers
+from phaseflow.access import JSON_ONLY
 from phaseflow.contract import Project
-from services.serving import catalog, requests
+from services.serving import catalog, content_types, requests
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #22303c }
@@ -31,7 +32,38 @@ PAGES = {
     "/v2/models/{project}": "A model's inputs and outputs",
     "/v2/models/{project}/ready": "Whether there is a champion",
 }
+PROJECT_PAGES = ("/v2/models/{project}", "/v2/models/{project}/ready")
+HEALTH_PAGES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+_PAGE_CODES = dict.fromkeys(PROJECT_PAGES, (404, 503))
+REFUSALS = {
+    400: "This is no request of HTTP/1.1",
+    401: "The token is missing or wrong",
+    403: "The host or the origin is not known",
+    404: "There is no such project",
+    408: "The request did not arrive in time",
+    411: "The body's length is missing, which BentoML's own routes need",
+    413: "The body is too large",
+    415: "The content type is not taken here",
+    422: "A field is wrong: the answer names it, with the fix",
+    431: "The headers are too large",
+    503: "There is no champion yet, the answer took too long or can't be logged, or the service is too busy: `Retry-After` says when",
+}
+BODY_CODES = (411, 413, 415, 422, 503)
 TEXT = {"type": "string"}
+SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "type": "object",
+        "properties": {
+            "error": {
+                "type": "object",
+                "properties": {"field": TEXT, "problem": TEXT, "fix": TEXT},
+                "required": ["field", "problem", "fix"],
+            }
+        },
+        "required": ["error"],
+    },
+    "PlainError": {"type": "object", "properties": {"error": TEXT}, "required": ["error"]},
+}
 NAME = {"name": "project", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -43,21 +75,23 @@ def document() -> dict[str, Any]:
                 "operationId": path[1:].translate(str.maketrans("/", "_", "{}")),
                 "tags": ["service"],
                 "parameters": [NAME] if "{project}" in path else [],
-                "responses": {"200": {"description": said}},
+                "responses": {"200": {"description": said}} | _refusals(*_PAGE_CODES.get(path, ())),
             }
         }
         for path, said in PAGES.items()
     }
+    for path in HEALTH_PAGES:
+        paths[path]["get"]["responses"]["503"] = {"description": "It is not, and names the loops that are overdue"}
     paths["/v2/models/{project}/infer"] = {
         "post": {
             "operationId": "v2_models_project_infer",
             "tags": ["service"],
             "parameters": [NAME],
             "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-            "responses": {"200": {"description": "A tensor an output"}, "422": {"description": "A tensor is wrong"}},
+            "responses": {"200": {"description": "A tensor an output"}} | _refusals(404, *BODY_CODES, plain=True),
         }
     }
-    schemas: dict[str, Any] = {}
+    schemas: dict[str, Any] = dict(SCHEMAS)
     for project in catalog.projects():
         (row,), parts = msgspec.json.schema_components(
             [requests.reader(project.name).row.type], ref_template="#/components/schemas/{name}"
@@ -70,7 +104,7 @@ def document() -> dict[str, Any]:
         schemas[f"{project.name}_prediction"] = _prediction(project)
         predict["responses"]["200"]["content"] = {"application/json": {"schema": _answer(project)}}
         if requests.is_image(project):
-            predict["requestBody"]["content"] |= {"image/png": {}, "image/jpeg": {}, "multipart/form-data": {}}
+            predict["requestBody"]["content"] |= {kind: {} for kind in sorted(content_types.IMAGES - JSON_ONLY)}
         paths[f"/{project.name}/predict"] = {"post": predict}
         told = answers.schema(project.schema.target, truth=True)
         truth = {"type": "object", "properties": {"id": TEXT, "truth": told}, "required": ["id", "truth"]}
@@ -79,21 +113,22 @@ def document() -> dict[str, Any]:
             "properties": {"truths": {"type": "array", "items": truth}},
             "required": ["truths"],
         }
-        paths[f"/{project.name}/feedback"] = {
-            "post": _operation(project, "feedback", feedback, "How many were accepted")
-        }
+        telling = _operation(project, "feedback", feedback, "How many were accepted")
+        telling["responses"] |= _refusals(401)
+        telling["security"] = [{}, {"client": []}]  # whether a token is needed is a setting
+        paths[f"/{project.name}/feedback"] = {"post": telling}
         paths[f"/{project.name}/model"] = {
             "get": {
                 "operationId": f"{project.name}_model",
                 "tags": [project.name],
-                "responses": {"200": {"description": "The served version"}},
+                "responses": {"200": {"description": "The served version"}} | _refusals(404, 503),
             }
         }
     return {
         "openapi": "3.1.0",
         "info": {"title": "phaseflow serving", "version": __version__},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": {"client": {"type": "http", "scheme": "bearer"}}},
     }
 
 
@@ -123,18 +158,22 @@ def _operation(project: Project, route: str, body: dict[str, Any], said: str) ->
         "tags": [project.name],
         "summary": project.title,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {
-            "200": {"description": said},
-            "413": {"description": "The body is too large"},
-            "422": {"description": "A field is wrong: the answer names it, with the fix"},
-            "503": {"description": "There is no champion yet"},
-        },
+        "responses": {"200": {"description": said}} | _refusals(404, *BODY_CODES),
+    }
+
+
+def _refusals(*codes: int, plain: bool = False) -> dict[str, Any]:
+    """The responses with which a request is refused; `plain` is the Open Inference Protocol's form. Every route knows 400, 403 and 431."""
+    error = "PlainError" if plain else "Error"
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
+    return {
+        str(code): {"description": REFUSALS[code], "content": content} for code in sorted({400, 403, 408, 431, *codes})
     }
 
 
 def _by_file(project: Project) -> str:
     """The call that a person with a picture makes."""
-    return f"\ncurl -s $URL/{project.name}/predict --data-binary @picture.png" if requests.is_image(project) else ""
+    return f"\ncurl -s $URL/{project.name}/predict -F image=@picture.png" if requests.is_image(project) else ""
 
 
 def page() -> str:
@@ -153,7 +192,7 @@ def page() -> str:
         )
         parts.append(
             f"<h2>{html.escape(project.title)}</h2><p>{html.escape(project.description)}</p>"
-            f"<pre>curl -s -X POST $URL/{project.name}/predict -d '{example}'{_by_file(project)}</pre>"
+            f"<pre>curl -s -X POST $URL/{project.name}/predict -H 'content-type: application/json' -d '{example}'{_by_file(project)}</pre>"
             f"<table><tr><th>field</th><th>takes</th><th></th></tr>{rows}</table>"
         )
     return "\n".join(parts)

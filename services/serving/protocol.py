@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,8 +37,8 @@ encode = msgspec.json.Encoder().encode
 decoder = msgspec.json.Decoder(Inference)
 
 
-def rows_of(reader: Reader, body: bytes) -> tuple[list[Row], str]:
-    """The request's rows and its id; raises RefusedError."""
+def rows_of(reader: Reader, body: bytes, check: Callable[[], None] = requests.no_check) -> tuple[list[Row], str]:
+    """The request's rows and its id; raises RefusedError, and what `check` raises, which is called between two images."""
     request = requests.decoded(decoder, body, reader.project, SHAPE)
     tensors: list[Tensor] = request.inputs
     for tensor in tensors:
@@ -51,7 +52,7 @@ def rows_of(reader: Reader, body: bytes) -> tuple[list[Row], str]:
             )
     names = [tensor.name for tensor in tensors]
     columns = zip(*(tensor.data for tensor in tensors), strict=True)
-    return requests.converted(reader, [dict(zip(names, row, strict=True)) for row in columns]), request.id
+    return requests.converted(reader, [dict(zip(names, row, strict=True)) for row in columns], check), request.id
 
 
 def answered(said: dict[str, Any], identity: str) -> dict[str, Any]:
@@ -112,14 +113,14 @@ def metadata(model: Model) -> dict[str, Any]:
 
 def get(service: Service, rest: str) -> tuple[int, dict[str, Any]]:
     """Status and body of a GET under /v2."""
-    ready = service.manager.ready
     match [part for part in rest.split("/") if part]:
         case []:
             return 200, {"name": "phaseflow", "version": __version__, "extensions": []}
         case ["health", "live"]:
-            return 200, {"live": True}
+            live = not service.loops.overdue()
+            return (200 if live else 503), {"live": live}
         case ["health", "ready"]:
-            return (200 if ready else 503), {"ready": ready}
+            return (200 if service.ready else 503), {"ready": service.ready}
         case ["models", name]:
             return 200, metadata(service.model(name))
         case ["models", name, "ready"]:

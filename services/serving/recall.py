@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
 
 from phaseflow.contract import Project
+from phaseflow.errors import PlatformError
+from phaseflow.log import logger
 from phaseflow.store import Store
 from services.serving.observed import Remembered
 
-MOST: Final = 50_000
-"""Rows of a project; a whole file more is read."""
+MAX_ROWS: Final = 50_000
+"""Rows of a project."""
 
 
-def recent(store: Store, project: Project) -> Iterator[tuple[str, Remembered]]:
-    """Answers without a truth, the oldest first."""
+def recent(store: Store, project: Project, limit: int = MAX_ROWS) -> Iterator[tuple[str, Remembered]]:
+    """At most `limit` answers without a truth, the newest ones, the oldest of them first; never more than a file above it is in memory."""
     slices = [part.column for part in project.gate.slices]
     frames, rows, since = [], 0, ""
-    for key in sorted(store.keys(f"predictions/{project.name}"), reverse=True):
-        found = _read(store, key, ["id", "time", "version", "prediction", *slices])
-        frames.append(found)
-        rows, since = rows + found.height, _hour(key)
-        if rows >= MOST:
+    entries = store.entries(f"predictions/{project.name}")
+    for entry in sorted(entries, key=lambda entry: (_hour(entry.key), entry.modified), reverse=True):
+        key = entry.key
+        frame = _read(store, key, ["id", "time", "version", "prediction", *slices])
+        if frame is not None:
+            frames.append(frame)
+            rows, since = rows + frame.height, _hour(key)
+        if rows >= limit:
             break
     if not rows:
         return
-    told = [
-        _read(store, key, ["id"]) for key in store.keys(f"feedback/{project.name}") if _hour(key) >= since
-    ]  # a truth is never older than its prediction
-    answers = pl.concat(frames, how="diagonal_relaxed").sort("time")
-    if told:
-        answers = answers.join(pl.concat(told, how="diagonal_relaxed"), on="id", how="anti", maintain_order="left")
+    answers = pl.concat(frames, how="diagonal_relaxed").sort("time").tail(limit)
+    frames.clear()
+    for key in store.keys(f"feedback/{project.name}"):
+        labels = (
+            _read(store, key, ["id"]) if _hour(key) >= since else None
+        )  # a truth is never older than its prediction
+        if labels is not None:
+            answers = answers.join(labels, on="id", how="anti", maintain_order="left")
     for identity, version, prediction, *values in answers.select("id", "version", "prediction", *slices).iter_rows():
         yield identity, (project.name, version, prediction, tuple(values))
 
@@ -43,9 +49,10 @@ def _hour(key: str) -> str:
     return "/".join(key.split("/")[2:4])
 
 
-def _read(store: Store, key: str, columns: list[str]) -> pl.DataFrame:
+def _read(store: Store, key: str, columns: list[str]) -> pl.DataFrame | None:
+    """The file's columns; None where it can't be read, also because the store is away."""
     try:
         return pl.read_parquet(store.read(key), columns=columns)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        print(f"warning: {key} is left out: {error}", file=sys.stderr, flush=True)
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null))
+    except (OSError, PlatformError, pl.exceptions.PolarsError) as error:
+        logger.warning("%s is left out: %s", key, error)
+        return None

@@ -7,7 +7,7 @@ import binascii
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -22,6 +22,8 @@ MOST_ROWS: Final = 1000
 MOST_BYTES: Final = 8 << 20
 MOST_CHARACTERS: Final = {"text": 100_000, "image": MOST_BYTES}
 MOST_CHARACTERS_OF_A_WORD: Final = 1000
+MAX_PIXELS: Final = 64_000_000
+"""Of all images of a request."""
 SHOWN: Final = 100
 """Characters of a client's own words that an error repeats."""
 LARGEST: Final = 3.4028234e38
@@ -42,6 +44,14 @@ class RefusedError(Exception):
     def __init__(self, problem: str, fix: str, *, field: str = "", status: int = 422) -> None:
         super().__init__(problem)
         self.problem, self.fix, self.field, self.status = problem, fix, field, status
+
+
+class GoneError(Exception):
+    """The client went away in mid-request."""
+
+
+def no_check() -> None:
+    """Checks nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +95,10 @@ def _truth_type(project: Project) -> Any:
     if target.kind == "integer":  # 3.0 is welcome
         return Annotated[float, msgspec.Meta(ge=target.minimum, le=target.maximum)]
     if answers.structured(target):
-        return str if target.kind == "text" else list[Any]  # its parts are checked by `answers`, in our words
-    return _type(target) if target.kind in {"number", "boolean"} else str | int | bool
+        text = Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS["text"])]
+        return text if target.kind == "text" else list[Any]  # its parts are checked by `answers`, in our words
+    word = Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS_OF_A_WORD)]
+    return _type(target) if target.kind in {"number", "boolean"} else word | int | bool
 
 
 @functools.cache
@@ -112,14 +124,14 @@ def reader(project_name: str) -> Reader:
     return Reader(project, decoder(row), decoder(batch), rows, decoder(feedback), closed, pictures)
 
 
-def rows_of(found: Reader, body: bytes) -> list[Row]:
-    """The rows of a request's body; raises RefusedError."""
+def rows_of(found: Reader, body: bytes, check: Callable[[], None] = no_check) -> list[Row]:
+    """The rows of a request's body; raises RefusedError, and what `check` raises, which is called between two images."""
     if BATCH.match(body):
-        return _checked(found, decoded(found.batch, body, found.project).rows)
-    return _checked(found, [decoded(found.row, body, found.project)])
+        return _checked(found, decoded(found.batch, body, found.project).rows, check)
+    return _checked(found, [decoded(found.row, body, found.project)], check)
 
 
-def converted(found: Reader, rows: Sequence[Any]) -> list[Row]:
+def converted(found: Reader, rows: Sequence[Any], check: Callable[[], None] = no_check) -> list[Row]:
     """Rows of plain dictionaries, likewise; raises RefusedError."""
     for number, row in enumerate(rows):  # what other decoders let through
         for name, value in row.items() if isinstance(row, dict) else ():
@@ -127,7 +139,7 @@ def converted(found: Reader, rows: Sequence[Any]) -> list[Row]:
             if known and isinstance(value, float) and not math.isfinite(value):
                 raise _not_a_number(found.project, str(name), f"[{number}].{name}", str(value))
     try:
-        return _checked(found, msgspec.convert(rows, found.rows))
+        return _checked(found, msgspec.convert(rows, found.rows), check)
     except msgspec.ValidationError as error:
         raise explained(error, found.project) from error
 
@@ -157,7 +169,7 @@ def _not_a_number(project: Project, name: str, where: str, found: str) -> Refuse
     return RefusedError(f"{where} is {found}, which is not a number", f"Send {described(project, name)}.", field=name)
 
 
-def _checked(found: Reader, rows: Sequence[Any]) -> list[Row]:
+def _checked(found: Reader, rows: Sequence[Any], check: Callable[[], None]) -> list[Row]:
     """Tuples; what msgspec can't say in our words is said here: closed sets of words."""
     tuples: list[Row] = [msgspec.structs.astuple(row) for row in rows]
     for place, column, allowed in found.closed:
@@ -168,26 +180,52 @@ def _checked(found: Reader, rows: Sequence[Any]) -> list[Row]:
                     suggestion(row[place][:SHOWN], column.allowed) or "Send one of them.",
                     field=column.name,
                 )
-    return [_seen(found, number, row) for number, row in enumerate(tuples)] if found.images else tuples
+    return _seen(found, tuples, check) if found.images else tuples
 
 
-def _seen(found: Reader, number: int, row: Row) -> Row:
-    """The row with pixels in the place of its images' base64."""
-    cells = list(row)
+def _seen(found: Reader, rows: list[Row], check: Callable[[], None]) -> list[Row]:
+    """The rows with pixels in the place of their images' base64; no image is decoded before all sizes have been looked at."""
+    tables = [list(row) for row in rows]
+    budget = MAX_PIXELS
     for place, column in found.images:
-        if cells[place] is not None:
-            cells[place] = pixels(cells[place], column, f"{column.name} of row {number}")
-    return tuple(cells)
+        for number, cells in enumerate(tables):
+            if cells[place] is not None:
+                where = f"{column.name} of row {number}"
+                cells[place] = _file(cells[place], column, where)
+                width, height = _size(cells[place], column, where)
+                budget -= width * height
+                if budget < 0:
+                    raise RefusedError(
+                        f"The images of the request have more than {MAX_PIXELS / 1e6:g} million pixels",
+                        "Send fewer at once, or smaller ones.",
+                        field=column.name,
+                    )
+    for place, column in found.images:
+        for number, cells in enumerate(tables):
+            if cells[place] is not None:
+                check()
+                cells[place] = _pixels(cells[place], column, f"{column.name} of row {number}")
+    return [tuple(cells) for cells in tables]
 
 
-def pixels(told: str | bytes, column: Column, where: str) -> bytes:
-    """The pixels of an image's file, or of its base64; raises RefusedError that begins with `where`."""
+def _file(text: str, column: Column, where: str) -> bytes:
+    """The file of a base64 text; raises RefusedError that begins with `where`."""
     try:
-        content = told if isinstance(told, bytes) else base64.b64decode(DATA_URL.sub("", told, count=1), validate=True)
+        return base64.b64decode(DATA_URL.sub("", text, count=1), validate=True)
     except (binascii.Error, ValueError) as error:
         raise RefusedError(
             f"{where} is not base64: {error}", f"Send {_described(column)}.", field=column.name
         ) from error
+
+
+def _size(content: bytes, column: Column, where: str) -> tuple[int, int]:
+    try:
+        return images.size(content)
+    except DataError as error:
+        raise RefusedError(f"{where}: {error.problem}", f"{error.fix}.", field=column.name) from error
+
+
+def _pixels(content: bytes, column: Column, where: str) -> bytes:
     try:
         return images.decode(content, column.shape)
     except DataError as error:
@@ -206,7 +244,7 @@ def row_of_image(found: Reader, content: bytes) -> list[Row]:
         raise RefusedError(f"A row of {found.project.name} is no single image", SHAPE, status=415)
     ((place, column),) = found.images
     row: list[Any] = [None] * len(found.project.schema.features)
-    row[place] = pixels(content, column, column.name)
+    row[place] = _pixels(content, column, column.name)
     return [tuple(row)]
 
 

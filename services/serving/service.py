@@ -18,9 +18,11 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import BentoMLException
 
+from phaseflow import log
 from services.serving import requests, state
 from services.serving.app import application
 from services.serving.requests import RefusedError
+from services.serving.work import IMAGE_READERS, WORKERS, in_thread
 
 
 @bentoml.service(name="phaseflow", traffic={"timeout": 30}, metrics={"enabled": False}, workers=1)
@@ -30,6 +32,7 @@ class Phaseflow:
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # bentoml's decorators have no types
     async def start(self) -> None:
         """Before the first request."""
+        log.configure()
         await state.current().start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # bentoml's decorators have no types
@@ -43,7 +46,13 @@ class Phaseflow:
         service = state.current()
         try:
             model = service.model(project)
-            return await service.predict(model, requests.converted(requests.reader(project), rows))
+            reader = requests.reader(project)
+            return service.counted(
+                await in_thread(
+                    IMAGE_READERS if reader.images else WORKERS,
+                    lambda work: service.predicted(model, requests.converted(reader, rows, work.check), work.check),
+                )
+            )
         except RefusedError as error:
             raise BentoMLException(f"{error.problem}. {error.fix}", error_code=HTTPStatus(error.status)) from error
 

@@ -6,13 +6,13 @@ either is shipped by the next sweep. Its name becomes the object's, so that ship
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
-import sys
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ import polars as pl
 
 from phaseflow import registry
 from phaseflow.contract import Project
+from phaseflow.log import logger
 from phaseflow.store import Store
 
 KINDS: Final[Mapping[str, Any]] = {
@@ -32,11 +33,14 @@ KINDS: Final[Mapping[str, Any]] = {
 
 
 def schema_of(project: Project, kind: str) -> dict[str, Any]:
-    """Columns and types of `predictions` or `feedback`; `time` is in microseconds since the epoch."""
+    """Columns and types of `predictions` or `feedback`; `time` is in microseconds since the epoch.
+
+    `client` is the name of the token that came with a truth; files of earlier releases lack it.
+    """
     target = project.schema.target
     truth = pl.Float64 if target is not None and target.kind in {"number", "integer"} else pl.String
     if kind == "feedback":
-        return {"id": pl.String, "time": pl.Int64, "truth": truth}
+        return {"id": pl.String, "time": pl.Int64, "truth": truth, "client": pl.String}
     features = {column.name: KINDS.get(column.kind, pl.String) for column in project.schema.features}
     return (
         {"id": pl.String, "time": pl.Int64, "version": pl.String}
@@ -107,27 +111,32 @@ class Log:
         return self._waiting + sum(spool.rows for spool in list(self._spools.values()))
 
     def append(self, project: Project, kind: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """As `Spool.append`."""
+        """As `Spool.append`. Any thread."""
         spool = self._spools.get((project.name, kind))
-        if spool is None:
-            spool = self._spools[project.name, kind] = Spool(self._folder, project, kind)
+        if spool is None:  # of two threads that get here both take the spool of the first
+            spool = self._spools.setdefault((project.name, kind), Spool(self._folder, project, kind))
         spool.append(rows)
 
-    def ship(self) -> None:
-        """Send everything to the store; what can't be sent waits for the next time. Any thread, also two at once."""
+    def ship(self, beat: Callable[[], None] = lambda: None) -> None:
+        """Send everything to the store; what can't be sent waits for the next time. Any thread, also two at once.
+
+        `beat` is called after each file.
+        """
         for spool in list(self._spools.values()):
             spool.close()
         waiting, said = 0, ""
         for path in sorted(self._folder.glob("*.jsonl")):
+            beat()
             try:
                 shipped(path, self._store)
             except (BlockingIOError, FileNotFoundError):  # another holds it, or has just shipped it
                 continue
             except Exception as error:  # whatever ails one file, it is kept, and the others go on
-                waiting += path.read_bytes().count(b"\n") if path.exists() else 0
-                said = f"warning: {path.name} and perhaps others wait: {error}"
+                with contextlib.suppress(OSError):
+                    waiting += path.read_bytes().count(b"\n")
+                said = f"{path.name} and perhaps others wait: {error}"
         if said and said != self._said:
-            print(said, file=sys.stderr, flush=True)
+            logger.warning("%s", said)
         self._waiting, self._said = waiting, said
 
 
@@ -161,7 +170,8 @@ def frame(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
         if readable == whole:
             raise
         return frame(readable, schema)
-    return rows.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
+    empty = [pl.col("client").fill_null("")] if "truth" in schema else []  # a line of an earlier release has none
+    return rows.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")), *empty)
 
 
 def _parsed(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:

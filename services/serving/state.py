@@ -6,30 +6,48 @@ import asyncio
 import functools
 import gc
 import os
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from phaseflow import answers, registry
 from phaseflow.contract import Column, Project
 from phaseflow.errors import DataError, suggestion
 from phaseflow.generation import LateError
+from phaseflow.log import logger
+from phaseflow.loops import Loops
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from services.serving import catalog, recall, requests
 from services.serving import model as models
 from services.serving.manager import Manager
 from services.serving.model import Model
-from services.serving.observed import Observed
+from services.serving.observed import REMEMBERED, Observed, Remembered
 from services.serving.requests import SHOWN, Reader, RefusedError, Row
 from services.serving.spool import Log
 
-INLINE_ROWS: Final = 64
-"""Larger requests run in a thread, so that small ones don't wait for them."""
+LOOP_SECONDS: Final = 60.0
+"""A loop without a successful iteration for so long, and for ten of its intervals, makes the service unready and unhealthy."""
+LONG_TRUTH: Final = 1000
+"""Characters."""
 REASONS: Final = 3
 """Features that an answer names where its model tells what each contributed."""
 FEEDBACK: Final = 'Send {"truths": [{"id": "..", "truth": ..}]}, each truth of the target\'s kind.'
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A request's rows [N] that are answered and logged, and not yet counted."""
+
+    model: Model
+    request: str
+    ids: list[str]
+    rows: list[Row]
+    kept: list[Any]
+    """[N]: the predictions as the log keeps them."""
+    answer: models.Answer
+    figures: models.Figures
 
 
 class Service:
@@ -38,15 +56,21 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.store)
+        self.loops = Loops()
         self.log = Log(settings.home / "serving" / "spool", self.store)
-        self.manager = Manager(settings, self.store)
-        self.observed = Observed(self.manager, settings, lambda: self.log.rows)
-        self._tasks: list[asyncio.Task[None]] = []
+        self.manager = Manager(settings, self.store, lambda: self.loops.beat("follow"))
+        self.observed = Observed(self.manager, settings, lambda: self.log.rows, self.loops.last_iterations)
+        self._recalling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load the cache, follow MLflow, ship what a dead process left and what comes."""
         self.manager.start()
-        self._tasks = [asyncio.create_task(self.manager.follow()), asyncio.create_task(self._ship_for_ever())]
+        for name, iterate, seconds in (
+            ("follow", self.manager.follow, self.settings.serving_poll_seconds),
+            ("ship", self._ship, self.settings.serving_ship_seconds),
+        ):
+            self.loops.start(name, iterate, seconds=seconds, max_age=max(LOOP_SECONDS, 10 * seconds))
+        self._recalling = asyncio.create_task(self._recall())
         # Long pauses of the collector (half a second has been seen) come from walking what never dies.
         gc.collect()
         gc.freeze()
@@ -54,23 +78,34 @@ class Service:
 
     async def stop(self) -> None:
         """Ship what is left."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.loops.stop()
+        if self._recalling is not None:
+            self._recalling.cancel()
+            await asyncio.gather(self._recalling, return_exceptions=True)
+        await self.manager.close()
         self.log.ship()
 
-    async def _ship_for_ever(self) -> None:
-        await asyncio.to_thread(self.log.ship)
-        try:
-            self.observed.recall(await asyncio.to_thread(self._recalled))
-        except Exception as error:  # the live loss begins anew; the log is whole
-            print(f"warning: earlier answers are not remembered: {error}", file=sys.stderr, flush=True)
-        while True:
-            await asyncio.sleep(self.settings.serving_ship_seconds)  # the interval of shipping
-            await asyncio.to_thread(self.log.ship)
+    @property
+    def ready(self) -> bool:
+        """Whether the champions are known and every background loop works."""
+        return self.manager.ready and not self.loops.overdue()
 
-    def _recalled(self) -> list[tuple[str, Any]]:
-        return [one for project in catalog.projects() for one in recall.recent(self.store, project)]
+    async def _ship(self) -> None:
+        await asyncio.to_thread(self.log.ship, lambda: self.loops.beat("ship"))
+
+    async def _recall(self) -> None:
+        """Once, after what a dead process left has been shipped; the live loss begins anew where that fails: the log is whole."""
+        try:
+            await self._ship()
+            self.observed.recall(await asyncio.to_thread(self._recalled))
+        except Exception as error:
+            logger.warning("earlier answers are not remembered: %s: %s", type(error).__name__, error)
+
+    def _recalled(self) -> list[tuple[str, Remembered]]:
+        """Answers of earlier processes, of each project the newest; no more of all of them than are remembered."""
+        known = catalog.projects()
+        limit = min(recall.MAX_ROWS, REMEMBERED // max(len(known), 1))
+        return [pair for project in known for pair in recall.recent(self.store, project, limit)]
 
     def reader(self, name: str) -> Reader:
         """The project's decoders; raises RefusedError with 404, or 503 where its declaration is wrong."""
@@ -95,43 +130,46 @@ class Service:
             f"{name} has no champion yet", f"Train one: trigger the DAG {name}, or `phaseflow run {name}`.", status=503
         )
 
-    async def predict(self, model: Model, rows: list[Row]) -> dict[str, Any]:
-        """Answer rows, log them, count them; raises RefusedError."""
+    def predicted(self, model: Model, rows: list[Row], check: Callable[[], None] = requests.no_check) -> Predicted:
+        """Answer rows [N], and log them; any thread. Raises RefusedError, and what `check` raises, which is called between the parts."""
         begin = time.perf_counter()
         try:
-            if len(rows) > INLINE_ROWS or model.generates:
-                said = await asyncio.to_thread(models.answer, model, rows, hurry=True)
-            else:
-                said = models.answer(model, rows)
+            answer = models.answer(model, rows, hurry=True)
         except LateError as error:
             raise RefusedError(str(error), "Send fewer rows, or shorter texts.", status=503) from error
-        if said.unfinished is not None:
+        if answer.unfinished is not None:
             raise RefusedError(
-                f"The model has no finite answer for row {said.unfinished}",
+                f"The model has no finite answer for row {answer.unfinished}",
                 "Send values nearer to those it was trained on.",
             )
         target = model.project.schema.target
-        kept = [answers.kept(value, target) for value in said.predictions]
+        kept = [answers.kept(value, target) for value in answer.predictions]
+        figures = models.figures(model, rows, answer.predictions)
         request = os.urandom(16).hex()
         ids = [f"{request}-{number}" for number in range(len(rows))]
         now, latency = time.time_ns() // 1000, (time.perf_counter() - begin) * 1000
-        lines = zip(ids, rows, kept, said.scores, strict=True)
+        lines = zip(ids, rows, kept, answer.scores, strict=True)
+        check()  # what nobody waits for is not logged as answered
         self._write(
             model.project,
             "predictions",
-            [(i, now, model.version, *row, answer, score, latency) for i, row, answer, score in lines],
+            [(i, now, model.version, *row, prediction, score, latency) for i, row, prediction, score in lines],
         )
-        models.count(model, rows, said.predictions)
-        self.observed.answered(model, ids, rows, kept)
+        return Predicted(model, request, ids, rows, kept, answer, figures)
+
+    def counted(self, done: Predicted) -> dict[str, Any]:
+        """Count the rows, and give the response; on the event loop only."""
+        models.count(done.model, done.rows, done.answer.predictions, done.figures)
+        self.observed.answered(done.model, done.ids, done.rows, done.kept)
         return {
-            "request_id": request,
-            "project": model.project.name,
-            "version": model.version,
-            "predictions": predictions(model, ids, said),
+            "request_id": done.request,
+            "project": done.model.project.name,
+            "version": done.model.version,
+            "predictions": predictions(done.model, done.ids, done.answer),
         }
 
-    def feedback(self, project: Project, truths: list[Any]) -> dict[str, int]:
-        """Log truths and count their loss; raises RefusedError."""
+    async def feedback(self, project: Project, truths: list[Any], client: str) -> dict[str, int]:
+        """Log truths that `client` tells, and count their loss; raises RefusedError."""
         target = project.schema.target
         if target is None:
             raise RefusedError(f"{project.name} has no target, so no truth to tell", "Send none.")
@@ -145,9 +183,11 @@ class Service:
                     field="truth",
                 )
         now = time.time_ns() // 1000
-        self._write(project, "feedback", [(identity, now, truth) for identity, truth in told])
+        self._write(project, "feedback", [(identity, now, truth, client) for identity, truth in told])
         for identity, truth in told:
             self.observed.truth(project, identity, truth)
+            if isinstance(truth, str) and len(truth) > LONG_TRUTH:
+                await asyncio.sleep(0)  # others are served between two texts whose words are compared
         return {"accepted": len(told)}
 
     def _write(self, project: Project, kind: str, rows: list[tuple[Any, ...]]) -> None:

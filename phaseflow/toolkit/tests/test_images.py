@@ -57,3 +57,33 @@ def test_what_is_no_whole_png_or_jpeg_is_refused(content: bytes) -> None:
 def test_a_picture_that_would_fill_the_memory_is_refused_unread() -> None:
     with pytest.raises(DataError, match=r"^The image has more than 16 million pixels\. Send a smaller one\.$"):
         images.decode(saved(Image.new("1", (8000, 8000))), (2, 2, 1))
+
+
+@pytest.mark.parametrize("size", [(8193, 1), (1, 8193), (16_000_000, 1)])
+def test_a_picture_with_a_long_side_is_refused_unread(size: tuple[int, int]) -> None:
+    content = saved(Image.new("1", size))
+    fix = rf"^The image is {size[0]} x {size[1]} pixels; allowed: 8192 a side\. Send a smaller one\.$"
+    for read in (images.size, lambda content: images.decode(content, (8, 8, 1))):
+        with pytest.raises(DataError, match=fix):
+            read(content)
+
+
+def test_the_longest_picture_is_scaled() -> None:
+    assert images.decode(saved(Image.new("L", (8192, 1), 255)), (2, 2, 1)) == b"\xff" * 4
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_unread() -> None:
+    """Each scan takes a few bytes, and decodes every pixel again."""
+    content = saved(Image.new("L", (64, 64), 200), "JPEG", progressive=True)
+    assert images.size(content) == (64, 64)
+    assert len(images.decode(content, (8, 8, 1))) == 64
+    last = content.rindex(images.SCAN)
+    bomb = content[:last] + content[last:-2] * 1000 + content[-2:]
+    with pytest.raises(DataError, match=r"more than 100 scans\. Save it as a baseline JPEG, or as a PNG\.$"):
+        images.decode(bomb, (8, 8, 1))
+
+
+def test_a_header_says_the_size_of_what_can_be_read() -> None:
+    assert images.size(saved(Image.new("L", (9, 5)))) == (9, 5)
+    with pytest.raises(DataError, match=r"^The image can't be read: no PNG or JPEG\. "):
+        images.size(b"plain text")

@@ -7,10 +7,11 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
 from phaseflow.toolkit.holdout import in_holdout, keys, sides
+from pipelines.etl.caps import allowed
 from pipelines.etl.extract import extract, parquet
 from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import refused, validate
@@ -246,6 +248,123 @@ def test_truths_that_came_back_join_the_next_snapshot(place: Settings) -> None:
     assert back["survived"].to_list() == ["0", "0", "1"]  # the last truth of r0 counts
     manifest = json.loads(store.read(f"{folder}/manifest.json"))
     assert manifest["parent"] == before["snapshot"]
+
+
+def told(store: Store, rows: dict[str, list[Any]], kind: str = "a") -> None:
+    """Predictions and their truths of clients, as the service ships them: `client` and `survived` of each row."""
+    count, begin = len(rows["client"]), datetime(2026, 1, 1, tzinfo=UTC)
+    times = [begin + timedelta(seconds=number) for number in range(count)]
+    ids = [f"{kind}{number}" for number in range(count)]
+    columns: dict[str, Any] = {name: [TITANIC.example.get(name)] * count for name in TITANIC.schema.feature_names}
+    columns["fare"] = [float(number) for number in range(count)]  # each is another row
+    hour = "titanic/date=2026-01-01/hour=00"
+    predictions = pl.DataFrame({"id": ids, "time": times, "version": ["1"] * count, **columns})
+    store.write(f"predictions/{hour}/{kind}.parquet", parquet(predictions))
+    feedback = pl.DataFrame({"id": ids, "time": times, "truth": rows["survived"], "client": rows["client"]})
+    store.write(f"feedback/{hour}/{kind}.parquet", parquet(feedback))
+
+
+def split(store: Store, found: dict[str, Any], project: str = "titanic") -> dict[str, pl.DataFrame]:
+    """Both sides of a snapshot."""
+    folder = f"datasets/{project}/{found['snapshot']}"
+    return {side: pl.read_parquet(store.read(f"{folder}/{side}.parquet")) for side in ("train", "holdout")}
+
+
+def test_false_labels_of_one_client_stay_below_the_cap_on_both_sides(place: Settings) -> None:
+    """5,000 of them, against 891 base rows."""
+    store, plain = Store(place.store), run(place, changed())
+    told(store, {"client": ["mallory"] * 5000, "survived": ["1"] * 5000})
+    first, again = run(place, changed(), name="r2"), run(place, changed(), name="r3")
+    assert first["snapshot"] == again["snapshot"]
+    before, after = split(store, plain), split(store, first)
+    for side, rows in after.items():
+        back = rows.filter(pl.col("_origin") == "feedback")
+        base = rows.filter(pl.col("_origin") == "base")
+        assert base.height == before[side].height
+        assert back.height == base.height  # a half, and the cap is used up
+        newest = pl.Series(range(5000), dtype=pl.Float64).tail(int(5000 - back["fare"].min()))  # type: ignore[arg-type, operator]  # a number
+        assert back.height == pytest.approx(newest.len() * (0.75 if side == "train" else 0.25), rel=0.15)
+    assert first["feedback_rows"] == 891
+    assert "_client" not in after["train"].columns
+
+
+def test_nobody_in_particular_is_one_client_and_all_together_have_a_cap(place: Settings) -> None:
+    store = Store(place.store)
+    names = ["", "ann", "ben", "eve"]
+    told(store, {"client": [names[number % 4] for number in range(8000)], "survived": ["1"] * 8000})
+    sides_found = split(store, run(place, changed()))
+    for rows in sides_found.values():
+        assert (rows["_origin"] == "feedback").mean() == pytest.approx(0.8, abs=0.005)
+        assert (rows["_origin"] == "feedback").mean() <= 0.8
+    # The one who floods does not push out those who are within their share.
+    few = {"client": ["ann"] * 100 + [""] * 5000, "survived": ["0"] * 100 + ["1"] * 5000}
+    told(store, few)
+    after = split(store, run(place, changed(), name="r2"))
+    kept = pl.concat(after.values()).filter(pl.col("_origin") == "feedback")
+    assert kept.filter(pl.col("fare") < 100).height == 100
+    assert (kept["survived"] == "1").sum() <= (kept.height + 891) / 2
+
+
+def test_old_logs_without_a_client_are_read_as_of_nobody_in_particular(place: Settings) -> None:
+    log(place, {f"r{number}": "1" for number in range(30)})
+    told(Store(place.store), {"client": ["ann"] * 5, "survived": ["0"] * 5}, kind="b")
+    assert run(place, changed())["feedback_rows"] == 35
+
+
+def test_of_a_history_the_caps_hold_on_both_sides(tmp_path: Path) -> None:
+    project = registry.get("recommender")
+    place = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    store = Store(place.store)
+    found = extract(project, "r1", place, store)
+    validate(project, "r1", store)
+    base = pl.read_parquet(store.read("staging/recommender/r1/valid.parquet"))
+    count, target = 3 * base.height, project.schema.target
+    assert target is not None
+    again = base.sample(count, with_replacement=True, seed=1)
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number) for number in range(count)]
+    ids = [f"a{number}" for number in range(count)]
+    features = again.select(project.schema.feature_names)
+    hour = "recommender/date=2026-01-01/hour=00/a.parquet"
+    store.write(f"predictions/{hour}", parquet(features.with_columns(id=pl.Series(ids), time=pl.Series(times))))
+    truths = [f'["new-{number}"]' for number in range(count)]
+    feedback = pl.DataFrame({"id": ids, "time": times, "truth": truths, "client": ["mallory"] * count})
+    store.write(f"feedback/{hour}", parquet(feedback))
+    first = snapshot(project, "r1", store, found)
+    assert snapshot(project, "r1", store, found)["snapshot"] == first["snapshot"]
+    for rows in split(store, first, "recommender").values():
+        assert 0 < (rows["_origin"] == "feedback").mean() <= 0.5
+
+
+def test_without_a_truth_only_the_cap_of_all_rows_holds(tmp_path: Path) -> None:
+    project = registry.get("customer_segments")
+    place = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    store, count = Store(place.store), 5000
+    rows = pl.DataFrame(
+        {"id": [f"a-{number}" for number in range(count)], "time": [datetime(2026, 1, 1, tzinfo=UTC)] * count}
+        | {name: list(range(count)) for name in project.schema.feature_names}
+    )
+    store.write("predictions/customer_segments/date=2026-01-01/hour=00/x.parquet", parquet(rows))
+    found = extract(project, "r1", place, store)
+    validate(project, "r1", store)
+    for rows in split(store, snapshot(project, "r1", store, found), "customer_segments").values():
+        assert (rows["_origin"] == "feedback").mean() == pytest.approx(0.8, abs=0.01)
+
+
+@given(
+    st.integers(0, 300),
+    st.dictionaries(st.sampled_from(["", "a", "b", "c", "d"]), st.integers(1, 500), min_size=1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_caps_agree_and_are_used_up(base: int, counts: dict[str, int], share: float, each: float) -> None:
+    most, per_client = allowed(base, counts, share, each)
+    kept = {name: min(count, per_client) for name, count in counts.items()}
+    assert 0 <= most <= sum(kept.values())
+    assert most <= share * (base + most) + 1e-6 or share == 1
+    assert per_client <= each * (base + most) + 1e-6
+    if most < min(sum(kept.values()), 0 if share == 1 else math.floor(base * share / (1 - share))):
+        raise AssertionError("more would have been allowed")
 
 
 def test_no_row_changes_sides_when_rows_are_added(place: Settings) -> None:

@@ -191,6 +191,8 @@ class Serving:
         return httpx.get(f"{self.url}{path}", timeout=10)
 
     def post(self, path: str, **body: Any) -> httpx.Response:
+        if "content" in body:
+            body.setdefault("headers", {"content-type": "application/json"})
         return httpx.post(f"{self.url}{path}", timeout=30, **body)
 
     def predict(self, project: str = "titanic", **changes: Any) -> httpx.Response:

@@ -110,5 +110,12 @@ def test_pages_describe_every_project(serving: Any) -> None:
         assert row["examples"] == [dict(registry.get(name).example)]
         assert f"/{name}/predict" in serving.get("/docs").text
     assert {"/projects", "/healthz", "/readyz", "/metrics"} <= set(document["paths"])
+    for path, route in document["paths"].items():
+        for operation in route.values():
+            codes = set(operation["responses"])
+            assert {"200", "400", "403", "408", "431"} <= codes, path
+            assert "requestBody" not in operation or {"404", "411", "413", "415", "422", "503"} <= codes, path
+            assert "{project}" not in path or "404" in codes, path
+            assert ("401" in codes) == path.endswith("/feedback"), path
     about = serving.get("/titanic/model").json()
     assert (about["project"], about["stale"], len(about["sha256"])) == ("titanic", False, 64)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import resource
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from phaseflow import events, registry
@@ -265,3 +270,60 @@ def test_the_log_holds_what_was_sent_and_said(serve: Any, world: Any) -> None:
         else:
             assert logged["prediction"].to_list() == [one["value"] for one in said]
             assert logged["score"].null_count() == 50
+
+
+def test_without_a_free_descriptor_the_loops_wait_and_then_go_on(serve: Any, world: Any) -> None:
+    service = serve(environment={"PHASEFLOW_SERVING_SHIP_SECONDS": "1"}).start()
+    until(lambda: service.version() == "1")
+    with httpx.Client(base_url=service.url) as client:
+        assert client.post("/titanic/predict", json=EXAMPLE).status_code == 200
+        until(lambda: client.get("/metrics").text.count("phaseflow_spool_rows 0.0") == 1)
+        pid = service.process.pid
+        _, hard = limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        # Every number below the lowest free one is taken, so that nothing can be opened.
+        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}  # noqa: PTH208  # numbers, and no paths
+        free = next(number for number in range(len(used) + 1) if number not in used)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
+        world.mlflow.champion("titanic", "2")
+        until(lambda: "the loop ship failed" in service.log and "the loop follow failed" in service.log)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert client.post("/titanic/predict", json=EXAMPLE).status_code == 200
+    until(lambda: service.version() == "2")
+    until(lambda: service.logged().height == 2)
+    assert service.get("/readyz").status_code == service.get("/healthz").status_code == 200
+
+
+def test_a_flood_of_half_requests_stops_neither_clients_nor_loops(serve: Any, world: Any) -> None:
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400)); os.execv(sys.argv[1], sys.argv[1:])"
+    service = serve(prefix=[sys.executable, "-c", limited], environment={"PHASEFLOW_SERVING_SHIP_SECONDS": "1"}).start()
+    until(lambda: service.version() == "1")
+    with contextlib.ExitStack() as stack:
+        for _ in range(450):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+            half.sendall(b"POST /titanic/predict HTTP/1.1\r\nhost: ")
+        assert service.predict().status_code == 200
+        assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 300  # noqa: PTH208  # their number
+        world.mlflow.champion("titanic", "2")
+        until(lambda: service.version() == "2")
+        until(lambda: service.logged().height == 1)
+    assert "Too many open files" not in service.log
+
+
+def test_with_a_broken_stderr_it_follows_and_ships(serve: Any, world: Any) -> None:
+    """As when the supervisor is killed, to whom the messages go."""
+    broken = "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); os.dup2(w, 2); os.execv(sys.argv[1], sys.argv[1:])"
+    service = serve(prefix=[sys.executable, "-c", broken], environment={"PHASEFLOW_SERVING_SHIP_SECONDS": "1"}).start()
+    until(lambda: service.version() == "1")
+    store = service.home / "store"
+    aside = store.rename(service.home / "aside") if store.exists() else None
+    store.write_text("a file where the folder should be")
+    assert service.predict().status_code == 200
+    for version in ("2", "1", "2"):  # each is a message, and cannot be written down as an event
+        world.mlflow.champion("titanic", version)
+        until(lambda version=version: service.version() == version)
+    store.unlink()
+    if aside is not None:
+        aside.rename(store)
+    until(lambda: service.logged().height == 1)
+    assert service.get("/readyz").json() == {"ready": True}
+    assert service.log == ""

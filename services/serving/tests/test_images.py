@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -44,16 +46,15 @@ def label(answer: Any) -> str:
         {"json": {"image": EXAMPLE}},
         {"json": {"image": f"data:image/png;base64,{EXAMPLE}"}},
         {"json": {"rows": [{"image": EXAMPLE}]}},
-        {"content": PNG},
+        {"content": PNG, "headers": {"content-type": "application/octet-stream"}},
         {"content": PNG, "headers": {"content-type": "image/png"}},
-        {"content": PNG, "headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"files": {"image": ("digit.png", PNG, "image/png")}},
-        {"content": saved("JPEG", quality=95)},
+        {"content": saved("JPEG", quality=95), "headers": {"content-type": "image/jpeg"}},
         {"content": saved("JPEG", (640, 640), "RGB", quality=90)},
         {"content": saved("PNG", (80, 80), "RGBA")},
         {"content": saved("PNG", (8, 8), "P")},
     ],
-    ids=["base64", "data url", "rows", "file", "png", "form type", "form", "jpeg", "large jpeg", "alpha", "palette"],
+    ids=["base64", "data url", "rows", "file", "png", "form", "jpeg", "large jpeg", "alpha", "palette"],
 )
 def test_an_image_is_answered_however_it_is_sent(serving: Any, sent: dict[str, Any]) -> None:
     assert label(serving.post("/from_scratch/predict", **sent)) == "3"
@@ -132,10 +133,61 @@ def test_what_is_no_image_is_refused(serving: Any, sent: dict[str, Any], problem
     assert error["fix"] == fix
 
 
+def black(width: int, height: int) -> str:
+    """A PNG of a few kB."""
+    content = io.BytesIO()
+    Image.new("1", (width, height)).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def test_the_images_of_a_request_have_a_limit_that_is_looked_at_first(serving: Any) -> None:
+    large = black(8000, 2000)
+    begin = time.monotonic()
+    answer = serving.post("/from_scratch/predict", json={"rows": [{"image": large}] * 390})
+    assert time.monotonic() - begin < 5  # 390 of them would take minutes
+    assert answer.status_code == 422
+    assert answer.json()["error"] == {
+        "field": "image",
+        "problem": "The images of the request have more than 64 million pixels",
+        "fix": "Send fewer at once, or smaller ones.",
+    }
+    long = serving.post("/from_scratch/predict", json={"image": black(16_000_000, 1)})
+    assert long.status_code == 422
+    assert long.json()["error"]["problem"] == "image of row 0: The image is 16000000 x 1 pixels; allowed: 8192 a side"
+    assert label(serving.post("/from_scratch/predict", json={"image": EXAMPLE})) == "3"
+
+
+def test_who_hangs_up_is_not_worked_for(serving: Any) -> None:
+    """Four images of the largest size, and a client that goes away at once."""
+    gone = serving.metric("phaseflow_requests_total", project="from_scratch", code="499")
+    rows = serving.metric("phaseflow_rows_total", project="from_scratch")
+    body = json.dumps({"rows": [{"image": black(8000, 2000)}] * 4}).encode()
+    head = f"POST /from_scratch/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(head.encode() + body)
+    until(lambda: serving.metric("phaseflow_requests_total", project="from_scratch", code="499") == gone + 1)
+    assert label(serving.post("/from_scratch/predict", json={"image": EXAMPLE})) == "3"
+    assert serving.metric("phaseflow_rows_total", project="from_scratch") == rows + 1
+
+
 def test_an_image_is_no_row_of_a_table(serving: Any) -> None:
     answer = serving.post("/titanic/predict", content=PNG)
     assert answer.status_code == 415
     assert answer.json()["error"]["problem"] == "A row of titanic is no single image"
+    for kind in ("image/png", "application/octet-stream", "multipart/form-data; boundary=x"):
+        answer = serving.post("/titanic/predict", content=PNG, headers={"content-type": kind})
+        assert answer.status_code == 415
+        assert answer.json()["error"]["fix"] == "Send JSON. With curl: `-H 'content-type: application/json'`."
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_file_without_its_type_is_refused_with_the_way_to_send_it(serving: Any, kind: str) -> None:
+    """`curl --data-binary` says "form" of everything, which a page of any origin may send."""
+    answer = serving.post("/from_scratch/predict", content=PNG, headers={"content-type": kind} if kind else {})
+    assert answer.status_code == 415
+    assert answer.json()["error"]["fix"].endswith(
+        "With curl: `-H 'content-type: image/png' --data-binary @x.png`, or `-F image=@x.png`."
+    )
 
 
 @FUZZ

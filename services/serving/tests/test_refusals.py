@@ -262,7 +262,9 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(serving: Any, route: str, 
 
 def test_a_length_that_is_only_told_is_refused_unread(serving: Any) -> None:
     with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as one:
-        one.sendall(b"POST /titanic/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n")
+        one.sendall(
+            b"POST /titanic/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000000\r\n\r\n"
+        )
         assert one.recv(4096).startswith(b"HTTP/1.1 413")
 
 
@@ -271,7 +273,10 @@ def test_who_goes_away_in_mid_request_is_not_answered_nor_logged(serving: Any) -
     gone = serving.metric("phaseflow_requests_total", project="titanic", code="499")
     whole = json.dumps(EXAMPLE).encode()
     with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as one:
-        one.sendall(b"POST /titanic/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + whole)
+        one.sendall(
+            b"POST /titanic/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n"
+            + whole
+        )
     end = time.monotonic() + 10
     while serving.metric("phaseflow_requests_total", project="titanic", code="499") == gone:
         assert time.monotonic() < end
