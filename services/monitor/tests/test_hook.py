@@ -180,6 +180,12 @@ def test_drift_leaves_a_retraining_for_quality_and_all_projects_have_one_cap(
     assert (total["count"], total["by_requests"]) == (8, 3)
 
 
+def test_without_the_token_nobody_may_post(client: TestClient, settings: Settings) -> None:
+    (settings.secrets / "hook_token").unlink()
+    for headers in (TOKEN, {"Authorization": "Bearer "}):
+        assert client.post("/projects/titanic/report", headers=headers).status_code == 401
+
+
 def test_runs_that_people_start_do_not_count(client: TestClient, world: World) -> None:
     world.runs |= {f"manual__{number}": "by hand" for number in range(20)}
     world.fires(alert())

@@ -46,6 +46,15 @@ def test_an_alert_says_what_was_done_about_it(measured: Settings, browse: Browse
     assert "retrained 9 s ago" not in page.split("<h2>Alerts</h2>")[0]
 
 
+def test_an_events_labels_have_no_say_in_it(measured: Settings, browse: Browse) -> None:
+    labels = {"alertname": "FeatureDrift", "status": "fine", "why": "spoofed"}
+    data = {"status": "firing", "why": "retrained 9 s ago", "alert": "FeatureDrift", "labels": labels}
+    events.record(Store(measured.store), "titanic", "alert", data, source="test")
+    page = browse(measured).get("/").text
+    assert "FeatureDrift firing: retrained 9 s ago" in page.split("<h2>Alerts</h2>")[1]
+    assert "spoofed" not in page
+
+
 def test_what_is_not_measured_yet_says_what_to_run(measured: Settings, browse: Browse) -> None:
     card = browse(measured).get("/").text.split("House prices")[1].split("</article>")[0]
     assert "No data yet: run <code>bin/phaseflow traffic house_prices</code>" in card
