@@ -46,6 +46,8 @@ class Door:
     """Further statuses by which it refuses whatever is wrong."""
     passes: frozenset[str] = frozenset()
     """Names of foreign values that it lets in."""
+    optional: bool = False
+    """Whether it asks for no token, but refuses a wrong one: a client that has a name must not lose it by a slip."""
     pairs: bool = False
     """Whether calls with two other values are made too: for one door of each kind."""
 
@@ -145,7 +147,14 @@ DOORS: Final = (
     Door(service="serving", path="/metrics"),
     Door(service="serving", path="/titanic/model"),
     Door(service="serving", method="POST", path="/titanic/predict", body=b"{}", accepted=frozenset({422}), pairs=True),
-    Door(service="serving", method="POST", path="/titanic/feedback", body=b"{}", accepted=frozenset({422})),
+    Door(
+        service="serving",
+        method="POST",
+        path="/titanic/feedback",
+        body=b"{}",
+        accepted=frozenset({422}),
+        optional=True,
+    ),
     Door(service="serving", method="POST", path="/v2/models/titanic/infer", body=b"{}", accepted=frozenset({422})),
     # Prometheus, Alertmanager and Airflow look at neither: a page of another name has no login of theirs, and none can be sent for it.
     Door(service="prometheus", path="/api/v1/alerts", credential="prometheus", hosts=False, origins=False),
@@ -298,7 +307,9 @@ def _tokens(door: Door, credentials: Mapping[str, str]) -> tuple[Value, ...]:
     if not door.credential:
         return (
             Value(name="no token", text=None),
-            Value(name="a token that nobody asked for", text=f"Bearer {BEARER_TOKEN}"),
+            Value(
+                name="a token that nobody asked for", text=f"Bearer {BEARER_TOKEN}", refused=401 if door.optional else 0
+            ),
         )
     right = credentials[door.credential]
     scheme, _, secret = right.partition(" ")
