@@ -56,14 +56,18 @@ def basic(login: tuple[str, str]) -> str:
 def exchange(address: tuple[str, int], sent: bytes, *, method: str = "GET", seconds: float = 10.0) -> Response:
     """Send bytes and read one response. `method` says whether the response has a body (HEAD has none).
 
-    Never raises for what the server does: a reset connection has the status 0.
+    Never raises for what the server does: a refused or reset connection has the status 0.
     """
     begin = time.monotonic()
 
     def passed() -> float:
         return time.monotonic() - begin
 
-    with socket.create_connection(address, timeout=seconds) as connection:
+    try:
+        opened = socket.create_connection(address, timeout=seconds)
+    except OSError:
+        return Response(status=0, seconds=passed())
+    with opened as connection:
         # The server may answer, and close, before it has read everything.
         with contextlib.suppress(OSError):
             connection.sendall(sent)

@@ -1,30 +1,29 @@
-"""A clock that was ahead and is right again: retraining goes on, and a lock's holder frees its own alone."""
+"""A clock that was ahead and is right again: retraining goes on, and what really happened still counts."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from phaseflow import registry
-from services.monitor import decide
+from services.monitor.decide import CLOCK_TOLERANCE_SECONDS, Day, Decision, Memory, Request, decide
 from tests.tally import Row, Tally
 
 NOW = 1_796_000_000.0
-ALERT = {"name": "PhaseflowFeatureDrift", "starts_at": "2026-11-26T12:00:00Z", "summary": "drift"}
-YEAR = 365 * 86400.0
+YEAR = 365 * 86_400.0
+ALERT = Request(name="PhaseflowFeatureDrift", starts_at="2026-11-26T12:00:00Z", summary="drift", basis="requests")
 
 
-@pytest.mark.parametrize("ahead", [60.0, 3600.0, YEAR, 3 * YEAR, 1e12])
-def test_a_retraining_of_the_future_blocks_nothing(ahead: float, tally: Tally) -> None:
+def decided(memory: Memory, total: Day) -> Decision:
+    """About an alert at NOW."""
     project = registry.get("titanic")
+    return decide(project, memory, total, ALERT, NOW, cooldown=3600, cap=20, running=False)
 
-    def decided(memory: decide.Memory, now: float) -> Any:
-        return decide.decide(project, memory, ALERT, now, 3600.0, running=False)
 
-    memory = replace(decide.Memory(), alert="x", at=NOW + ahead)
-    blocked = [] if decided(memory, NOW).outcome == "triggered" else [decided(memory, NOW).why]
-    # And one a moment ago still holds the cooldown.
-    assert decided(replace(memory, at=NOW - 10), NOW).outcome == "cooldown"
+@pytest.mark.parametrize("ahead", [CLOCK_TOLERANCE_SECONDS + 1, 7200.0, YEAR, 3 * YEAR, 1e12])
+def test_a_retraining_of_the_future_blocks_nothing(ahead: float, tally: Tally) -> None:
+    memory = Memory(alert="x", at=NOW + ahead, day="2029-11-26", count=1000, by_requests=1000)
+    total = Day(at=NOW + ahead, day="2029-11-26", count=1000, by_requests=1000)
+    decision = decided(memory, total)
+    assert decided(Memory(at=NOW - 10), Day()).outcome == "cooldown", "one that really happened still counts"
+    blocked = [] if decision.outcome == "triggered" else [decision.why]
     tally.add(Row(what=f"a clock that was {ahead:.0f} s ahead", tried=1, got_in=blocked))

@@ -45,10 +45,10 @@ def _answered_again(load: Load) -> None:
 
 def test_the_store_under_the_prediction_log(platform: Platform, traffic: Traffic) -> None:
     """Rows wait in the spool."""
-    with traffic("a full disk under the prediction log") as load:
-        with full(Path(platform.settings.store) / "predictions"):
-            wait_for("rows that wait", lambda: metric(platform, "serving", "phaseflow_spool_rows") > 200, 60)
-            started(load)
+    predictions = Path(platform.settings.store) / "predictions"
+    with traffic("a full disk under the prediction log") as load, full(predictions):
+        wait_for("rows that wait", lambda: metric(platform, "serving", "phaseflow_spool_rows") > 200, 60)
+        started(load)
     assert shipped(platform.settings)
 
 

@@ -191,7 +191,7 @@ def _content_types(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         ("identity", body),
         ("gzip, gzip", gzip.compress(gzip.compress(body))),
     ):
-        allowed = ANY if encoding == "identity" else REFUSED
+        allowed = ANY if content == body else REFUSED  # the service decodes none and reads what is there
         yield Malformed(
             name=f"content encoding {encoding}, {len(content)} bytes",
             sent=_post(own, "/titanic/predict", content, ("Content-Encoding", encoding)),
@@ -250,7 +250,7 @@ def _framing(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "a length that ends early": start + b"Connection: close\r\nContent-Length: 4\r\n\r\n" + body,
         "Expect": start + b"Connection: close\r\nExpect: 200-maybe\r\nContent-Length: 2\r\n\r\n{}",
     }
-    right = {"a trailer", "bare line feeds", "TE with a tab"}
+    right = {"a trailer", "bare line feeds", "TE with a tab", "TE gzip, chunked"}  # their end is where it seems to be
     for name, sent in cases.items():
         yield Malformed(name=name, sent=sent, allowed=ANY if name in right else REFUSED)
 

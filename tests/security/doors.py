@@ -46,8 +46,10 @@ class Door:
     """Further statuses by which it refuses whatever is wrong."""
     passes: frozenset[str] = frozenset()
     """Names of foreign values that it lets in."""
-    pairs: bool = True
-    """Whether calls with two wrong values are made; not of a page that takes long."""
+    optional: bool = False
+    """Whether it asks for no token, but refuses a wrong one: a client that has a name must not lose it by a slip."""
+    pairs: bool = False
+    """Whether calls with two other values are made too: for one door of each kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ DOORS: Final = (
         body=b"{}",
         accepted=frozenset({400, 422}),
         credential="engine_token",
+        pairs=True,
     ),
     Door(
         service="pipelines",
@@ -122,7 +125,14 @@ DOORS: Final = (
     ),
     Door(service="monitor", path="/metrics"),
     Door(service="monitor", path="/reports"),
-    Door(service="monitor", method="POST", path="/hooks/alertmanager", body=b'{"alerts": []}', credential="hook_token"),
+    Door(
+        service="monitor",
+        method="POST",
+        path="/hooks/alertmanager",
+        body=b'{"alerts": []}',
+        credential="hook_token",
+        pairs=True,
+    ),
     Door(
         service="monitor",
         method="POST",
@@ -131,13 +141,20 @@ DOORS: Final = (
         credential="hook_token",
         medias=False,
     ),
-    Door(service="portal", path="/", pairs=False),
-    Door(service="portal", path="/api/status"),
+    Door(service="portal", path="/"),
+    Door(service="portal", path="/healthz", pairs=True),
     Door(service="serving", path="/projects"),
     Door(service="serving", path="/metrics"),
     Door(service="serving", path="/titanic/model"),
-    Door(service="serving", method="POST", path="/titanic/predict", body=b"{}", accepted=frozenset({422})),
-    Door(service="serving", method="POST", path="/titanic/feedback", body=b"{}", accepted=frozenset({422})),
+    Door(service="serving", method="POST", path="/titanic/predict", body=b"{}", accepted=frozenset({422}), pairs=True),
+    Door(
+        service="serving",
+        method="POST",
+        path="/titanic/feedback",
+        body=b"{}",
+        accepted=frozenset({422}),
+        optional=True,
+    ),
     Door(service="serving", method="POST", path="/v2/models/titanic/infer", body=b"{}", accepted=frozenset({422})),
     # Prometheus, Alertmanager and Airflow look at neither: a page of another name has no login of theirs, and none can be sent for it.
     Door(service="prometheus", path="/api/v1/alerts", credential="prometheus", hosts=False, origins=False),
@@ -160,6 +177,7 @@ DOORS: Final = (
         path="/api/v2/alerts",
         body=b"[]",
         credential="alertmanager",
+        pairs=True,
         hosts=False,
         origins=False,
     ),
@@ -201,7 +219,6 @@ DOORS: Final = (
         literals=False,
         medias=False,  # a page of another origin is refused by its origin
         passes=NO_BROWSERS_HOSTS | NO_BROWSERS_ORIGINS | {"origin of another port"},
-        pairs=False,
     ),
     Door(
         service="mlflow",
@@ -290,7 +307,9 @@ def _tokens(door: Door, credentials: Mapping[str, str]) -> tuple[Value, ...]:
     if not door.credential:
         return (
             Value(name="no token", text=None),
-            Value(name="a token that nobody asked for", text=f"Bearer {BEARER_TOKEN}"),
+            Value(
+                name="a token that nobody asked for", text=f"Bearer {BEARER_TOKEN}", refused=401 if door.optional else 0
+            ),
         )
     right = credentials[door.credential]
     scheme, _, secret = right.partition(" ")
@@ -365,7 +384,7 @@ def credentials_of(
     body = json.dumps({"username": "admin", "password": secret("airflow_admin_password")}).encode()
     address = wire.address_of(airflow_url)
     headers = [("Host", f"{address[0]}:{address[1]}"), ("Content-Type", JSON), ("Connection", "close")]
-    session = wire.exchange(address, wire.request("POST", "/auth/token", headers, body), seconds=30)
+    session = wire.exchange(address, wire.request("POST", "/auth/token", headers, body), seconds=120)
     assert session.status == 201, session
     found = {name: bearer(secret(name)) for name in ("engine_token", "hook_token")}
     for name in ("prometheus", "alertmanager"):
