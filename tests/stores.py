@@ -44,7 +44,9 @@ finally:
 """
 
 
-def measured(module: str, *arguments: str, environment: Mapping[str, str]) -> tuple[subprocess.CompletedProcess[str], int]:
+def measured(
+    module: str, *arguments: str, environment: Mapping[str, str]
+) -> tuple[subprocess.CompletedProcess[str], int]:
     """`python -m MODULE ARGUMENTS`, and the bytes by which its memory grew at most after its imports.
 
     A shell stands between: a process begins with the peak of the one that started it, and the tests' own is large.
@@ -86,7 +88,19 @@ class Postgres:
 def _packaged(requirement: str, expression: str) -> Path:
     """The path that the Python expression gives where the package is installed, in uv's cache."""
     uv = shutil.which("uv") or str(ROOT / ".venvs" / "uv" / "bin" / "uv")
-    command = [uv, "tool", "run", "--quiet", "--from", requirement, "python", "-W", "ignore", "-c", f"print({expression})"]
+    command = [
+        uv,
+        "tool",
+        "run",
+        "--quiet",
+        "--from",
+        requirement,
+        "python",
+        "-W",
+        "ignore",
+        "-c",
+        f"print({expression})",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"{requirement} can't be had: {done.stderr.strip()}. Put its programs on the PATH.")
@@ -200,7 +214,9 @@ def postgres(password: str, options: Mapping[str, str] | None = None) -> Iterato
             "fsync": "off",
         }
         command = [str(programs / "postgres"), "-D", str(folder / "data")]
-        command += [word for name, value in (settings | dict(options or {})).items() for word in ("-c", f"{name}={value}")]
+        command += [
+            word for name, value in (settings | dict(options or {})).items() for word in ("-c", f"{name}={value}")
+        ]
         with _running(command, folder / "postgres.log", port, signal.SIGINT, user):
             server = Postgres(programs, folder, port)
             _until_ready(server)

@@ -77,9 +77,7 @@ def test_a_role_reaches_its_own_database_and_the_backup_s_only_reads(
     assert not [password for password in passwords.values() if password in log]
 
 
-def test_what_the_backup_s_role_dumped_the_owner_restores(
-    server: stores.Postgres, helm: Helm, tmp_path: Path
-) -> None:
+def test_what_the_backup_s_role_dumped_the_owner_restores(server: stores.Postgres, helm: Helm, tmp_path: Path) -> None:
     """By the commands of the chart's two jobs."""
     passwords = start(server, helm, tmp_path)
     for role in ("airflow", "mlflow"):

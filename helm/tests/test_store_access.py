@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ FOLDERS: Final = (
     ),
     *("mlflow", "airflow-logs", "kfp", "elsewhere"),
 )
+REFUSED: Final = re.compile(r"denied|403|privileges", re.IGNORECASE)
 MEMORY: Final = 80 << 20
 """Bytes by which a backup may grow, the client of S3 included; the tests' large object is larger."""
 BACKUPS: Final = ("backup:objects", "backup:backups", "backup:locks", "backup:elsewhere")
@@ -122,7 +124,7 @@ def test_every_part_has_a_key_of_its_own(objects: Objects) -> None:
 
 
 def _does(what: str, store: S3Store, key: str, place: str) -> bool:
-    """Whether the store lets it happen. What is refused changes nothing: the administrator looks."""
+    """Whether the store lets it happen."""
     try:
         match what:
             case "r":
@@ -134,7 +136,8 @@ def _does(what: str, store: S3Store, key: str, place: str) -> bool:
             case "d":
                 store.delete(key)
     except BaseError as error:
-        assert "denied" in str(error).lower() or "forbidden" in str(error).lower() or "403" in str(error), error
+        if not REFUSED.search(str(error)):
+            raise
         return False
     return True
 
@@ -166,11 +169,11 @@ def test_a_service_s_key_neither_removes_a_backup_nor_replaces_a_model(objects: 
             lambda store: store.put(backup, b"0" * (6 << 20), use_multipart=True),
             lambda store: store.rename(backup, "backups/elsewhere"),
         ):
-            with pytest.raises(BaseError, match=r"(?i)denied|403|privileges"):
+            with pytest.raises(BaseError, match=REFUSED):
                 attack(objects.bucket(part, "phaseflow-backup"))
-    with pytest.raises(BaseError, match=r"(?i)denied|403|privileges"):
+    with pytest.raises(BaseError, match=REFUSED):
         objects.bucket("serving").put(model, b"mine", use_multipart=False)
-    with pytest.raises(BaseError, match=r"(?i)denied|403|privileges"):
+    with pytest.raises(BaseError, match=REFUSED):
         objects.bucket("serving").copy("store/predictions/titanic/x", model)
     assert bytes(objects.bucket("").get(model).bytes()) == b"model"
     assert bytes(objects.bucket("", "phaseflow-backup").get(backup).bytes()) == b"{}"
@@ -181,9 +184,7 @@ def test_what_is_not_there_is_told_from_what_is_refused(objects: Objects) -> Non
         objects.bucket("steps").head("store/sources/titanic/none")
 
 
-def _backup(
-    objects: Objects, part: str, folder: Path, *arguments: str
-) -> tuple[subprocess.CompletedProcess[str], int]:
+def _backup(objects: Objects, part: str, folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], int]:
     """`phaseflow.backup ARGUMENTS` as the part's job does it, and the bytes by which its memory grew."""
     return stores.measured("phaseflow.backup", *arguments, environment=objects.environment(part, folder))
 

@@ -58,8 +58,7 @@ def _mlflow_upgrade(url: str) -> None:
     """As `mlflow db upgrade`, which also makes the tables of an empty database."""
     from mlflow.db import upgrade as command  # noqa: PLC0415  # late: it takes seconds, and is needed once a version
 
-    assert command.callback is not None
-    command.callback(url)
+    command.main([url], standalone_mode=False)
 
 
 def _upgrade_copy(path: Path) -> None:
@@ -91,10 +90,12 @@ def _is_current(engine: Engine) -> bool:
 def _heads() -> set[str]:
     """The installed MLflow's latest revision, read from its migrations without importing them, which takes seconds."""
     spec = importlib.util.find_spec("mlflow")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    migrations = Path(spec.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
-    revisions, replaced = set(), set()
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise PlatformError("MLflow is not installed here", fix="Use the environment `registry`")
+    migrations = Path(folders[0]) / "store" / "db_migrations" / "versions"
+    revisions: set[str] = set()
+    replaced: set[str] = set()
     for path in migrations.glob("*.py"):
         values = _assigned(path)
         if isinstance(revision := values.get("revision"), str):
