@@ -31,7 +31,7 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "store/feedback": "rl",
         "store/runs": "rw",
         "store/events": "w",
-        "store/locks": "rwd",
+        "store/locks": "rw",
     },
     "monitor": {
         "store/predictions": "rl",
@@ -41,11 +41,11 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "store/events": "w",
     },
     "portal": {"store/events": "rl", "store/runs": "rl", "store/reports": "rl"},
-    "mlflow": {"mlflow": "rlwd", "store/locks": "rwd", "store/events": "w"},
+    "mlflow": {"mlflow": "rlwd", "store/locks": "rw", "store/events": "w"},
     "airflow": {"airflow-logs": "rlw", "store/runs": "r", "store/events": "w"},
     "kfp": {"kfp": "rlwd", "*": "l"},
-    "backup": {"*": "rl", "backup:objects": "rlw", "backup:backups": "rlw", "backup:locks": "rlwd"},
-    "restore": {"*": "w", "backup:objects": "rl", "backup:backups": "rl", "backup:locks": "rlwd"},
+    "backup": {"*": "rl", "backup:objects": "rlw", "backup:backups": "rlw", "backup:locks": "rlw"},
+    "restore": {"*": "w", "backup:objects": "rl", "backup:backups": "rl", "backup:locks": "rlw"},
     "prune": {"backup:objects": "rld", "backup:backups": "rld", "backup:locks": "rlwd"},
 }
 FOLDERS: Final = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phaseflow import backup
-from phaseflow.errors import DataError
+from phaseflow.errors import PermanentError
 from phaseflow.store import CHUNK, Store
 from tests import stores
 
@@ -74,14 +74,14 @@ def test_a_backup_that_was_broken_off_is_none(place: tuple[Store, Store, Path]) 
 
 def test_an_unknown_or_damaged_backup_is_said(place: tuple[Store, Store, Path], tmp_path: Path) -> None:
     source, target, dumps = place
-    with pytest.raises(DataError, match=r"There is no backup '' in .*; found: none. Name one of them"):
+    with pytest.raises(PermanentError, match=r"There is no backup '' in .*; found: none. Name one of them"):
         backup.restore(source, target, tmp_path / "back", "")
     backup.save(source, target, dumps, NOW)
-    with pytest.raises(DataError, match=r"There is no backup 'x' in .*; found: 20260102T030405Z"):
+    with pytest.raises(PermanentError, match=r"There is no backup 'x' in .*; found: 20260102T030405Z"):
         backup.restore(source, target, tmp_path / "back", "x")
     for key in target.keys("objects"):
         target.write(key, b"spoilt")
-    with pytest.raises(DataError, match=r"in the backup 20260102T030405Z is damaged. Restore an older one"):
+    with pytest.raises(PermanentError, match=r"in the backup 20260102T030405Z is damaged. Restore an older one"):
         backup.restore(source, target, tmp_path / "back", "")
 
 
@@ -135,10 +135,10 @@ def test_an_unknown_format_is_refused_by_name(
     target.write("backups/20260103T030405Z/manifest.json", json.dumps(manifest | {"format": 2}).encode())
     held = sorted(target.keys(""))
     arguments = [target.root, "--keep", "1"] if action == "prune" else [source.root, target.root, str(dumps)]
-    assert backup.main([action, *arguments]) == 2
+    assert backup.main([action, *arguments]) == 1
     assert capsys.readouterr().err == (
-        f"error: The backup 20260103T030405Z in {target.root} has the format 2; this version reads 1. "
-        "Use the version of phaseflow that made it, or a newer one.\n"
+        f"error: The backup 20260103T030405Z in {target.root} has the format 2; this release reads format 1. "
+        "Use the release that wrote it or a newer one, or make it again with this one.\n"
     )
     assert [key for key in sorted(target.keys("")) if not key.startswith("locks/")] == [
         key for key in held if not key.startswith("locks/")
@@ -150,7 +150,7 @@ def test_a_content_that_is_missing_is_said(place: tuple[Store, Store, Path], tmp
     backup.save(source, target, dumps, NOW)
     for key in list(target.keys("objects")):
         target.delete(key)
-    with pytest.raises(DataError, match=r"in the backup 20260102T030405Z is missing. Restore an older one by `--at`"):
+    with pytest.raises(PermanentError, match=r"in the backup 20260102T030405Z is missing. Restore an older one by `--at`"):
         backup.restore(source, target, tmp_path / "back", "")
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_content_replaces_nothing(place: tuple[Store, Store, Path], tm
     backup.save(source, target, dumps, NOW)
     for key in list(target.keys("objects")):
         target.write(key, b"spoilt")
-    with pytest.raises(DataError):
+    with pytest.raises(PermanentError):
         backup.restore(source, target, tmp_path / "back", "")
     assert source.read("datasets/a.parquet") == b"rows"
     assert sorted(path.name for path in (tmp_path / "store" / "datasets").iterdir()) == ["a.parquet"]
