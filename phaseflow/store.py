@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import errno
 import fcntl
 import functools
 import os
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,8 @@ RETRIES: Final = {
     "backoff": {"init_backoff": timedelta(seconds=0.5), "max_backoff": timedelta(seconds=10), "base": 2},
 }
 """Of a call to S3. A store that restarts or fails over is away for seconds: the pauses grow to that, and end after a minute."""
+CHUNK: Final = 8 << 20
+"""Bytes of a piece of a streamed object; S3 takes parts of 5 MiB or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,57 @@ class Store:
                 time.sleep(0.5 if self.remote else 0.05)  # neither kind of lock has a wait with a deadline
             yield lock
             next(held, None)  # released; raises where it was lost
+
+    def read_stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes in pieces of about CHUNK; raises FileNotFoundError, at the first piece."""
+        if not self.remote:
+            with self.path(key).open("rb") as file:
+                while piece := file.read(CHUNK):
+                    yield piece
+            return
+        with _said(self.root):
+            for piece in _bucket(self.root).get(_checked(key)).stream(min_chunk_size=CHUNK):
+                yield bytes(piece)
+
+    def write_stream(self, key: str, pieces: Iterable[bytes]) -> str:
+        """As `write`, with a few pieces in memory at a time. Where `pieces` raises, there is no object, or the old one stays."""
+        if not self.remote:
+            _write_pieces(self.path(key), pieces)
+            return self.uri(key)
+        # Not the client's own call for an iterator: within it no other object can be read.
+        from obstore import open_writer  # noqa: PLC0415  # see _bucket
+
+        with _said(self.root):
+            # A small one goes in one request; of a large one that is broken off, parts that nobody sees stay in the store.
+            writer = open_writer(_bucket(self.root), _checked(key), buffer_size=CHUNK, max_concurrency=2)
+        for piece in pieces:
+            with _said(self.root):
+                writer.write(piece)
+        with _said(self.root):
+            writer.close()
+        return self.uri(key)
+
+
+def _write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """As `write_atomic`, piece by piece."""
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+            raise PlatformError(
+                f"{path} can't be written: {error.strerror}",
+                fix="Free disk space or correct the folder's permissions",
+            ) from error
+        raise
 
 
 def _flocked(path: Path) -> Generator[Lock | None]:

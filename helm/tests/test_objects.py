@@ -42,12 +42,12 @@ SECRETS_IN_ENVIRONMENT = {
 }
 NEEDED = {
     # Secrets that a chart alone expects, as its README says.
-    "airflow": {"p-postgres", "p-s3", "p-monitoring"},
-    "kubeflow-pipelines": {"p-s3"},
-    "mlflow": {"p-postgres", "p-s3"},
-    "monitoring": {"p-s3", "p-airflow"},
-    "portal": {"p-s3"},
-    "serving": {"p-s3"},
+    "airflow": {"p-postgres-airflow", "p-s3-airflow", "p-s3-steps", "p-monitoring"},
+    "kubeflow-pipelines": {"p-s3-kfp"},
+    "mlflow": {"p-postgres-mlflow", "p-s3-mlflow"},
+    "monitoring": {"p-s3-monitor", "p-airflow"},
+    "portal": {"p-s3-portal"},
+    "serving": {"p-s3-serving"},
     "storage": set(),
 }
 

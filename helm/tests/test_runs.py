@@ -24,7 +24,9 @@ def patch(objects: tuple[Object, ...]) -> dict[str, Any]:
 
 def test_a_step_that_mounts_the_stores_secret_finds_every_key_of_it(helm: Helm) -> None:
     # Argo's volume of that name holds the two keys that archiving needs; a step's volume of that name is merged into it.
-    assert {"name": "p-s3", "secret": {"secretName": "p-s3", "items": None}} in patch(helm.objects(CHART))["volumes"]
+    assert {"name": "p-s3-kfp", "secret": {"secretName": "p-s3-kfp", "items": None}} in patch(helm.objects(CHART))[
+        "volumes"
+    ]
 
 
 @pytest.mark.parametrize("values", ["runs.archiveLogs=false", "global.store.ambientCredentials=true"])

@@ -78,7 +78,7 @@ def test_an_s3_of_yours(helm: Helm, key: str, secret: str | None) -> None:
     found = environment(objects, "p-serving-titanic")
     assert found["PHASEFLOW_STORE"] == "s3://b/store"
     assert "AWS_ENDPOINT_URL" not in found  # AWS itself
-    assert found.get("PHASEFLOW_S3_SECRET") == secret
+    assert environment(objects, "p-airflow-scheduler").get("PHASEFLOW_S3_SECRET") == secret
     assert "p-s3" not in json.dumps(objects)
 
 
@@ -204,12 +204,107 @@ def test_a_backup_holds_the_databases_of_kubeflow_pipelines_where_they_are_there
     for given, expected in ((on, {"databases", "objects"}), ((*on, *kfp), {"databases", "pipelines", "objects"})):
         for it in of_kind(helm.objects("platform", *given), "CronJob"):
             made = it["spec"]["jobTemplate"]["spec"]["template"]
+            if it["metadata"]["name"] == "p-prune":  # it touches no database
+                assert [each["name"] for each in containers(made)] == ["objects"]
+                continue
             order = [each["name"] for each in (*made["spec"]["initContainers"], *made["spec"]["containers"])]
             assert set(order) == expected
             # Dumps come before the list of objects, and go back after them.
             assert order[-1 if it["metadata"]["name"].endswith("-backup") else 0] == "objects"
-            mounted = {each["secret"]["secretName"] for each in made["spec"]["volumes"] if "secret" in each}
+            mounted = mounted_secrets(made)
             assert ("mine" in mounted) == ("pipelines" in expected)
+
+
+def mounted_secrets(pod: Object) -> set[str]:
+    """Names of the Secrets that a pod mounts or reads into its environment."""
+    found = set()
+    for it in pod["spec"].get("volumes", []):
+        sources = it.get("projected", {}).get("sources", [])
+        found |= {source["secret"]["name"] for source in sources if "secret" in source}
+        found |= {it["secret"]["secretName"]} if "secret" in it else set()
+    for container in containers(pod):
+        for variable in container.get("env", []):
+            reference = variable.get("valueFrom", {}).get("secretKeyRef")
+            found |= {reference["name"]} if reference else set()
+    return found
+
+
+EVERY_PART = (
+    "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,backup.enabled=true,airflow.executor=KubernetesExecutor"
+)
+
+
+def test_a_pod_has_its_own_passwords_of_the_stores_and_no_other(helm: Helm) -> None:
+    airflow = {"p-postgres-airflow", "p-s3-airflow"}
+    expected = {
+        "StatefulSet p-postgres": {"p-postgres"},
+        "StatefulSet p-s3": {"p-s3"},
+        "Deployment p-mlflow": {"p-postgres-mlflow", "p-s3-mlflow"},
+        "Deployment p-monitor": {"p-s3-monitor"},
+        "Deployment p-portal": {"p-s3-portal"},
+        **{f"Deployment p-serving-{each.replace('_', '-')}": {"p-s3-serving"} for each in registry.names()},
+        **{
+            f"Deployment p-airflow-{each}": airflow
+            for each in ("api-server", "scheduler", "dag-processor", "triggerer")
+        },
+        "Job p-airflow-migrate-1": airflow,
+        "ConfigMap p-airflow worker.yaml": airflow,
+        "ConfigMap p-airflow pod.yaml": {"p-s3-steps"},
+        "Deployment ml-pipeline": {"p-s3-kfp"},
+        "Deployment ml-pipeline-ui": {"p-s3-kfp"},
+        "CronJob p-backup": {"p-postgres-backup", "p-s3-backup"},
+        "CronJob p-restore": {"p-postgres-airflow", "p-postgres-mlflow", "p-s3-restore"},
+    }
+    for more, also in (("", {}), (",backup.target=s3://phaseflow-backup/x", {"CronJob p-prune": {"p-s3-prune"}})):
+        objects = helm.objects("platform", "--set", EVERY_PART + more)
+        found = {
+            owner: secrets
+            for owner, pod in pods(objects)
+            if (secrets := {it for it in mounted_secrets(pod) if it.startswith(("p-postgres", "p-s3"))})
+        }
+        assert found == expected | also
+    engine = dict(pods(helm.objects("platform")))["Deployment p-pipelines"]
+    assert mounted_secrets(engine) == {"p-s3-steps"}
+
+
+def test_each_part_s_secret_may_be_yours(helm: Helm) -> None:
+    values = (
+        "storage.enabled=false,global.store.external=true,global.store.existingSecret=all,"
+        "global.store.existingSecrets.serving=narrow,global.store.existingSecrets.steps=steps,"
+        "global.postgres.host=db,global.postgres.existingSecret=passwords,global.postgres.existingSecrets.mlflow=tracking,"
+        "backup.enabled=true,backup.target=s3://elsewhere/x"
+    )
+    found = dict(pods(helm.objects("platform", "--set", values)))
+    assert mounted_secrets(found["Deployment p-serving-titanic"]) == {"narrow"}
+    assert mounted_secrets(found["Deployment p-mlflow"]) == {"all", "tracking"}
+    assert mounted_secrets(found["ConfigMap p-airflow pod.yaml"]) == {"steps"}
+    assert {"all", "passwords"} <= mounted_secrets(found["Deployment p-airflow-scheduler"])
+    # Without a role for the backup each database's own reads it, as before there was one.
+    assert mounted_secrets(found["CronJob p-backup"]) == {"all", "passwords", "tracking"}
+    reader = f"{values},global.postgres.existingSecrets.backup=reader"
+    found = dict(pods(helm.objects("platform", "--set", reader)))
+    assert mounted_secrets(found["CronJob p-backup"]) == {"all", "reader"}
+
+
+def test_the_keys_of_backups_are_yours_where_the_pods_have_a_role(helm: Helm) -> None:
+    values = (
+        "storage.enabled=false,global.store.external=true,global.store.ambientCredentials=true,"
+        "global.postgres.host=db,global.postgres.existingSecret=passwords,"
+        "global.store.existingSecrets.prune=prune,backup.enabled=true,backup.target=s3://elsewhere/x"
+    )
+    found = dict(pods(helm.objects("platform", "--set", values)))
+    assert mounted_secrets(found["CronJob p-prune"]) == {"prune"}
+    assert mounted_secrets(found["CronJob p-backup"]) == {"passwords"}
+    assert mounted_secrets(found["Deployment p-serving-titanic"]) == set()
+
+
+def test_a_job_of_the_backup_ends_by_itself(helm: Helm) -> None:
+    jobs = of_kind(helm.objects("platform", "--set", "backup.enabled=true"), "CronJob")
+    assert {it["metadata"]["name"]: it["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] for it in jobs} == {
+        "p-backup": 14400, "p-restore": 14400, "p-prune": 14400,
+    }  # fmt: skip
+    # Only one is told how many stay: who saves removes nothing.
+    assert [it["metadata"]["name"] for it in jobs if "--keep" in json.dumps(it)] == ["p-prune"]
 
 
 def test_some_projects_only(helm: Helm) -> None:

@@ -112,6 +112,18 @@ def test_a_wrong_value_is_named(helm: Helm, chart: str, given: str, said: str) -
             "gateway.className is empty. Name one of `kubectl get gatewayclass`.",
         ),
         (
+            "platform",
+            "backup.enabled=true,backup.target=s3://phaseflow/backup",
+            'backup.target is "s3://phaseflow/backup", but the keys for backups open the bucket phaseflow-backup alone: '
+            "set backup.target to s3://phaseflow-backup, or name the bucket in global.store.backupBucket.",
+        ),
+        (
+            "platform",
+            "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,kubeflow-pipelines.store.prefix=other",
+            'kubeflow-pipelines.store.prefix is "other", but its key opens the folder "kfp": set '
+            "storage.s3.pipelinesPrefix to the same.",
+        ),
+        (
             "serving",
             "global.projects={titanik}",
             'global.projects names "titanik", which is no project of this chart. It has: '

@@ -12,7 +12,9 @@ from phaseflow.cluster.kube import Release
 from phaseflow.errors import PlatformError
 
 PATIENCE: Final = 3600.0
-"""Seconds for a Job: a large store takes long."""
+"""Seconds for a Job without a deadline of its own: a large store takes long."""
+GRACE: Final = 60.0
+"""Seconds after a Job's deadline within which Kubernetes ends it."""
 STOP_SECONDS: Final = 180.0
 POLL: Final = 1.0
 READERS: Final = ("door", "portal", "grafana", "alertmanager", "serving")
@@ -86,7 +88,9 @@ def _run(release: Release, action: str, arguments: list[str], say: Say) -> str:
         if container["name"] == "objects":
             container["args"] += arguments
     kube.kubectl(release, "create", "--filename", "-", stdin=json.dumps(job))
-    end = time.monotonic() + PATIENCE
+    deadline = job["spec"].get("activeDeadlineSeconds")
+    patience = deadline + GRACE if deadline else PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         status = json.loads(kube.kubectl(release, "get", "job", name, "--output", "json")).get("status", {})
         say(f"{name}: {'runs' if status.get('active') else 'waits'}")
@@ -98,7 +102,7 @@ def _run(release: Release, action: str, arguments: list[str], say: Say) -> str:
             if why.final:
                 raise PlatformError(f"{name} can't run. {why.problem}", fix=why.fix)
         time.sleep(POLL)
-    raise PlatformError(f"{name} did not end within {PATIENCE:.0f} s", fix=_look(release, name))
+    raise PlatformError(f"{name} did not end within {patience:.0f} s", fix=_look(release, name))
 
 
 def _pods(release: Release, job: str) -> list[dict[str, Any]]:

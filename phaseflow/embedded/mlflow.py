@@ -8,7 +8,10 @@ from phaseflow.settings import Settings
 def command(settings: Settings) -> list[str]:
     """Its argument vector."""
     home = settings.home / "mlflow"
+    database = f"sqlite:///{home / 'mlflow.db'}"
     return [
+        # The server refuses a schema that is older than itself.
+        *(str(settings.python("registry")), "-m", "services.registry.schema", database),
         str(settings.venvs / "registry" / "bin" / "mlflow"),
         "server",
         "--host",
@@ -18,7 +21,7 @@ def command(settings: Settings) -> list[str]:
         "--workers",
         "1",
         "--backend-store-uri",
-        f"sqlite:///{home / 'mlflow.db'}",
+        database,
         "--artifacts-destination",
         str(home / "artifacts"),
         "--serve-artifacts",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from phaseflow import backup
-from phaseflow.errors import PlatformError
-from phaseflow.store import Store
+from phaseflow.errors import PermanentError
+from phaseflow.store import CHUNK, Store
+from tests import stores
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -28,8 +30,8 @@ def place(tmp_path: Path) -> tuple[Store, Store, Path]:
 
 def test_what_was_lost_comes_back_byte_for_byte(place: tuple[Store, Store, Path], tmp_path: Path) -> None:
     source, target, dumps = place
-    done = backup.save(source, target, dumps, 3, NOW)
-    assert done == {"backup": "20260102T030405Z", "objects": 2, "copied": 2, "dumps": 1, "removed": 0}
+    done = backup.save(source, target, dumps, NOW)
+    assert done == {"backup": "20260102T030405Z", "objects": 2, "copied": 2, "dumps": 1}
     source.delete("models/b.onnx")
     source.write("datasets/a.parquet", b"other")
     found = backup.restore(source, target, tmp_path / "back", "")
@@ -41,17 +43,22 @@ def test_what_was_lost_comes_back_byte_for_byte(place: tuple[Store, Store, Path]
 
 def test_what_did_not_change_is_not_copied_again(place: tuple[Store, Store, Path]) -> None:
     source, target, dumps = place
-    backup.save(source, target, dumps, 3, NOW)
+    backup.save(source, target, dumps, NOW)
     source.write("events/c.json", b"new")
     source.write("events/same.json", b"new")
-    assert backup.save(source, target, dumps, 3, NOW + timedelta(days=1))["copied"] == 1
+    assert backup.save(source, target, dumps, NOW + timedelta(days=1))["copied"] == 1
 
 
 def test_the_last_ones_stay_whole_and_older_contents_go(place: tuple[Store, Store, Path], tmp_path: Path) -> None:
     source, target, dumps = place
     for day in range(4):
         source.write("datasets/a.parquet", f"rows of day {day}".encode())
-        backup.save(source, target, dumps, 2, NOW + timedelta(days=day))
+        backup.save(source, target, dumps, NOW + timedelta(days=day))
+    assert len(backup.backups(target)) == 4  # who saves removes nothing
+    target.write("backups/20260103T030500Z/mlflow.dump", b"of one that was broken off")
+    assert backup.prune(target, 2) == {"backups": 2, "removed": 2, "contents": 2}
+    assert backup.prune(target, 2) == {"backups": 2, "removed": 0, "contents": 0}
+    assert {key.split("/")[1] for key in target.keys("backups")} == set(backup.backups(target))
     assert backup.backups(target) == ["20260104T030405Z", "20260105T030405Z"]
     assert len(list(target.keys("objects"))) == 3
     backup.restore(source, target, tmp_path / "back", "20260104T030405Z")
@@ -60,21 +67,21 @@ def test_the_last_ones_stay_whole_and_older_contents_go(place: tuple[Store, Stor
 
 def test_a_backup_that_was_broken_off_is_none(place: tuple[Store, Store, Path]) -> None:
     source, target, dumps = place
-    backup.save(source, target, dumps, 2, NOW)
+    backup.save(source, target, dumps, NOW)
     target.write("backups/20270101T000000Z/mlflow.dump", b"half")
     assert backup.backups(target) == ["20260102T030405Z"]
 
 
 def test_an_unknown_or_damaged_backup_is_said(place: tuple[Store, Store, Path], tmp_path: Path) -> None:
     source, target, dumps = place
-    with pytest.raises(PlatformError, match=r"There is no backup '' in .*; found: none. Name one of them"):
+    with pytest.raises(PermanentError, match=r"There is no backup '' in .*; found: none. Name one of them"):
         backup.restore(source, target, tmp_path / "back", "")
-    backup.save(source, target, dumps, 2, NOW)
-    with pytest.raises(PlatformError, match=r"There is no backup 'x' in .*; found: 20260102T030405Z"):
+    backup.save(source, target, dumps, NOW)
+    with pytest.raises(PermanentError, match=r"There is no backup 'x' in .*; found: 20260102T030405Z"):
         backup.restore(source, target, tmp_path / "back", "x")
     for key in target.keys("objects"):
         target.write(key, b"spoilt")
-    with pytest.raises(PlatformError, match=r"in the backup 20260102T030405Z is damaged. Restore an older one"):
+    with pytest.raises(PermanentError, match=r"in the backup 20260102T030405Z is damaged. Restore an older one"):
         backup.restore(source, target, tmp_path / "back", "")
 
 
@@ -83,7 +90,7 @@ def test_a_target_inside_the_source_does_not_eat_itself(tmp_path: Path) -> None:
     source.write("store/a", b"a")
     (tmp_path / "dumps-elsewhere").mkdir()
     for day in range(2):
-        done = backup.save(source, target, tmp_path / "none", 5, NOW + timedelta(days=day))
+        done = backup.save(source, target, tmp_path / "none", NOW + timedelta(days=day))
         assert done["objects"] == 1
 
 
@@ -92,7 +99,82 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     place = [str(tmp_path / name) for name in ("s", "t", "d")]
     assert backup.main(["save", *place]) == 0
     name = json.loads(capsys.readouterr().out)["backup"]
-    assert backup.main(["list", *place]) == 0
+    assert backup.main(["list", place[1]]) == 0
     assert json.loads(capsys.readouterr().out) == [name]
+    assert backup.main(["prune", place[1], "--keep", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"backups": 1, "removed": 0, "contents": 0}
     assert backup.main(["restore", *place, "--at", "no"]) == 2
     assert capsys.readouterr().err.startswith("error: There is no backup 'no'")
+
+
+@pytest.mark.parametrize("action", ["save", "restore", "prune"])
+def test_two_at_once_are_refused_with_a_clear_message(
+    action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backup, "PATIENCE", 0.1)
+    source, target, dumps = (str(tmp_path / name) for name in ("s", "t", "d"))
+    assert backup.main(["save", source, target, dumps]) == 0
+    capsys.readouterr()
+    arguments = [action, target] if action == "prune" else [action, source, target, dumps]
+    with Store(target).lock("backup"):
+        assert backup.main(arguments) == 1  # another try may help
+    assert capsys.readouterr().err == (
+        f"error: Another process has held the lock {tmp_path}/t/locks/backup for 0 s. Wait for it, or end it.\n"
+    )
+    assert backup.main(arguments) == 0
+
+
+@pytest.mark.parametrize("action", ["save", "restore", "prune"])
+def test_an_unknown_format_is_refused_by_name(
+    action: str, place: tuple[Store, Store, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target, dumps = place
+    for day in range(2):
+        backup.save(source, target, dumps, NOW + timedelta(days=day))
+    manifest = json.loads(target.read("backups/20260103T030405Z/manifest.json"))
+    target.write("backups/20260103T030405Z/manifest.json", json.dumps(manifest | {"format": 2}).encode())
+    held = sorted(target.keys(""))
+    arguments = [target.root, "--keep", "1"] if action == "prune" else [source.root, target.root, str(dumps)]
+    assert backup.main([action, *arguments]) == 1
+    assert capsys.readouterr().err == (
+        f"error: The backup 20260103T030405Z in {target.root} has the format 2; this release reads format 1. "
+        "Use the release that wrote it or a newer one, or make it again with this one.\n"
+    )
+    assert [key for key in sorted(target.keys("")) if not key.startswith("locks/")] == [
+        key for key in held if not key.startswith("locks/")
+    ]
+
+
+def test_a_content_that_is_missing_is_said(place: tuple[Store, Store, Path], tmp_path: Path) -> None:
+    source, target, dumps = place
+    backup.save(source, target, dumps, NOW)
+    for key in list(target.keys("objects")):
+        target.delete(key)
+    with pytest.raises(PermanentError, match=r"in the backup 20260102T030405Z is missing. Restore an older one by `--at`"):
+        backup.restore(source, target, tmp_path / "back", "")
+
+
+def test_a_damaged_content_replaces_nothing(place: tuple[Store, Store, Path], tmp_path: Path) -> None:
+    source, target, dumps = place
+    backup.save(source, target, dumps, NOW)
+    for key in list(target.keys("objects")):
+        target.write(key, b"spoilt")
+    with pytest.raises(PermanentError):
+        backup.restore(source, target, tmp_path / "back", "")
+    assert source.read("datasets/a.parquet") == b"rows"
+    assert sorted(path.name for path in (tmp_path / "store" / "datasets").iterdir()) == ["a.parquet"]
+
+
+def test_a_large_object_and_a_large_dump_pass_in_pieces(tmp_path: Path) -> None:
+    large = os.urandom(1 << 20) * 96
+    source, back, target = Store(str(tmp_path / "s")), Store(str(tmp_path / "b")), str(tmp_path / "t")
+    source.write("models/large.onnx", large)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mlflow.dump").write_bytes(large)
+    for action, root, dumps in (("save", source.root, "d"), ("restore", back.root, "e")):
+        arguments = [action, root, target, str(tmp_path / dumps)]
+        done, grown = stores.measured("phaseflow.backup", *arguments, environment=os.environ)
+        assert done.returncode == 0, done.stderr
+        assert grown < 6 * CHUNK
+    assert back.read("models/large.onnx") == large
+    assert (tmp_path / "e" / "mlflow.dump").read_bytes() == large

@@ -73,7 +73,9 @@ def test_an_upgrade_changes_no_secret_and_the_users_own_is_the_one_in_use(
     cluster: Cluster, upgraded: dict[str, str]
 ) -> None:
     assert len(upgraded) >= 10
-    assert cluster.secrets().items() >= upgraded.items()
+    # What is made of the passwords, for one program or another, may change; and there may be more of them.
+    kept = {key: value for key, value in upgraded.items() if key.rsplit("/", 1)[1] not in {"s3.json", "pgpass"}}
+    assert cluster.secrets().items() >= kept.items()
     assert f"{cluster.release.name}-airflow" not in {key.split("/")[0] for key in upgraded}
     assert rest.Airflow(cluster.settings).dag("titanic")["dag_id"] == "titanic"
 

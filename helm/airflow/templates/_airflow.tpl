@@ -92,7 +92,7 @@ args:
 {{- $hook := include "phaseflow.monitoringSecret" (dict "root" . "given" .Values.hookSecret) -}}
 {{- /* A Kubeflow Pipelines of yours asks for no token of ours. */ -}}
 {{- $engine := include "phaseflow.engineSecret" (dict "root" . "given" .Values.engineSecret) -}}
-- {name: postgres, secret: {secretName: {{ include "phaseflow.postgresSecret" . }}, items: [{key: pgpass, path: pgpass}]}}
+- {name: postgres, secret: {secretName: {{ include "phaseflow.postgresSecret" (dict "root" . "role" "airflow") }}, items: [{key: pgpass, path: pgpass}]}}
 - {name: templates, configMap: {name: {{ include "phaseflow.name" . }}}}
 {{ include "phaseflow.volumes" (dict "root" . "secrets" (dict (include "airflow.secret" .) (list "airflow_admin_password" "airflow_jwt" "airflow_fernet" "passwords.json") $hook (list "hook_token")) "optional" (dict $engine (list "engine_token"))) }}
 {{- end }}

@@ -189,10 +189,24 @@ spec:
 {{ dig "publicUrl" "" (.Values.global | default dict) | default "http://localhost:30080" | trimSuffix "/" }}
 {{- end }}
 
-{{/* phaseflow.s3Secret (root): the Secret with the key `credentials`, an AWS credentials file; empty where the pod's own role is used. */}}
+{{/* phaseflow.part (root, or dict root part): whose key of the object store a pod has. Each chart has one part; others are named. */}}
+{{- define "phaseflow.part" -}}
+{{- if hasKey . "part" }}{{ .part }}{{ else -}}
+{{- $root := .root | default . -}}
+{{- get (dict "monitoring" "monitor" "kubeflow-pipelines" "kfp" "platform" "steps") $root.Chart.Name | default $root.Chart.Name }}
+{{- end }}
+{{- end }}
+
+{{/* phaseflow.s3Secret (root, or dict root part): the Secret with the key `credentials`, an AWS credentials file, of the part alone;
+empty where the pod's own role is used, and for the part "" that uses no object. */}}
 {{- define "phaseflow.s3Secret" -}}
-{{- $store := dig "store" dict (.Values.global | default dict) -}}
-{{- if not $store.ambientCredentials }}{{ $store.existingSecret | default (printf "%s-s3" .Release.Name) }}{{ end }}
+{{- $root := .root | default . -}}
+{{- $store := dig "store" dict ($root.Values.global | default dict) -}}
+{{- $part := include "phaseflow.part" . -}}
+{{- if ne $part "" }}
+{{- $default := ternary (printf "%s-s3" $root.Release.Name) (printf "%s-s3-%s" $root.Release.Name $part) ($store.external | default false) -}}
+{{- dig "existingSecrets" $part "" $store | default (ternary "" ($store.existingSecret | default $default) ($store.ambientCredentials | default false)) }}
+{{- end }}
 {{- end }}
 
 {{- define "phaseflow.s3Endpoint" -}}
@@ -203,6 +217,11 @@ spec:
 
 {{- define "phaseflow.bucket" -}}
 {{ dig "store" "bucket" "phaseflow" (.Values.global | default dict) }}
+{{- end }}
+
+{{/* phaseflow.backupBucket (root): the bucket of the chart's own store that the backups' keys may use, and no other. */}}
+{{- define "phaseflow.backupBucket" -}}
+{{ dig "store" "backupBucket" "" (.Values.global | default dict) | default (printf "%s-backup" (include "phaseflow.bucket" .)) }}
 {{- end }}
 
 {{/* phaseflow.projects (root): the projects that run here, as JSON: those that global.projects or the chart's own `projects` names, else all. */}}
@@ -218,9 +237,11 @@ spec:
 {{- $chosen | default $all | toJson }}
 {{- end }}
 
-{{/* phaseflow.env (root): what every process of ours knows of the others. Addresses only: secrets are files. */}}
+{{/* phaseflow.env (root, or dict root part): what every process of ours knows of the others. Addresses only: secrets are files. */}}
 {{- define "phaseflow.env" -}}
-{{- $root := . -}}
+{{- $root := .root | default . -}}
+{{- $secret := include "phaseflow.s3Secret" . -}}
+{{- with $root -}}
 {{- $store := dig "store" dict (.Values.global | default dict) -}}
 {{- $drift := dig "drift" dict (.Values.global | default dict) -}}
 - {name: PHASEFLOW_STORE, value: "s3://{{ include "phaseflow.bucket" . }}/store"}
@@ -229,9 +250,14 @@ spec:
 {{- end }}
 - {name: AWS_REGION, value: {{ $store.region | default "us-east-1" | quote }}}
 - {name: AWS_DEFAULT_REGION, value: {{ $store.region | default "us-east-1" | quote }}}
-{{- with include "phaseflow.s3Secret" . }}
+{{- if $secret }}
 - {name: AWS_SHARED_CREDENTIALS_FILE, value: /etc/phaseflow/s3/credentials}
+{{- end }}
+{{- /* Airflow mounts it in the steps of a pipeline that Kubeflow Pipelines runs. */}}
+{{- if eq .Chart.Name "airflow" }}
+{{- with include "phaseflow.s3Secret" (dict "root" . "part" "steps") }}
 - {name: PHASEFLOW_S3_SECRET, value: {{ . }}}
+{{- end }}
 {{- end }}
 {{- range list "airflow" "mlflow" "pipelines" "serving" "monitor" "prometheus" "alertmanager" "grafana" "portal" }}
 - {name: PHASEFLOW_{{ upper . }}_URL, value: {{ include "phaseflow.address" (dict "root" $root "part" .) | quote }}}
@@ -265,14 +291,15 @@ spec:
 - {name: PHASEFLOW_KFP_PAGE, value: "1"}
 {{- end }}
 {{- end }}
+{{- end }}
 
-{{/* phaseflow.mounts, phaseflow.volumes (dict root secrets optional claim): a place to write, the object store's key, the secrets a process
+{{/* phaseflow.mounts, phaseflow.volumes (dict root part secrets optional claim): a place to write, the part's key of the object store, the secrets a process
 reads. `secrets` and `optional` are lists of keys by the name of their Secret; a pod starts without those of `optional` that do not exist.
 `claim` is the volume of the place to write; "template" where a StatefulSet's template makes it. */}}
 {{- define "phaseflow.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /var/lib/phaseflow}
-{{- if include "phaseflow.s3Secret" .root }}
+{{- if include "phaseflow.s3Secret" . }}
 - {name: s3, mountPath: /etc/phaseflow/s3, readOnly: true}
 {{- end }}
 {{- if or .secrets .optional }}
@@ -288,7 +315,7 @@ reads. `secrets` and `optional` are lists of keys by the name of their Secret; a
 {{- else }}
 - {name: home, emptyDir: {}}
 {{- end }}
-{{- with include "phaseflow.s3Secret" .root }}
+{{- with include "phaseflow.s3Secret" . }}
 - {name: s3, secret: {secretName: {{ . }}, items: [{key: credentials, path: credentials}]}}
 {{- end }}
 {{- include "phaseflow.secretsVolume" . }}
@@ -330,9 +357,11 @@ register that name. */}}
 {{ $postgres.host | default (printf "%s-postgres" .Release.Name) }}:{{ $postgres.port | default 5432 | int }}
 {{- end }}
 
-{{/* phaseflow.postgresSecret (root): the Secret with the key `pgpass`, a file of libpq's passwords. */}}
+{{/* phaseflow.postgresSecret (dict root role): the Secret with the key `pgpass`, libpq's password file with the line of the role. */}}
 {{- define "phaseflow.postgresSecret" -}}
-{{ dig "postgres" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-postgres" .Release.Name) }}
+{{- $postgres := dig "postgres" dict (.root.Values.global | default dict) -}}
+{{- $default := ternary (printf "%s-postgres" .root.Release.Name) (printf "%s-postgres-%s" .root.Release.Name .role) (ne ($postgres.host | default "") "") -}}
+{{ dig "existingSecrets" .role "" $postgres | default $postgres.existingSecret | default $default }}
 {{- end }}
 
 {{/* phaseflow.untilPostgres (root): shell that goes on when the database answers: a pod that waits looks better than one that crashes. */}}

@@ -1,0 +1,227 @@
+"""The keys of the object store, tried on the real one: each opens its part's folders, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from helm.tests.rendering import Helm, Object, of_kind
+from tests import stores
+
+ALLOWED: Final[dict[str, dict[str, str]]] = {
+    # Of each part: what it may do with an object of each folder (read, list, write, delete).
+    "serving": {"store/predictions": "rlw", "store/feedback": "rlw", "store/events": "w"},
+    "steps": {
+        "store/sources": "rw",
+        "store/staging": "rw",
+        "store/quarantine": "w",
+        "store/datasets": "rlw",
+        "store/predictions": "rl",
+        "store/feedback": "rl",
+        "store/runs": "rw",
+        "store/events": "w",
+        "store/locks": "rw",
+    },
+    "monitor": {
+        "store/predictions": "rl",
+        "store/feedback": "rl",
+        "store/datasets": "r",
+        "store/reports": "rlwd",
+        "store/events": "w",
+    },
+    "portal": {"store/events": "rl", "store/runs": "rl", "store/reports": "rl"},
+    "mlflow": {"mlflow": "rlwd", "store/locks": "rw", "store/events": "w"},
+    "airflow": {"airflow-logs": "rlw", "store/runs": "r", "store/events": "w"},
+    "kfp": {"kfp": "rlwd", "*": "l"},
+    "backup": {"*": "rl", "backup:objects": "rlw", "backup:backups": "rlw", "backup:locks": "rlw"},
+    "restore": {"*": "w", "backup:objects": "rl", "backup:backups": "rl", "backup:locks": "rlw"},
+    "prune": {"backup:objects": "rld", "backup:backups": "rld", "backup:locks": "rlwd"},
+}
+FOLDERS: Final = (
+    *(
+        f"store/{folder}"
+        for folder in (
+            *("sources", "staging", "quarantine", "datasets", "runs", "events", "predictions"),
+            *("feedback", "reports", "locks"),
+        )
+    ),
+    *("mlflow", "airflow-logs", "kfp", "elsewhere"),
+)
+REFUSED: Final = re.compile(r"denied|403|privileges", re.IGNORECASE)
+MEMORY: Final = 80 << 20
+"""Bytes by which a backup may grow, the client of S3 included; the tests' large object is larger."""
+BACKUPS: Final = ("backup:objects", "backup:backups", "backup:locks", "backup:elsewhere")
+NAMES: Final = {"backup:locks": "backup"}
+"""The lock's own; every other object has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The running store and the keys that the chart made."""
+
+    server: stores.SeaweedFS
+    keys: dict[str, tuple[str, str]]
+    """Access key and secret key of a part; "" is the administrator."""
+
+    def bucket(self, part: str, bucket: str = "phaseflow") -> S3Store:
+        access, secret = self.keys[part]
+        return S3Store(
+            bucket,
+            endpoint=self.server.s3,
+            region="us-east-1",
+            access_key_id=access,
+            secret_access_key=secret,
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+
+    def environment(self, part: str, folder: Path) -> dict[str, str]:
+        """As a pod of the part has it."""
+        access, secret = self.keys[part]
+        path = folder / f"{part}-credentials"
+        path.write_text(f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
+        return os.environ | {"AWS_ENDPOINT_URL": self.server.s3, "AWS_SHARED_CREDENTIALS_FILE": str(path)}
+
+
+def _secrets(objects: tuple[Object, ...]) -> dict[str, dict[str, str]]:
+    return {it["metadata"]["name"]: it["stringData"] for it in of_kind(objects, "Secret")}
+
+
+@pytest.fixture(scope="module")
+def objects(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Objects]:
+    """SeaweedFS with the chart's own configuration, and the buckets that the chart's pod makes."""
+    rendered = helm.objects("storage")
+    secrets = _secrets(rendered)
+    keys = {
+        each.removeprefix("p-s3").removeprefix("-"): (secret["accesskey"], secret["secretkey"])
+        for each, secret in secrets.items()
+        if each.startswith("p-s3")
+    }
+    with stores.seaweedfs(tmp_path_factory.mktemp("seaweedfs"), secrets["p-s3"]["s3.json"]) as server:
+        pod = next(it for it in of_kind(rendered, "StatefulSet") if it["metadata"]["name"] == "p-s3")
+        (container,) = pod["spec"]["template"]["spec"]["containers"]
+        *shell, script = container["lifecycle"]["postStart"]["exec"]["command"]
+        script = script.replace("127.0.0.1:9333", server.master).replace("127.0.0.1:8888", server.filer)
+        path = f"{server.program.parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run([*shell, script], env={"PATH": path}, check=True, timeout=60)
+        yield Objects(server, keys)
+
+
+def test_every_part_has_a_key_of_its_own(objects: Objects) -> None:
+    assert objects.keys.keys() == {"", *ALLOWED}
+    assert len({access for access, _ in objects.keys.values()}) == len(objects.keys)
+
+
+def _does(what: str, store: S3Store, key: str, place: str) -> bool:
+    """Whether the store lets it happen."""
+    try:
+        match what:
+            case "r":
+                store.get(key).bytes()
+            case "l":
+                list(store.list(place))
+            case "w":
+                store.put(key, b"written", use_multipart=False)
+            case "d":
+                store.delete(key)
+    except BaseError as error:
+        if not REFUSED.search(str(error)):
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_key_opens_its_part_s_folders_and_no_other(objects: Objects, part: str) -> None:
+    for folder, what in itertools.product((*FOLDERS, *BACKUPS), "rlwd"):
+        bucket = "phaseflow-backup" if folder in BACKUPS else "phaseflow"
+        place = folder.removeprefix("backup:")
+        key = f"{place}/{NAMES.get(folder, 'titanic/x')}"
+        objects.bucket("", bucket).put(key, b"before", use_multipart=False)
+        general = "" if folder in BACKUPS else ALLOWED[part].get("*", "")
+        if folder == "backup:elsewhere":  # as anything else there
+            general = "".join(set(ALLOWED[part].get("backup:objects", "")))
+        expected = what in ALLOWED[part].get(folder, "") + general
+        assert _does(what, objects.bucket(part, bucket), key, place) == expected, (folder, what)
+        if not expected:
+            assert bytes(objects.bucket("", bucket).get(key).bytes()) == b"before", (folder, what)
+
+
+def test_a_service_s_key_neither_removes_a_backup_nor_replaces_a_model(objects: Objects) -> None:
+    model, backup = "mlflow/1/models/m/artifacts/model.onnx", "backups/20260102T030405Z/manifest.json"
+    objects.bucket("").put(model, b"model", use_multipart=False)
+    objects.bucket("", "phaseflow-backup").put(backup, b"{}", use_multipart=False)
+    for part in ("serving", "steps", "monitor", "portal", "mlflow", "airflow", "kfp"):
+        for attack in (
+            lambda store: store.delete(backup),
+            lambda store: store.put(backup, b"", use_multipart=False),
+            lambda store: store.put(backup, b"0" * (6 << 20), use_multipart=True),
+            lambda store: store.rename(backup, "backups/elsewhere"),
+        ):
+            with pytest.raises(BaseError, match=REFUSED):
+                attack(objects.bucket(part, "phaseflow-backup"))
+    with pytest.raises(BaseError, match=REFUSED):
+        objects.bucket("serving").put(model, b"mine", use_multipart=False)
+    with pytest.raises(BaseError, match=REFUSED):
+        objects.bucket("serving").copy("store/predictions/titanic/x", model)
+    assert bytes(objects.bucket("").get(model).bytes()) == b"model"
+    assert bytes(objects.bucket("", "phaseflow-backup").get(backup).bytes()) == b"{}"
+
+
+def test_what_is_not_there_is_told_from_what_is_refused(objects: Objects) -> None:
+    with pytest.raises(FileNotFoundError):
+        objects.bucket("steps").head("store/sources/titanic/none")
+
+
+def _backup(objects: Objects, part: str, folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], int]:
+    """`phaseflow.backup ARGUMENTS` as the part's job does it, and the bytes by which its memory grew."""
+    return stores.measured("phaseflow.backup", *arguments, environment=objects.environment(part, folder))
+
+
+def test_a_backup_is_made_kept_removed_and_restored_each_by_its_own_key(objects: Objects, tmp_path: Path) -> None:
+    source, target, dumps = "s3://phaseflow", "s3://phaseflow-backup/nightly", str(tmp_path / "dumps")
+    large = os.urandom(1 << 20) * 96
+    (tmp_path / "dumps").mkdir()
+    (tmp_path / "dumps" / "mlflow.dump").write_bytes(b"runs")
+    objects.bucket("").put("mlflow/1/models/large", large)
+    saved = []
+    for number in range(2):
+        objects.bucket("").put("store/runs/titanic/verdict.json", f"verdict {number}".encode(), use_multipart=False)
+        done, grown = _backup(objects, "backup", tmp_path, "save", source, target, dumps)
+        assert done.returncode == 0, done.stderr
+        assert grown < MEMORY
+        saved.append(json.loads(done.stdout)["backup"])
+
+    def held() -> set[str]:
+        listed = objects.bucket("", "phaseflow-backup").list("nightly")
+        return {str(each["path"]) for part in listed for each in part}
+
+    before = held()
+    for part in ("backup", "serving"):
+        refused, _ = _backup(objects, part, tmp_path, "prune", target, "--keep", "1")
+        assert refused.returncode == 1, (part, refused.stdout)
+        assert held() >= before - {"nightly/locks/backup"}, part
+    refused, _ = _backup(objects, "prune", tmp_path, "restore", source, target, str(tmp_path / "back"))
+    assert refused.returncode == 1
+    done, _ = _backup(objects, "prune", tmp_path, "prune", target, "--keep", "1")
+    assert json.loads(done.stdout)["removed"] == 1, done.stderr
+    for key in ("mlflow/1/models/large", "store/runs/titanic/verdict.json"):
+        objects.bucket("").delete(key)
+    back = str(tmp_path / "back")
+    done, grown = _backup(objects, "restore", tmp_path, "restore", source, target, back, "--at", saved[-1])
+    assert done.returncode == 0, done.stderr
+    assert grown < MEMORY
+    assert bytes(objects.bucket("").get("mlflow/1/models/large").bytes()) == large
+    assert bytes(objects.bucket("").get("store/runs/titanic/verdict.json").bytes()) == b"verdict 1"
+    assert (tmp_path / "back" / "mlflow.dump").read_bytes() == b"runs"
