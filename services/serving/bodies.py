@@ -14,6 +14,8 @@ from services.serving.requests import MOST_BYTES, Reader, RefusedError, Row
 
 IMAGES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 """How a PNG and a JPEG begin, whichever of the accepted content types the client gives."""
+MAX_PARTS: Final = 16
+"""Of a form: its one file, and fields that a page's form sends with it."""
 FORM: Final = "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`."
 
 
@@ -31,8 +33,17 @@ def rows_of(
 def _file(body: bytes, content_type: bytes) -> bytes:
     """The one file of a form."""
     files: list[bytes] = []
+    parts = 0
+
+    def count(_part: Any) -> None:
+        # Here, not at the end: thousands of small parts cost seconds.
+        nonlocal parts
+        parts += 1
+        if parts > MAX_PARTS:
+            raise RefusedError(f"The form holds more than {MAX_PARTS} parts", FORM)
 
     def keep(file: Any) -> None:
+        count(file)
         file.file_object.seek(0)
         files.append(file.file_object.read())
 
@@ -40,7 +51,7 @@ def _file(body: bytes, content_type: bytes) -> bytes:
     try:
         form = FormParser(
             "multipart/form-data",
-            None,
+            count,
             keep,
             boundary=options.get(b"boundary", b""),
             config={"MAX_MEMORY_FILE_SIZE": MOST_BYTES},  # nothing is written to a disk

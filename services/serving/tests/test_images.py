@@ -119,6 +119,11 @@ def bomb() -> bytes:
             "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`.",
         ),
         (
+            {"files": [("image", ("a.png", b"x"))] * 5000},
+            "The form holds more than 16 parts",
+            "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`.",
+        ),
+        (
             {"content": b"--x\r\nnonsense", "headers": {"content-type": "multipart/form-data; boundary=x"}},
             "The form ",
             "Send the image's file alone, or as the one file of a form: `curl -F image=@picture.png`.",
