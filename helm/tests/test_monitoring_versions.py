@@ -105,7 +105,9 @@ def test_the_charts_files_pass(checkers: Checkers, helm: Helm, tmp_path: Path, p
 
 
 def test_a_wrong_file_does_not_pass(checkers: Checkers, tmp_path: Path) -> None:
-    (tmp_path / "wrong.yaml").write_text("route: {receiver: nobody}\nscrape_configs: [{job: x}]\nbasic_auth_users: [x]\n")
+    (tmp_path / "wrong.yaml").write_text(
+        "route: {receiver: nobody}\nscrape_configs: [{job: x}]\nbasic_auth_users: [x]\n"
+    )
     for arguments in (("check", "config"), ("check", "web-config"), ("check", "rules"), ("check-config",)):
         with pytest.raises(AssertionError):
             checkers.check(*arguments, tmp_path / "wrong.yaml")

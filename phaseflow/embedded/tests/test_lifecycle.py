@@ -22,7 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from phaseflow.cli import app as cli
-from phaseflow.embedded import guardian, lifecycle, machine, platform, processes, report, supervisor
+from phaseflow.embedded import guardian, lifecycle, machine, processes, report, supervisor
 from phaseflow.embedded.program import Health, Plan, Program, Step
 from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings, from_environment
@@ -259,28 +259,6 @@ def test_what_a_program_finds_again_is_left_to_it(settings: Settings) -> None:
     until(lambda: not psutil.pid_exists(first))
     until(lambda: answers(program.health.url))
     assert psutil.pid_exists(child)
-
-
-def test_mlflow_comes_back_after_its_parent_is_killed(settings: Settings) -> None:
-    (program,) = (p for p in platform.plan(settings, report._found(settings)).programs if p.name == "mlflow")
-    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
-    first = int(supervisor.states(settings)["mlflow"]["pid"])
-    before = _family(first)
-    begun = time.monotonic()
-    os.kill(first, signal.SIGKILL)
-    until(lambda: not any(psutil.pid_exists(each) for each in before))
-    print(f"its children are gone after {time.monotonic() - begun:.1f} s")
-    until(lambda: answers(program.health.url), 120)
-    print(f"it is back after {time.monotonic() - begun:.1f} s")
-    now = supervisor.states(settings)["mlflow"]
-    assert now["pid"] not in {0, *before}
-    log = supervisor.log(settings, "mlflow").read_text()
-    assert "already in use" not in log
-    assert log.count("Application startup complete") == 2
-
-
-def _family(pid: int) -> set[int]:
-    return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
 
 
 def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
