@@ -22,7 +22,8 @@ import pytest
 from typer.testing import CliRunner
 
 from phaseflow.cli import app as cli
-from phaseflow.embedded import guardian, lifecycle, machine, processes, report, supervisor
+from phaseflow.cli import demo
+from phaseflow.embedded import guardian, lifecycle, machine, passwords, platform, processes, report, supervisor
 from phaseflow.embedded.program import Health, Plan, Program, Step
 from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings, from_environment
@@ -352,3 +353,18 @@ def test_a_process_reads_the_data_that_the_settings_name_and_not_the_callers(
     passed = supervisor.environment(from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"}))
     assert from_environment(passed).data_mirror is None
     assert from_environment(passed).offline
+
+
+def test_no_password_is_printed_unless_it_is_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.down(settings)
+    passwords.ensure(settings)
+    password = settings.secret("airflow_admin_password")
+    monkeypatch.setattr(platform, "up", lambda settings, watch: {})
+    monkeypatch.setattr(demo, "play", lambda project, quiet: {"ok": True})
+    monkeypatch.setattr(demo, "summary", lambda story, project: None)
+    for command in ("up", "demo", "urls"):
+        shown = CliRunner().invoke(cli.app, [command])
+        assert shown.exit_code == 0, shown.output
+        assert password not in shown.output
+        assert "airflow_admin_password" in shown.output
+        assert password in CliRunner().invoke(cli.app, [command, "--show-passwords"]).output
