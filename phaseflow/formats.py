@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from phaseflow.errors import PlatformError
+from phaseflow.errors import PermanentError
 
 MODEL: Final = 1
 """`model.json` beside every registered model."""
@@ -15,13 +15,13 @@ BACKUP: Final = 1
 
 
 def require(name: str, version: object, supported: int) -> None:
-    """Raise PlatformError when the file `name` has another format than the supported one.
+    """Raise PermanentError when the file `name` has another format than the supported one.
 
     A file that says none (None) is of format 1: the first releases wrote none.
     """
     version = 1 if version is None else version
     if type(version) is not int or version != supported:
-        raise PlatformError(
+        raise PermanentError(
             f"{name} has the format {version!r}; this release reads format {supported}",
             fix="Use the release that wrote it or a newer one, or make it again with this one",
         )

@@ -31,6 +31,7 @@ def test_the_public_surface_is_what_it_was() -> None:
         "Gate",
         "Metric",
         "Objectives",
+        "PermanentError",
         "PhaseflowError",
         "PlatformError",
         "Project",

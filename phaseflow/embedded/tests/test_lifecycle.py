@@ -22,7 +22,8 @@ import pytest
 from typer.testing import CliRunner
 
 from phaseflow.cli import app as cli
-from phaseflow.embedded import guardian, lifecycle, machine, platform, processes, report, supervisor
+from phaseflow.cli import demo
+from phaseflow.embedded import guardian, lifecycle, machine, passwords, platform, processes, report, supervisor
 from phaseflow.embedded.program import Health, Plan, Program, Step
 from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings, from_environment
@@ -261,28 +262,6 @@ def test_what_a_program_finds_again_is_left_to_it(settings: Settings) -> None:
     assert psutil.pid_exists(child)
 
 
-def test_mlflow_comes_back_after_its_parent_is_killed(settings: Settings) -> None:
-    (program,) = (p for p in platform.plan(settings, report._found(settings)).programs if p.name == "mlflow")
-    lifecycle.up(settings, Plan(steps=(), programs=(program,)))
-    first = int(supervisor.states(settings)["mlflow"]["pid"])
-    before = _family(first)
-    begun = time.monotonic()
-    os.kill(first, signal.SIGKILL)
-    until(lambda: not any(psutil.pid_exists(each) for each in before))
-    print(f"its children are gone after {time.monotonic() - begun:.1f} s")
-    until(lambda: answers(program.health.url), 120)
-    print(f"it is back after {time.monotonic() - begun:.1f} s")
-    now = supervisor.states(settings)["mlflow"]
-    assert now["pid"] not in {0, *before}
-    log = supervisor.log(settings, "mlflow").read_text()
-    assert "already in use" not in log
-    assert log.count("Application startup complete") == 2
-
-
-def _family(pid: int) -> set[int]:
-    return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-
-
 def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
     lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
     kept = {path.name: path.read_text() for path in settings.secrets.iterdir()}
@@ -374,3 +353,18 @@ def test_a_process_reads_the_data_that_the_settings_name_and_not_the_callers(
     passed = supervisor.environment(from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"}))
     assert from_environment(passed).data_mirror is None
     assert from_environment(passed).offline
+
+
+def test_no_password_is_printed_unless_it_is_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.down(settings)
+    passwords.ensure(settings)
+    password = settings.secret("airflow_admin_password")
+    monkeypatch.setattr(platform, "up", lambda settings, watch: {})
+    monkeypatch.setattr(demo, "play", lambda project, quiet: {"ok": True})
+    monkeypatch.setattr(demo, "summary", lambda story, project: None)
+    for command in ("up", "demo", "urls"):
+        shown = CliRunner().invoke(cli.app, [command])
+        assert shown.exit_code == 0, shown.output
+        assert password not in shown.output
+        assert "airflow_admin_password" in shown.output
+        assert password in CliRunner().invoke(cli.app, [command, "--show-passwords"]).output
