@@ -150,7 +150,9 @@ def test_a_content_that_is_missing_is_said(place: tuple[Store, Store, Path], tmp
     backup.save(source, target, dumps, NOW)
     for key in list(target.keys("objects")):
         target.delete(key)
-    with pytest.raises(PermanentError, match=r"in the backup 20260102T030405Z is missing. Restore an older one by `--at`"):
+    with pytest.raises(
+        PermanentError, match=r"in the backup 20260102T030405Z is missing. Restore an older one by `--at`"
+    ):
         backup.restore(source, target, tmp_path / "back", "")
 
 
