@@ -181,9 +181,9 @@ class Store:
             # A small one goes in one request; of a large one that is broken off, parts that nobody sees stay in the store.
             writer = open_writer(_bucket(self.root), _checked(key), buffer_size=CHUNK, max_concurrency=2)
         for piece in pieces:
-            with _said(self.root):
+            with _written(self.root):
                 writer.write(piece)
-        with _said(self.root):
+        with _written(self.root):
             writer.close()
         return self.uri(key)
 
@@ -286,6 +286,19 @@ def _said(root: str) -> Iterator[None]:
     except (FileNotFoundError, exceptions.AlreadyExistsError, exceptions.PreconditionError):
         raise
     except exceptions.BaseError as error:
+        raise PlatformError(
+            f"The store {root} does not do what was asked: {str(error).splitlines()[0][:300]}",
+            fix="Look at the object store, AWS_ENDPOINT_URL and AWS_SHARED_CREDENTIALS_FILE",
+        ) from error
+
+
+@contextlib.contextmanager
+def _written(root: str) -> Iterator[None]:
+    """As `_said`, for the client's writer, whose errors are the system's."""
+    try:
+        with _said(root):
+            yield
+    except OSError as error:
         raise PlatformError(
             f"The store {root} does not do what was asked: {str(error).splitlines()[0][:300]}",
             fix="Look at the object store, AWS_ENDPOINT_URL and AWS_SHARED_CREDENTIALS_FILE",

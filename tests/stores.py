@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -108,10 +109,10 @@ def _packaged(requirement: str, expression: str) -> Path:
 
 
 def _ports(count: int) -> list[int]:
-    """Free ports whose counterparts for gRPC are free too."""
+    """Free ports whose counterparts for gRPC are free too, all below those that outgoing connections take."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
-        for port in range(20_000 + os.getpid() % 5000, 30_000):
+        for port in random.sample(range(20_000, 22_700), 200):
             try:
                 for each in (port, port + GRPC):
                     held.enter_context(socket.socket()).bind(("127.0.0.1", each))
@@ -166,6 +167,9 @@ def seaweedfs(folder: Path, config: str) -> Iterator[SeaweedFS]:
         f"-filer.port={filer}",
         "-s3",
         f"-s3.port={s3}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.iam=false",
         f"-s3.config={folder / 's3.json'}",
     ]
     with _running(command, folder / "weed.log", s3, signal.SIGKILL):  # it takes its time with any other

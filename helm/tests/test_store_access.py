@@ -211,9 +211,11 @@ def test_a_backup_is_made_kept_removed_and_restored_each_by_its_own_key(objects:
     for part in ("backup", "serving"):
         refused, _ = _backup(objects, part, tmp_path, "prune", target, "--keep", "1")
         assert refused.returncode == 1, (part, refused.stdout)
+        assert refused.stderr.startswith(f"error: The store {target} does not do what was asked"), refused.stderr
         assert held() >= before - {"nightly/locks/backup"}, part
     refused, _ = _backup(objects, "prune", tmp_path, "restore", source, target, str(tmp_path / "back"))
     assert refused.returncode == 1
+    assert refused.stderr.startswith("error: The store s3://phaseflow does not do what was asked"), refused.stderr
     done, _ = _backup(objects, "prune", tmp_path, "prune", target, "--keep", "1")
     assert json.loads(done.stdout)["removed"] == 1, done.stderr
     for key in ("mlflow/1/models/large", "store/runs/titanic/verdict.json"):
