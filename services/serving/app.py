@@ -292,7 +292,8 @@ def _without_sniffing(send: Send) -> Send:
     """`send` of a response whose content type holds."""
 
     async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        # BentoML has this application as a middleware too, whose responses come with it.
+        if message["type"] == "http.response.start" and NOSNIFF not in message.get("headers", []):
             message["headers"] = [*message.get("headers", []), NOSNIFF]
         await send(message)
 
