@@ -23,7 +23,7 @@ import psutil
 
 from bench.load import Load, logged, lost, shipped
 from phaseflow import registry
-from phaseflow.embedded import report, supervisor
+from phaseflow.embedded import report, processes, supervisor
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
 
@@ -82,7 +82,7 @@ def memory(settings: Settings) -> dict[str, float]:
     sizes: dict[str, float] = defaultdict(float)
     for process in supervisor.members(settings):
         try:
-            sizes[process.environ()[supervisor.MARK]] += report.memory([process]) / report.MIB
+            sizes[process.environ()[processes.MARK]] += report.memory([process]) / report.MIB
         except (psutil.Error, KeyError):
             continue  # ended meanwhile
     return dict(sizes)
