@@ -280,8 +280,9 @@ def test_without_a_free_descriptor_the_loops_wait_and_then_go_on(serve: Any, wor
         until(lambda: client.get("/metrics").text.count("phaseflow_spool_rows 0.0") == 1)
         pid = service.process.pid
         _, hard = limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        # Every number below the lowest free one is taken, so that nothing can be opened.
-        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}  # noqa: PTH208  # numbers, and no paths
+        # Every number below the lowest free one is taken, so that nothing can be opened; a file that is open for a moment takes none.
+        listings = [{int(name) for name in os.listdir(f"/proc/{pid}/fd")} for _ in range(300)]  # noqa: PTH208  # numbers
+        used = set.intersection(*listings)
         free = next(number for number in range(len(used) + 1) if number not in used)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
         world.mlflow.champion("titanic", "2")
