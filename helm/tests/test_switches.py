@@ -229,6 +229,12 @@ def mounted_secrets(pod: Object) -> set[str]:
     return found
 
 
+def of_stores(pod: Object) -> set[str]:
+    """Those of Postgres and the object store, the chart's own or a user's."""
+    others = ("p-airflow", "p-monitoring", "p-serving", "p-pipelines", "p-door", "p-mysql")
+    return {it for it in mounted_secrets(pod) if not it.startswith(others)}
+
+
 EVERY_PART = (
     "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,backup.enabled=true,airflow.executor=KubernetesExecutor"
 )
@@ -257,14 +263,10 @@ def test_a_pod_has_its_own_passwords_of_the_stores_and_no_other(helm: Helm) -> N
     }
     for more, also in (("", {}), (",backup.target=s3://phaseflow-backup/x", {"CronJob p-prune": {"p-s3-prune"}})):
         objects = helm.objects("platform", "--set", EVERY_PART + more)
-        found = {
-            owner: secrets
-            for owner, pod in pods(objects)
-            if (secrets := {it for it in mounted_secrets(pod) if it.startswith(("p-postgres", "p-s3"))})
-        }
+        found = {owner: secrets for owner, pod in pods(objects) if (secrets := of_stores(pod))}
         assert found == expected | also
     engine = dict(pods(helm.objects("platform")))["Deployment p-pipelines"]
-    assert mounted_secrets(engine) == {"p-s3-steps"}
+    assert of_stores(engine) == {"p-s3-steps"}
 
 
 def test_each_part_s_secret_may_be_yours(helm: Helm) -> None:
@@ -275,15 +277,15 @@ def test_each_part_s_secret_may_be_yours(helm: Helm) -> None:
         "backup.enabled=true,backup.target=s3://elsewhere/x"
     )
     found = dict(pods(helm.objects("platform", "--set", values)))
-    assert mounted_secrets(found["Deployment p-serving-titanic"]) == {"narrow"}
-    assert mounted_secrets(found["Deployment p-mlflow"]) == {"all", "tracking"}
-    assert mounted_secrets(found["ConfigMap p-airflow pod.yaml"]) == {"steps"}
-    assert {"all", "passwords"} <= mounted_secrets(found["Deployment p-airflow-scheduler"])
+    assert of_stores(found["Deployment p-serving-titanic"]) == {"narrow"}
+    assert of_stores(found["Deployment p-mlflow"]) == {"all", "tracking"}
+    assert of_stores(found["ConfigMap p-airflow pod.yaml"]) == {"steps"}
+    assert {"all", "passwords"} <= of_stores(found["Deployment p-airflow-scheduler"])
     # Without a role for the backup each database's own reads it, as before there was one.
-    assert mounted_secrets(found["CronJob p-backup"]) == {"all", "passwords", "tracking"}
+    assert of_stores(found["CronJob p-backup"]) == {"all", "passwords", "tracking"}
     reader = f"{values},global.postgres.existingSecrets.backup=reader"
     found = dict(pods(helm.objects("platform", "--set", reader)))
-    assert mounted_secrets(found["CronJob p-backup"]) == {"all", "reader"}
+    assert of_stores(found["CronJob p-backup"]) == {"all", "reader"}
 
 
 def test_the_keys_of_backups_are_yours_where_the_pods_have_a_role(helm: Helm) -> None:
@@ -293,9 +295,9 @@ def test_the_keys_of_backups_are_yours_where_the_pods_have_a_role(helm: Helm) ->
         "global.store.existingSecrets.prune=prune,backup.enabled=true,backup.target=s3://elsewhere/x"
     )
     found = dict(pods(helm.objects("platform", "--set", values)))
-    assert mounted_secrets(found["CronJob p-prune"]) == {"prune"}
-    assert mounted_secrets(found["CronJob p-backup"]) == {"passwords"}
-    assert mounted_secrets(found["Deployment p-serving-titanic"]) == set()
+    assert of_stores(found["CronJob p-prune"]) == {"prune"}
+    assert of_stores(found["CronJob p-backup"]) == {"passwords"}
+    assert of_stores(found["Deployment p-serving-titanic"]) == set()
 
 
 def test_a_job_of_the_backup_ends_by_itself(helm: Helm) -> None:
