@@ -23,7 +23,7 @@ import psutil
 
 from bench.load import Load, logged, lost, shipped
 from phaseflow import registry
-from phaseflow.embedded import report, processes, supervisor
+from phaseflow.embedded import processes, report, supervisor
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
 
