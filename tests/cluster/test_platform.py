@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,11 @@ from phaseflow.access import named_tokens
 from phaseflow.cluster import install, kube
 from phaseflow.cluster.kube import Release
 from phaseflow.embedded import rest
+from phaseflow.settings import USER
+from tests import wire
 from tests.cluster.conftest import Cluster, until, values
+from tests.security import doors
+from tests.tally import Row, Tally
 
 GIVEN = "given-airflow"
 """A Secret that the user made before the installation."""
@@ -170,6 +177,52 @@ def test_who_is_inside_gets_in_with_a_login_or_a_token_alone(cluster: Cluster, s
     sent = json.dumps({name: call[:3] for name, call in calls.items()})
     answers = json.loads(cluster.kubectl("exec", "deployment/phaseflow-portal", "--", "python", "-c", INSIDE, sent))
     assert answers == {name: call[3] for name, call in calls.items()}
+
+
+PORTS = {"pipelines": 8888, "monitor": 8085, "portal": 8090, "serving": 3000, "prometheus": 9090, "alertmanager": 9093}
+"""Of the services that the table asks here past the front door."""
+
+
+@contextmanager
+def forwarded(cluster: Cluster, service: str, port: int) -> Iterator[tuple[str, int]]:
+    """A local address from which connections go to a pod of the service."""
+    space = ("--namespace", cluster.release.namespace)
+    command = [kube.program("kubectl"), *space, "port-forward", f"service/{service}", f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        drain = threading.Thread(target=process.stdout.read, daemon=True)  # a line for each connection
+        drain.start()
+        try:
+            match = re.search(r"127\.0\.0\.1:(\d+)", line)
+            assert match, line
+            yield "127.0.0.1", int(match.group(1))
+        finally:
+            process.terminate()
+            drain.join()
+
+
+@pytest.mark.parametrize("service", sorted(PORTS))
+def test_only_who_may_gets_in(cluster: Cluster, story: dict[str, Any], service: str, tally: Tally) -> None:
+    """The table of one machine, asked of the services' own ports: as another pod of the namespace would reach them."""
+    stored = cluster.secrets().items()
+    secret_values = {key.rsplit("/", 1)[1]: base64.b64decode(value).decode().strip() for key, value in stored}
+    credentials = {name: doors.bearer(secret_values[name]) for name in ("engine_token", "hook_token")}
+    credentials |= {part: wire.basic((USER, secret_values[f"{part}_password"])) for part in ("prometheus", "alertmanager")} | {
+        "feedback": doors.bearer(traffic_token(cluster))
+    }
+    name = "phaseflow-serving-titanic" if service == "serving" else f"phaseflow-{service}"
+    prefix = f"/{service}" if service in {"prometheus", "alertmanager"} else ""
+    tried, wrong = 0, []
+    with forwarded(cluster, name, PORTS[service]) as address:
+        for door in doors.DOORS:
+            if door.service == service:
+                # Feedback asks for a client's token here; one wrong value at a time.
+                credential = "feedback" if door.optional else door.credential
+                there = replace(door, path=prefix + door.path, credential=credential, optional=False, pairs=False)
+                number, problems = doors.checked(there, address, credentials)
+                tried, wrong = tried + number, wrong + problems
+    tally.add(Row(what=f"host, origin, token and content type on the cluster: {service}", tried=tried, got_in=wrong))
 
 
 def test_the_front_door_refuses_what_others_send(cluster: Cluster, story: dict[str, Any]) -> None:
