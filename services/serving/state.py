@@ -36,7 +36,7 @@ REASONS: Final = 3
 FEEDBACK: Final = 'Send {"truths": [{"id": "..", "truth": ..}]}, each truth of the target\'s kind.'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each request, and a frozen one takes three times as long
 class Predicted:
     """A request's rows [N] that are answered and logged, and not yet counted."""
 

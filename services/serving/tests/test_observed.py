@@ -55,7 +55,7 @@ def test_the_newest_answers_are_remembered(observed: Observed, monkeypatch: pyte
 
 
 def test_a_wrong_declaration_leaves_the_others_their_metrics(
-    observed: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    observed: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "project.py").write_text("project = Project(")
@@ -63,4 +63,4 @@ def test_a_wrong_declaration_leaves_the_others_their_metrics(
     assert "broken" in registry.names()
     for _ in range(2):
         assert b'phaseflow_drift_threshold{project="titanic"}' in generate_latest(observed.registry)
-    assert capsys.readouterr().err.count("warning: broken is left out: SyntaxError") == 1
+    assert caplog.text.count("broken is left out: SyntaxError") == 1

@@ -15,8 +15,8 @@ from services.serving.spool import Log
 TITANIC = registry.get("titanic")
 
 
-def truths(count: int, name: str = "a") -> list[tuple[str, int, str]]:
-    return [(f"{name}-{number}", 1_700_000_000_000_000, "1") for number in range(count)]
+def truths(count: int, name: str = "a") -> list[tuple[str, int, str, str]]:
+    return [(f"{name}-{number}", 1_700_000_000_000_000, "1", "ann") for number in range(count)]
 
 
 def stored(store: Store) -> list[str]:
@@ -45,6 +45,17 @@ def test_unreadable_lines_do_not_take_others_with_them(tmp_path: Path) -> None:
     log.append(TITANIC, "feedback", truths(1, "b"))
     log.ship()
     assert stored(store) == ["a-0", "b-0"]
+
+
+def test_lines_of_an_earlier_release_are_of_nobody_in_particular(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "feedback-titanic-1.jsonl").write_text('{"id":"x","time":1,"truth":"1"}\n')
+    log = Log(tmp_path / "spool", store)
+    log.append(TITANIC, "feedback", truths(1))
+    log.ship()
+    clients = [pl.read_parquet(store.path(key))["client"].to_list() for key in store.keys("feedback/titanic")]
+    assert sorted(clients) == [[""], ["ann"]]
 
 
 def test_a_file_shipped_twice_is_one_object(tmp_path: Path) -> None:
