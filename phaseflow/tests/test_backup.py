@@ -135,7 +135,7 @@ def test_an_unknown_format_is_refused_by_name(
     target.write("backups/20260103T030405Z/manifest.json", json.dumps(manifest | {"format": 2}).encode())
     held = sorted(target.keys(""))
     arguments = [target.root, "--keep", "1"] if action == "prune" else [source.root, target.root, str(dumps)]
-    assert backup.main([action, *arguments]) == 1
+    assert backup.main([action, *arguments]) == 2  # another try does not help
     assert capsys.readouterr().err == (
         f"error: The backup 20260103T030405Z in {target.root} has the format 2; this release reads format 1. "
         "Use the release that wrote it or a newer one, or make it again with this one.\n"

@@ -30,7 +30,7 @@ def test_the_first_format_may_be_unsaid(version: int | None) -> None:
 def test_a_backup_of_another_format_is_not_restored(tmp_path: Path) -> None:
     source, target = Store(str(tmp_path / "store")), Store(str(tmp_path / "backups"))
     source.write("a", b"rows")
-    name = backup.save(source, target, tmp_path, 3, datetime(2026, 1, 2, tzinfo=UTC))["backup"]
+    name = backup.save(source, target, tmp_path, datetime(2026, 1, 2, tzinfo=UTC))["backup"]
     key = f"backups/{name}/manifest.json"
     manifest = json.loads(target.read(key))
     assert manifest["format"] == formats.BACKUP
