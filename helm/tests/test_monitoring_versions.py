@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from helm import charts, images
+from helm import charts
 from helm.tests.rendering import Helm, Object
 from monitoring import generate
 from monitoring.windows import CLUSTER_REHEARSAL, Windows
@@ -46,23 +46,10 @@ def _debian() -> Checkers:
 
 
 def _charts() -> Checkers:
-    """Built by Go from the modules of the charts' tags: release 3.13.3 of Prometheus is v0.313.3 of its module."""
-    tags = {image.name: image.tag for image in images.gather(charts.read(name) for name in charts.names())}
-    major, minor, patch = tags["prom/prometheus"].removeprefix("v").split(".")
-    prometheus = f"v0.{int(major)}{int(minor):02d}.{patch}"
-    folder = ROOT / "build" / "standins" / f"{prometheus}-{tags['prom/alertmanager']}"
-    # As bin/test-images builds it beforehand; of the ways to find targets the charts use DNS alone.
-    modules = (
-        ("-tags=remove_all_sd,enable_dns_sd", f"github.com/prometheus/prometheus/cmd/promtool@{prometheus}"),
-        ("-tags=", f"github.com/prometheus/alertmanager/cmd/amtool@{tags['prom/alertmanager']}"),
-    )
-    for tag, module in modules:
-        if not (folder / Path(module.partition("@")[0]).name).exists():
-            environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(folder), "GOFLAGS": ""}
-            done = subprocess.run(
-                ["go", "install", tag, module], env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
+    """Built by Go, of the releases that the charts name."""
+    done = subprocess.run([ROOT / "bin" / "monitoring-checkers"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
     return Checkers(promtool=folder / "promtool", amtool=folder / "amtool")
 
 

@@ -135,11 +135,13 @@ def test_writers_and_shippers_at_once_lose_nothing(tmp_path: Path) -> None:
     shippers = [threading.Thread(target=ship, args=(one,)) for one in (log, log, other)]
     for shipper in shippers:
         shipper.start()
-    for number in range(300):
-        log.append(TITANIC, "feedback", truths(2, f"n{number}"))
-    done.set()
-    for shipper in shippers:
-        shipper.join()
+    try:
+        for number in range(300):
+            log.append(TITANIC, "feedback", truths(2, f"n{number}"))
+    finally:  # threads that go on would keep the test's process from ending
+        done.set()
+        for shipper in shippers:
+            shipper.join()
     log.ship()
     assert sorted(stored(store)) == sorted(f"n{number}-{row}" for number in range(300) for row in range(2))
     assert list((tmp_path / "spool").iterdir()) == []
