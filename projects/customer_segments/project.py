@@ -18,7 +18,6 @@ project = Project(
         url="https://archive.ics.uci.edu/ml/machine-learning-databases/00292/Wholesale%20customers%20data.csv",
         sha256="c3d018c643565b85cee733c4a2ac76dd76e080e857cb23f0ccfcc2e15a6c17ef",
         mirror="wholesale_customers.csv",
-        mirror_sha256=("1376d2479c2f9878f1d205609b33ca4b23e791d9b44e5f67d8275aebf0ba48fa",),  # other line ends
         sample="customer_segments.data:sample",
         license="CC BY 4.0 (Cardoso, UCI 2014)",
         minimum_rows=200,

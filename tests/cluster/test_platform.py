@@ -208,9 +208,9 @@ def test_only_who_may_gets_in(cluster: Cluster, story: dict[str, Any], service: 
     stored = cluster.secrets().items()
     secret_values = {key.rsplit("/", 1)[1]: base64.b64decode(value).decode().strip() for key, value in stored}
     credentials = {name: doors.bearer(secret_values[name]) for name in ("engine_token", "hook_token")}
-    credentials |= {part: wire.basic((USER, secret_values[f"{part}_password"])) for part in ("prometheus", "alertmanager")} | {
-        "feedback": doors.bearer(traffic_token(cluster))
-    }
+    credentials |= {
+        part: wire.basic((USER, secret_values[f"{part}_password"])) for part in ("prometheus", "alertmanager")
+    } | {"feedback": doors.bearer(traffic_token(cluster))}
     name = "phaseflow-serving-titanic" if service == "serving" else f"phaseflow-{service}"
     prefix = f"/{service}" if service in {"prometheus", "alertmanager"} else ""
     tried, wrong = 0, []
