@@ -75,7 +75,8 @@ def document() -> dict[str, Any]:
                 "operationId": path[1:].translate(str.maketrans("/", "_", "{}")),
                 "tags": ["service"],
                 "parameters": [NAME] if "{project}" in path else [],
-                "responses": {"200": {"description": said}} | _refusals(*_PAGE_CODES.get(path, ())),
+                "responses": {"200": {"description": said}}
+                | _refusals(*_PAGE_CODES.get(path, ()), plain=path.startswith("/v2")),
             }
         }
         for path, said in PAGES.items()
@@ -163,9 +164,13 @@ def _operation(project: Project, route: str, body: dict[str, Any], said: str) ->
 
 
 def _refusals(*codes: int, plain: bool = False) -> dict[str, Any]:
-    """The responses with which a request is refused; `plain` is the Open Inference Protocol's form. Every route knows 400, 403 and 431."""
-    error = "PlainError" if plain else "Error"
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
+    """The responses that refuse a request; every route has 400, 403, 408 and 431.
+
+    Routes of the Open Inference Protocol (`plain`) answer in its form, but for what is refused before a route is chosen.
+    """
+    names = ("PlainError", "Error") if plain else ("Error",)
+    forms = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+    content = {"application/json": {"schema": {"anyOf": forms} if plain else forms[0]}}
     return {
         str(code): {"description": REFUSALS[code], "content": content} for code in sorted({400, 403, 408, 431, *codes})
     }

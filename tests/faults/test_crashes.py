@@ -13,8 +13,8 @@ from tests.tally import Row, Tally
 from tests.test_loop import wait_for
 
 pytestmark = pytest.mark.platform
-SECONDS = 90.0
-"""In which a killed program is healthy again; Airflow's API server takes half a minute on two cores."""
+SECONDS = 180.0
+"""In which a killed program is healthy again; Airflow's API server takes half a minute on two idle cores."""
 
 
 def returned(platform: Platform, name: str, pid: int) -> bool:

@@ -37,8 +37,7 @@ def test_each_dependency_away_and_back(platform: Platform, traffic: Traffic) -> 
                     assert httpx.get(f"{platform.settings.monitor_url}/healthz", timeout=10).status_code == 200
             finally:
                 supervisor.call(platform.settings, "supervisor.startProcess", name, False)
-        for name in DEPENDENCIES:
-            wait_for(f"{name}'s return", lambda name=name: healthy(platform, name), 120)
+            wait_for(f"{name}'s return", lambda name=name: healthy(platform, name), 180)
 
 
 def test_a_dependency_that_hangs_hangs_nobody(platform: Platform, traffic: Traffic) -> None:
