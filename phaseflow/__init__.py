@@ -1,5 +1,10 @@
 """phaseflow: one declaration of a machine-learning project, every part of an MLOps platform derived from it."""
 
+import os
+
+# Read when onnxruntime is imported, whichever program imports it: nothing is sent to anyone. Switching it off later is a race.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from phaseflow.contract import (
     Candidate,
     Column,

@@ -171,3 +171,17 @@ def test_psi_is_a_symmetric_divergence(left: list[int], right: list[int]) -> Non
     assert psi(p, p) == 0
     assert psi(p, q) >= 0
     assert psi(p, q) == pytest.approx(psi(q, p))
+
+
+def test_onnxruntime_sends_nothing_whichever_program_imports_it() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    program = "import phaseflow, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=settings.ROOT,
+        env=environment | {"PYTHONPATH": str(settings.ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
