@@ -17,7 +17,7 @@ import httpx
 from phaseflow.settings import ROOT, Settings
 
 PAUSE_SECONDS: Final = 0.05
-"""After a connection that broke: the service is away for a while."""
+"""The pause after a broken connection, since the service needs a while to return."""
 LOGGED: Final = """
 import json, sys
 from pathlib import Path
@@ -35,7 +35,7 @@ class Load:
     """Clients in a thread of their own, between `with` and its end."""
 
     url: str
-    """Of a project: `http://127.0.0.1:3000/titanic`."""
+    """The project's address, such as `http://127.0.0.1:3000/titanic`."""
     row: dict[str, Any]
     clients: int = 4
     pause: float = 0.0

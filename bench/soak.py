@@ -34,7 +34,7 @@ SHIP_SECONDS: Final = 120.0
 ALLOWED_MIB_PER_HOUR: Final = 40.0
 """Growth that counts as flat: its interval must lie above this, and the whole growth above ALLOWED_SHARE, to fail."""
 ALLOWED_SHARE: Final = 0.05
-"""Of the memory at the start of the measured half."""
+"""A share of the memory at the start of the measured half."""
 STUDENT: Final = 2.0
 """Half width of the interval in standard errors."""
 BLOCK: Final = 6
@@ -50,7 +50,7 @@ class Slope:
     last_mib: float
     mib_per_hour: float
     half_width: float
-    """Of its interval, about 95 %."""
+    """Half the width of the slope's interval, about 95 %, in MiB per hour."""
 
     @property
     def grows(self) -> bool:
@@ -60,7 +60,7 @@ class Slope:
 
 
 def slope(program: str, samples: Sequence[tuple[float, float]]) -> Slope:
-    """Least squares over block means of `(seconds, MiB)` of the second half; an infinite interval where there are under three blocks."""
+    """Least squares over block means of `(seconds, MiB)` of the second half; the interval is infinite for fewer than three blocks."""
     half = samples[len(samples) // 2 :]
     blocks = [half[at : at + BLOCK] for at in range(0, len(half), BLOCK)]
     points = [
@@ -138,7 +138,7 @@ def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
         f"{load.sent} requests in {seconds / 60:.1f} min, {load.failed} failed, slowest {load.slowest:.2f} s; {len(load.ids)} ids, "
         f"{len(missing)} missing or twice; {swaps} swaps, {failures} failed; versions served: {', '.join(sorted(load.versions))}"
     )
-    growing = [one.program for one in slopes if one.grows]
+    growing = [slope.program for slope in slopes if slope.grows]
     problems = [f"{len(missing)} ids are not in the log exactly once: {'; '.join(missing[:5])}"] if missing else []
     problems += (
         [f"{load.failed} predictions failed: {dict(load.statuses)}, {load.broken} broken"] if load.failed else []
@@ -153,12 +153,18 @@ def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
 def lines(slopes: Sequence[Slope]) -> list[str]:
     """The table of memory."""
     rows = [("program", "first MiB", "last MiB", "MiB an hour", "interval", "")]
-    for one in slopes:
-        interval = "too short" if math.isinf(one.half_width) else f"± {one.half_width:.1f}"
+    for slope in slopes:
+        interval = "too short" if math.isinf(slope.half_width) else f"± {slope.half_width:.1f}"
         rows.append(
             (
-                *(one.program, f"{one.first_mib:.1f}", f"{one.last_mib:.1f}", f"{one.mib_per_hour:+.1f}", interval),
-                "grows" if one.grows else "flat",
+                *(
+                    slope.program,
+                    f"{slope.first_mib:.1f}",
+                    f"{slope.last_mib:.1f}",
+                    f"{slope.mib_per_hour:+.1f}",
+                    interval,
+                ),
+                "grows" if slope.grows else "flat",
             )
         )
     return [f"{a:<24}{b:>10}{c:>10}{d:>13}{e:>12}  {f}" for a, b, c, d, e, f in rows]

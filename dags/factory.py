@@ -34,8 +34,8 @@ RETRIES: Final[Mapping[str, Any]] = {
     "max_retry_delay": timedelta(minutes=5),
 }
 MODULE_RETRIES: Final = 5
-"""Of a task that runs a component's module: the pauses, each up to twice its figure, are 5, 10, 20, 40 and 80 s, so that a store, a
-disk or MLflow may be away for minutes. Wrong data is not tried again."""
+"""Retries of a task that runs a component's module. The pauses are 5, 10, 20, 40 and 80 s, each up to twice as long, so that a store,
+a disk or MLflow may be away for minutes. Wrong data is not tried again."""
 
 
 def load(namespace: MutableMapping[str, Any]) -> None:
