@@ -111,6 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "PHASEFLOW_HOME": str(home / "home"),
             "PHASEFLOW_MLFLOW_URL": server.url,
             "PHASEFLOW_OFFLINE": "1",
+            "PHASEFLOW_DATA_MIRROR": "",  # the samples, whatever files this machine has
             "PYTHONPATH": str(ROOT),
         }
         script = Path(__file__).parent / "publish.py"
