@@ -7,16 +7,17 @@ from typing import Final
 import uvicorn
 
 from phaseflow import limits, log
+from phaseflow.connections import LimitedProtocol
 from phaseflow.settings import from_environment
 from services.monitor.app import application
 
 MAX_CONNECTIONS: Final = 256
-MAX_HEADER_BYTES: Final = 64 << 10
 KEEP_ALIVE_SECONDS: Final = 5
 
 if __name__ == "__main__":
     log.configure()
     limits.raise_file_limit()
+    LimitedProtocol.max_connections = MAX_CONNECTIONS
     settings = from_environment()
     uvicorn.run(
         application(settings),
@@ -24,8 +25,6 @@ if __name__ == "__main__":
         port=settings.port("monitor"),
         log_level="warning",
         access_log=False,
-        http="h11",
-        limit_concurrency=MAX_CONNECTIONS,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        http=LimitedProtocol,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )

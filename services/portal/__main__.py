@@ -7,11 +7,11 @@ from typing import Final
 import uvicorn
 
 from phaseflow import limits, log
+from phaseflow.connections import LimitedProtocol
 from phaseflow.settings import from_environment
 from services.portal.app import application
 
 MAX_CONNECTIONS: Final = 256
-MAX_HEADER_BYTES: Final = 64 << 10
 KEEP_ALIVE_SECONDS: Final = 5
 
 
@@ -19,6 +19,7 @@ def main() -> None:
     """Serve until told to stop."""
     log.configure()
     limits.raise_file_limit()
+    LimitedProtocol.max_connections = MAX_CONNECTIONS
     settings = from_environment()
     uvicorn.run(
         application(settings),
@@ -26,9 +27,7 @@ def main() -> None:
         port=settings.port("portal"),
         access_log=False,
         server_header=False,
-        http="h11",
-        limit_concurrency=MAX_CONNECTIONS,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        http=LimitedProtocol,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 

@@ -6,9 +6,9 @@ import argparse
 
 import uvicorn
 
-from phaseflow import log
+from phaseflow import limits, log
+from phaseflow.connections import LimitedProtocol, connection_limit
 from services.serving.app import application
-from services.serving.connections import LimitedProtocol, connection_limit, raise_file_limit
 from services.serving.service import Phaseflow
 from services.serving.state import current
 
@@ -16,7 +16,7 @@ from services.serving.state import current
 def main() -> None:
     """Serve; on SIGTERM answer what is under way, then ship the log."""
     log.configure()
-    LimitedProtocol.max_connections = connection_limit(raise_file_limit())
+    LimitedProtocol.max_connections = connection_limit(limits.raise_file_limit())
     service = current()
     parser = argparse.ArgumentParser(prog="services.serving")
     parser.add_argument("--host", default=service.settings.host)

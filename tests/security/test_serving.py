@@ -24,6 +24,11 @@ SECONDS = 10.0
 """In which each malformed request must have its response, also on two busy cores."""
 CONNECTIONS = 600
 """Of slow clients."""
+HEALTH = {"pipelines": "/apis/v2beta1/healthz", "monitor": "/healthz", "portal": "/healthz"}
+SLOW_CLIENTS = 300
+"""Of each part in `HEALTH`, which takes 256 connections."""
+HALF_REQUEST_SECONDS = 20.0
+"""Longer than the time for headers."""
 
 
 def example(project: str) -> dict[str, Any]:
@@ -99,6 +104,30 @@ def test_slow_clients_stop_neither_honest_ones_nor_the_loops(
     assert len(loops) >= 2, "every loop says when it last succeeded"
     wait_for("an iteration of each loop", lambda: all(_age(platform) < 30 for _ in range(1)), 60)
     tally.add(Row(what="slow clients of the service", tried=CONNECTIONS, got_in=refused))
+
+
+def test_slow_clients_do_not_keep_the_other_parts_busy(addresses: Mapping[str, tuple[str, int]], tally: Tally) -> None:
+    """More half requests than each of them takes connections: an honest client is answered, and a half request is ended in time."""
+    refused = []
+    with contextlib.ExitStack() as stack:
+        last: dict[str, socket.socket] = {}
+        for part in HEALTH:
+            half = b"GET / HTTP/1.1\r\nHost: %s\r\n" % addresses[part][0].encode()
+            for _ in range(SLOW_CLIENTS):
+                connection = stack.enter_context(socket.create_connection(addresses[part], timeout=SECONDS))
+                with contextlib.suppress(OSError):
+                    connection.sendall(half)
+                last[part] = connection
+        for part, path in HEALTH.items():
+            response = wire.exchange(addresses[part], wire.request("GET", path, [("Host", addresses[part][0])]))
+            if response.status != 200:
+                refused.append(f"{part}: {response.status} beside slow clients")
+        for part, connection in last.items():
+            connection.settimeout(HALF_REQUEST_SECONDS)
+            answer = connection.recv(100)  # raises TimeoutError where the connection stays open
+            if not answer.startswith(b"HTTP/1.1 408 "):
+                refused.append(f"{part}: {answer!r} for half a request")
+    tally.add(Row(what="slow clients of the other parts", tried=SLOW_CLIENTS * len(HEALTH), got_in=refused))
 
 
 def _age(platform: Platform) -> float:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from services.serving import connections
-from services.serving.connections import LimitedProtocol, connection_limit
+from phaseflow import connections
+from phaseflow.connections import LimitedProtocol, connection_limit
 from services.serving.tests.conftest import free_port, until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"

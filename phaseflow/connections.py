@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import http
-import resource
+import json
 from typing import Any, Final
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEADER_BYTES: Final = 64 << 10
@@ -35,20 +34,9 @@ WRITE_SECONDS: Final = 30.0
 MAX_CONNECTIONS: Final = 10_000
 RESERVED_FILES: Final = 256
 """Descriptors that connections never take: the log, the store, MLflow and the cache need theirs."""
-MAX_FILES: Final = 1 << 20
 
 HEADERS, BODY, DONE = "headers", "body", "done"
 """What a connection waits for: the next request's headers, its body, or nothing."""
-
-
-def raise_file_limit() -> int:
-    """Let this process open as many files as it may; gives how many that are."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
-    return MAX_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def connection_limit(files: int) -> int:
@@ -57,14 +45,14 @@ def connection_limit(files: int) -> int:
 
 
 def _error(problem: str, fix: str) -> bytes:
-    return msgspec.json.encode({"error": {"field": "", "problem": problem, "fix": fix}})
+    return json.dumps({"error": {"field": "", "problem": problem, "fix": fix}}, separators=(",", ":")).encode()
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """One connection, within the limits."""
 
     max_connections = MAX_CONNECTIONS
-    """Of the process; `__main__` sets it by the file limit."""
+    """Of the process; `__main__` sets it."""
     waiting: Final[dict[LimitedProtocol, None]] = {}
     """Connections whose client is to send next, the longest waiting first."""
 
