@@ -86,6 +86,9 @@ RESERVED: Final = frozenset(
 )
 """Names of the prediction and feedback logs' own columns, and of a model's outputs."""
 
+HASHED: Final = frozenset({"id", "category"})
+"""Kinds of a personal column that is replaced by a keyed hash; one of another kind is left out of what is kept."""
+
 DIRECTIONS: Final = frozenset({"higher", "lower"})
 
 METRICS: Final[Mapping[str, str]] = MappingProxyType(
@@ -131,6 +134,9 @@ class Column:
     shape: tuple[int, ...] = ()
     unit: str = ""
     description: str = ""
+    personal: bool = False
+    """Whether it tells something of a person. An id or an open category is then a keyed hash everywhere behind the ETL and the service's
+    door, the model included; of any other kind the model sees the value, and the log, the report and the example do not hold it."""
 
     def __post_init__(self) -> None:
         checks.name("Column.name", self.name)
@@ -162,6 +168,27 @@ class Column:
                 f"{where}shape is {self.shape!r}; allowed: (height, width, 1) for grey, (height, width, 3) for colours",
                 fix="Give its shape, e.g. (28, 28, 1)",
             )
+        if self.omitted and not self.nullable:
+            raise ContractError(
+                f"{where}it is personal, and of kind {self.kind!r}{' with allowed values' * bool(self.allowed)}: the log leaves it "
+                "out, and it is not nullable",
+                fix="Set nullable=True, so that a model can learn from rows without it, or remove personal",
+            )
+
+    @property
+    def hashed(self) -> bool:
+        """Whether a keyed hash takes the place of its values."""
+        return self.personal and self.kind in HASHED and not self.allowed
+
+    @property
+    def omitted(self) -> bool:
+        """Whether it is left out of what is kept."""
+        return self.personal and not self.hashed
+
+    @property
+    def watchable(self) -> tuple[str, ...]:
+        """Those of `figures` that metrics and reports may show: of a personal column no value, of an id whether it is familiar."""
+        return self.figures if not self.personal or (self.hashed and self.kind == "id") else ()
 
     @property
     def size(self) -> int:
@@ -197,6 +224,11 @@ class Schema:
                     f"Column.name is {column.name!r}, a name of the prediction log or of a model's output",
                     fix=f'Rename it in `transform`, for example "{column.name}_"',
                 )
+        if self.target is not None and self.target.personal:
+            raise ContractError(
+                f"Schema.target {self.target.name!r} is personal, and a model learns to answer with it",
+                fix="Remove personal; `Keep` says how long answers stay, and `phaseflow forget` erases one",
+            )
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -371,6 +403,36 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long `phaseflow clean` leaves what a project makes: days by age, else how many of the newest.
+
+    What an alias of MLflow, a report or the next snapshot needs stays, however old it is.
+    """
+
+    log_days: int = 90
+    """The prediction log and the feedback log, by the hour of a row."""
+    staging_days: int = 7
+    """What the ETL's steps hand to each other: it holds the source's rows as they came."""
+    quarantine_days: int = 30
+    report_days: int = 30
+    run_days: int = 365
+    """Verdicts of the gate."""
+    event_days: int = 365
+    pipeline_days: int = 30
+    """Runs of the pipeline engine and the artifacts of their steps."""
+    airflow_days: int = 90
+    """DAG runs, task instances and their XComs in Airflow's database; the longest of all projects counts."""
+    snapshots: int = 20
+    versions: int = 20
+    """Registered versions of the model, each with its MLflow run and artifacts."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            unit = "days" if name.endswith("_days") else name
+            checks.within(f"Keep.{name}", getattr(self, name), 1, 36_500, unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objectives:
     """Service-level objectives over 30 days."""
 
@@ -434,6 +496,7 @@ class Project:
     gate: Gate = Gate()
     drift: Drift = Drift()
     objectives: Objectives = Objectives()
+    keep: Keep = Keep()
     schedule: str | None = None
     """Cron of the retraining DAG; None means only by hand or by alert."""
     monitor_seconds: int = 300
@@ -500,8 +563,20 @@ class Project:
         figures = tuple(figure for column in self.schema.features for figure in column.figures)
         for name in self.drift.features:
             checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))
+            column = self.schema[name.partition(".")[0]]
+            if not column.watchable:
+                raise ContractError(
+                    f"Drift.features names {name!r}, and metrics do not show the personal column {column.name!r}",
+                    fix=f"Leave it out of Drift.features, or remove personal from {column.name!r}",
+                )
         for part in self.gate.slices:
             checks.one_of("Slice.column", part.column, self.schema.feature_names)
+            if self.schema[part.column].personal:
+                raise ContractError(
+                    f"Slice.column is {part.column!r}, a personal column, and metrics show each value of a slice",
+                    fix=f"Slice by another column, or remove personal from {part.column!r}",
+                )
+        self._check_keep()
         taken = OUTPUTS.get(self.schema.target.kind, ()) if self.schema.target else ()
         for name in self.schema.feature_names:
             if name in taken:
@@ -518,6 +593,18 @@ class Project:
             )
         object.__setattr__(self, "example", MappingProxyType(dict(self.example)))
 
+    def _check_keep(self) -> None:
+        """Raise ContractError where less is kept than the drift's window and the retraining's cooldown read."""
+        for name, days, needs, seconds in (
+            ("log_days", self.keep.log_days, "Drift.window_seconds", self.drift.window_seconds),
+            ("event_days", self.keep.event_days, "Drift.cooldown_seconds", self.drift.cooldown_seconds),
+        ):
+            if days * 86_400 < seconds:
+                raise ContractError(
+                    f"Keep.{name} is {days}, less than the {seconds} s of {needs}",
+                    fix=f"Set Keep.{name} to {math.ceil(seconds / 86_400)} or more",
+                )
+
     @property
     def primary(self) -> Metric:
         """The metric that decides."""
@@ -527,7 +614,7 @@ class Project:
     def watched(self) -> tuple[str, ...]:
         """What drift is watched by: features that are scalars, and figures of the others (`image.brightness`)."""
         chosen = self.drift.features or self.schema.feature_names
-        return tuple(figure for name in chosen for figure in ((name,) if "." in name else self.schema[name].figures))
+        return tuple(figure for name in chosen for figure in ((name,) if "." in name else self.schema[name].watchable))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists, for JSON."""

@@ -46,6 +46,8 @@ class Entry:
     modified: float
     mark: str = ""
     """Changes when the content does."""
+    size: int = 0
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Store:
         if self.remote:
             with _said(self.root):
                 found = [
-                    Entry(str(one["path"]), one["last_modified"].timestamp(), one["e_tag"] or "")
+                    Entry(str(one["path"]), one["last_modified"].timestamp(), one["e_tag"] or "", one["size"])
                     for part in _bucket(self.root).list(_checked(prefix) or None)
                     for one in part
                 ]
@@ -133,7 +135,7 @@ class Store:
                 if path.is_file():
                     about = path.stat()
                     mark = f"{about.st_mtime_ns}-{about.st_size}"
-                    yield Entry(path.relative_to(root).as_posix(), about.st_mtime, mark)
+                    yield Entry(path.relative_to(root).as_posix(), about.st_mtime, mark, about.st_size)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys under the folder `prefix`, sorted."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from phaseflow import registry
-from phaseflow.cli import cluster, show, stage, work
+from phaseflow.cli import cluster, retention, show, stage, work
 from phaseflow.embedded import components, lifecycle, platform, report, supervisor
 from phaseflow.embedded import doctor as checks
 from phaseflow.errors import PlatformError, suggestion
@@ -274,6 +274,24 @@ def _moved(action: str, arguments: list[str], *, as_json: bool) -> None:
     with show.working(action, quiet=as_json):
         done = components.call(from_environment(), "registry", "services.registry", action, *arguments)
     work.show_moved(done, as_json=as_json)
+
+
+@app.command(rich_help_panel=PROJECTS)
+def clean(
+    project: Annotated[str, typer.Argument(metavar="[PROJECT]", help="All projects where none is named.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go, what stays and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what is older than the project's `Keep` says. Ends with 1 where a part could not be asked."""
+    settings = from_environment()
+    declared = [registry.get(project)] if project else registry.all_projects()
+    done = []
+    for one in declared:
+        with show.working(f"{one.name}: looks at what it holds", quiet=as_json):
+            done.append(retention.clean(settings, one, dry_run=dry_run))
+    retention.show_clean(done, as_json=as_json)
+    if any(one["problems"] for one in done):
+        raise typer.Exit(1)
 
 
 @app.command(

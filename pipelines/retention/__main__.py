@@ -1,0 +1,57 @@
+"""`python -m pipelines.retention clean|forget --project P [--id ID] [--versions FILE] [--dry-run] [--result FILE]`.
+
+Prints the result as JSON, and writes it to `--result` in a form that fits a pod's termination message. `--versions` is what
+`python -m services.registry versions` printed; without it MLflow counts as not asked, and what its aliases may need stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from phaseflow import registry
+from phaseflow.errors import PhaseflowError
+from phaseflow.settings import from_environment
+from phaseflow.store import Store, hand_over
+from pipelines.retention.clean import clean
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do it."""
+    parser = argparse.ArgumentParser(prog="pipelines.retention")
+    parser.add_argument("action", choices=("clean",))
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--versions", type=Path)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--result", type=Path)
+    options = parser.parse_args(arguments)
+    store = Store(from_environment().store)
+    try:
+        project = registry.get(options.project)
+        versions = json.loads(options.versions.read_text()) if options.versions else None
+        lines = clean(store, project, versions, datetime.now(UTC), dry_run=options.dry_run)
+    except PhaseflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    print(json.dumps(lines))
+    if options.result:
+        hand_over(options.result, json.dumps(_removed(lines)).encode())
+    return 0
+
+
+def _removed(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Objects and bytes that were removed, by what they are."""
+    result: dict[str, Any] = {}
+    for line in lines:
+        if line["remove"]:
+            before = result.get(line["what"], {"count": 0, "bytes": 0})
+            result[line["what"]] = {key: before[key] + line[key] for key in before}
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())
