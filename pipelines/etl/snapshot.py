@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from phaseflow import events, formats
+from phaseflow import erasure, events, formats
 from phaseflow.contract import Project
 from phaseflow.errors import DataError
 from phaseflow.store import Store
@@ -33,7 +33,8 @@ def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
             print(f"warning: {key} is left out: {error}", file=sys.stderr)
     if not frames:
         return pl.DataFrame()
-    return pl.concat(frames, how="diagonal_relaxed").sort("time").unique("id", keep="last", maintain_order=True)
+    rows = erasure.erasures(store, project).without(pl.concat(frames, how="diagonal_relaxed"))
+    return rows.sort("time").unique("id", keep="last", maintain_order=True)
 
 
 def answered(project: Project, store: Store) -> pl.DataFrame:

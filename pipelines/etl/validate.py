@@ -10,8 +10,10 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from phaseflow import personal
 from phaseflow.contract import Column, Project, Schema
 from phaseflow.errors import DataError
+from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
 from pipelines.etl.extract import parquet
@@ -54,7 +56,7 @@ def refused(frame: pl.DataFrame, schema: Schema) -> Mapping[int, str]:
         lost = frame[column.name].is_not_null() & rows[column.name].is_null()
         for row in lost.arg_true():
             reasons.setdefault(row, []).append(
-                f"{column.name}: {_shown(frame[column.name][row])} is not {_wanted(column)}"
+                f"{column.name}: {_shown(frame[column.name][row], column)} is not {_wanted(column)}"
             )
     try:
         table(schema).validate(rows, lazy=True)
@@ -68,13 +70,17 @@ def refused(frame: pl.DataFrame, schema: Schema) -> Mapping[int, str]:
             if any(reason.startswith(f"{name}: ") for reason in reasons.get(row, [])):
                 continue
             said = (
-                "is missing" if case["check"] == "not_nullable" else f"{case['failure_case']!r} fails {case['check']}"
+                "is missing"
+                if case["check"] == "not_nullable"
+                else f"{_shown(case['failure_case'], schema[name])} fails {case['check']}"
             )
             reasons.setdefault(row, []).append(f"{name}: {said}")
     return {row: "; ".join(texts) for row, texts in reasons.items()}
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, column: Column) -> str:
+    if column.personal:
+        return "a personal value"
     return f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)
 
 
@@ -82,6 +88,20 @@ def _wanted(column: Column) -> str:
     if column.kind == "image":
         return f"an image of {' x '.join(map(str, column.shape))}, which has {column.size} bytes"
     return NAMES.get(column.kind, f"a {column.kind}")
+
+
+def pseudonymised(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """Rows with keyed hashes in the place of personal values, the same as the service makes of them.
+
+    Raises PlatformError when the secret `personal_key` is missing.
+    """
+    pseudonyms = personal.pseudonyms(project, from_environment())
+    if pseudonyms is None:
+        return rows
+    return rows.with_columns(
+        pl.Series(column.name, [pseudonyms(column.name, value) for value in rows[column.name]], dtype=pl.String)
+        for column in personal.hashed(project)
+    )
 
 
 def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
@@ -96,7 +116,9 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
     if reasons:
         numbers = sorted(reasons)
         quarantine = f"quarantine/{project.name}/{run}.parquet"
-        kept = raw[numbers].with_columns(
+        # Which of the source's columns hold what is personal, only `transform` knows: the row's number finds it in the source.
+        cells = raw.select([]) if any(column.personal for column in project.schema.columns) else raw[numbers]
+        kept = cells.with_columns(
             pl.Series("row", numbers, dtype=pl.Int64), pl.Series("reason", [reasons[row] for row in numbers])
         )
         store.write(quarantine, parquet(kept))
@@ -109,7 +131,7 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
             fix=f"Correct the source, or widen the schema; all of them are in {store.uri(quarantine or '')}",
         )
     good = source.conform(frame, project.schema).with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons)))
-    good = good.drop("_row")
+    good = pseudonymised(good.drop("_row"), project)
     target = project.schema.target
     if target is not None and project.task in CLASSES and good[target.name].n_unique() < 2:
         raise DataError(

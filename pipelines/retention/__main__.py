@@ -18,28 +18,37 @@ from phaseflow.errors import PhaseflowError
 from phaseflow.settings import from_environment
 from phaseflow.store import Store, hand_over
 from pipelines.retention.clean import clean
+from pipelines.retention.forget import forget
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do it."""
     parser = argparse.ArgumentParser(prog="pipelines.retention")
-    parser.add_argument("action", choices=("clean",))
+    parser.add_argument("action", choices=("clean", "forget"))
     parser.add_argument("--project", required=True)
+    parser.add_argument("--id", help="of a row, as the service answered it")
     parser.add_argument("--versions", type=Path)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--result", type=Path)
     options = parser.parse_args(arguments)
+    if options.action == "forget" and not options.id:
+        parser.error("forget needs --id")
     store = Store(from_environment().store)
     try:
         project = registry.get(options.project)
-        versions = json.loads(options.versions.read_text()) if options.versions else None
-        lines = clean(store, project, versions, datetime.now(UTC), dry_run=options.dry_run)
+        result: Any
+        if options.action == "forget":
+            result = forget(store, project, options.id, datetime.now(UTC))
+        else:
+            versions = json.loads(options.versions.read_text()) if options.versions else None
+            result = clean(store, project, versions, datetime.now(UTC), dry_run=options.dry_run)
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    print(json.dumps(lines))
+    print(json.dumps(result))
     if options.result:
-        hand_over(options.result, json.dumps(_removed(lines)).encode())
+        short = _removed(result) if options.action == "clean" else result
+        hand_over(options.result, json.dumps(short).encode())
     return 0
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from phaseflow import retention
+from phaseflow import erasure, retention
 from phaseflow.contract import Project
 from phaseflow.log import logger
 from phaseflow.store import Entry, Store
-
-PATIENCE: Final = 60.0
-"""Seconds to wait for another that cleans or erases."""
+from pipelines.retention import forget, objects
 
 
 def clean(
@@ -32,13 +30,21 @@ def clean(
     """
     if dry_run:
         return retention.summary(items(store, project, versions, now))
-    with store.lock(f"retention-{project.name}", PATIENCE) as lock:
+    with objects.locked(store, project) as lock:
         planned = items(store, project, versions, now)
         for item in planned:
             if item.remove:
                 lock.check()
-                remove(store, item.keys)
-        return retention.summary(planned)
+                objects.remove(store, item.keys)
+        return retention.summary([*planned, *_swept(forget.sweep(store, project, lock))])
+
+
+def _swept(done: Mapping[str, Any]) -> list[retention.Item]:
+    """What was erased once more, as items."""
+    why = "erased before, and written again since"
+    log = retention.Item(kind="rows of the log", name="", count=done["rows"], remove=True, why=why)
+    snapshots = [retention.Item(kind="snapshots", name=name, remove=True, why=why) for name in done["snapshots"]]
+    return [*([log] if done["rows"] else []), *snapshots]
 
 
 def items(
@@ -46,26 +52,18 @@ def items(
 ) -> list[retention.Item]:
     """What the project's objects are, and what becomes of each."""
     entries = {prefix: list(store.entries(f"{prefix}/{project.name}")) for prefix in retention.PREFIXES}
+    needs = retention.needs_of(versions)
+    renamed = {erasure.current(store, project.name, name): why for name, why in needs.snapshots.items()}
     return list(
         retention.plan(
             entries,
             project.keep,
-            retention.needs_of(versions),
+            replace(needs, snapshots=renamed),
             now,
             manifests=_contents(store, entries["datasets"], "manifest.json"),
             reports=_contents(store, entries["reports"], "report.json"),
         )
     )
-
-
-def remove(store: Store, keys: Iterable[str]) -> None:
-    """Delete the objects in that order, and on a disk the folders that are empty then."""
-    for key in keys:
-        store.delete(key)
-    if not store.remote:
-        for folder in sorted({store.path(key).parent for key in keys}, reverse=True):
-            with contextlib.suppress(OSError):  # something else is in it
-                folder.rmdir()
 
 
 def _contents(store: Store, entries: Iterable[Entry], file: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from phaseflow import formats
+from phaseflow import erasure, formats
 from phaseflow.contract import Project
 from phaseflow.errors import DataError
 from phaseflow.settings import from_environment
@@ -20,13 +20,13 @@ def store() -> Store:
 
 
 def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
-    """The rows of `train` or `holdout`, in the order they were written.
+    """The rows of `train` or `holdout`, in the order they were written, less those that were erased since.
 
     Raises DataError when there is no such snapshot, PlatformError when it is of another format.
     """
     try:
-        manifest(project, snapshot)
-        return pl.read_parquet(store().read(f"datasets/{project.name}/{snapshot}/{side}.parquet"))
+        held = manifest(project, snapshot)["snapshot"]
+        return pl.read_parquet(store().read(f"datasets/{project.name}/{held}/{side}.parquet"))
     except FileNotFoundError as error:
         raise DataError(
             f"There is no snapshot {snapshot!r} of {project.name} in the store {store().root}",
@@ -36,6 +36,7 @@ def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
 
 def manifest(project: Project, snapshot: str) -> dict[str, Any]:
     """Where the snapshot comes from; raises FileNotFoundError, and PlatformError when it is of another format."""
-    found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{snapshot}/manifest.json"))
+    held = erasure.current(store(), project.name, snapshot)
+    found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{held}/manifest.json"))
     formats.require(f"The snapshot {snapshot} of {project.name}", found.get("format"), formats.SNAPSHOT)
     return found

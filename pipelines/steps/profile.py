@@ -42,7 +42,7 @@ def profile(project_name: str, snapshot: str) -> str:
     )
     rows = scalars(project.schema, whole, known)
     rows = figured_truths(target, rows, target.name, known) if target else rows
-    names = [figure for column in project.schema.columns for figure in column.figures]
+    names = [figure for column in project.schema.columns for figure in column.watchable]
     numeric = [name for name in names if rows[name].dtype.is_numeric()]
     parts = [
         f"<!doctype html><meta charset='utf-8'><title>{html.escape(project.title)}</title><style>{STYLE}</style>",
@@ -69,6 +69,8 @@ def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
     told = target is not None and target.kind not in {"boxes", "ranking", "action"}  # a title has no room for those
     truths = shown[target.name].cast(pl.String).to_list() if target and told else [""] * shown.height
     for column in project.schema.features:
+        if column.personal:
+            continue
         if column.kind == "image":
             parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", _picture(_gallery(shown, column, truths))]
         if column.kind == "text":

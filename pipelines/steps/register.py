@@ -24,7 +24,7 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from phaseflow import answers, events, formats, reference, registry
+from phaseflow import answers, events, formats, personal, reference, registry
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.toolkit import graph
@@ -55,6 +55,7 @@ def manifest(
     target = project.schema.target
     predictions = answers.values(said, target, about["classes"])
     known = vocabularies(project.schema, rows, train) | words_of_answers(target, predictions)
+    known = {name: words for name, words in known.items() if name not in personal.omitted(project)}
     return {
         "format": formats.MODEL,
         "project": project.name,
@@ -207,7 +208,8 @@ def _version(
     tags: Mapping[str, str],
     verdict: Mapping[str, Any],
 ) -> Any:
-    feeds = graph.feed(train.head(2), project.schema)
+    shown = train.head(2).with_columns(pl.lit(None, train[name].dtype).alias(name) for name in personal.omitted(project))
+    feeds = graph.feed(shown, project.schema)
     ready = graph.session(content)
     said = graph.run(ready, feeds)
     # A table's row reads best as a table; a tensor of more dimensions has no place in one.

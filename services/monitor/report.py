@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import answers, registry
+from phaseflow import answers, erasure, registry
 from phaseflow.contract import DERIVED, NAMED, Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.reference import PREDICTION
@@ -53,7 +53,8 @@ def window(store: Store, project: Project, kind: str, since: datetime) -> pl.Dat
     if not frames:
         return pl.DataFrame()
     return (
-        pl.concat(frames, how="diagonal_relaxed")
+        erasure.erasures(store, project.name)
+        .without(pl.concat(frames, how="diagonal_relaxed"))
         .sort("time", maintain_order=True)  # the names of files say nothing of it
         .unique("id", keep="last", maintain_order=True)
         .filter(pl.col("time") >= since)
@@ -72,7 +73,8 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
     truths = window(store, project, "feedback", since)
     if not truths.is_empty():
         current = current.join(truths.select("id", pl.col("truth").alias(TARGET)), on="id", how="left")
-    train = pl.read_parquet(store.read(f"datasets/{project.name}/{snapshot}/train.parquet"))
+    held = erasure.current(store, project.name, snapshot)
+    train = pl.read_parquet(store.read(f"datasets/{project.name}/{held}/train.parquet"))
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
         reference = reference.rename({project.schema.target.name: TARGET})
@@ -105,7 +107,7 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
     from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
 
-    names = [figure for column in project.schema.features for figure in column.figures]
+    names = [figure for column in project.schema.features for figure in column.watchable]
     truths = [_of_target(name) for name in answers.watched(project.schema.target)]
     truth = all(name in current.columns and current[name].drop_nulls().len() >= LEAST_ROWS for name in truths)
     columns = [*names, *truths] if truth else names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from phaseflow import events
@@ -15,6 +16,8 @@ from phaseflow.store import Store
 
 PATIENCE: Final = 60.0
 """Seconds to wait for another promotion."""
+PAGE: Final = 200
+"""Versions of one answer of MLflow."""
 ABSENT: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """What MLflow answers where there is no such version or alias."""
 
@@ -100,12 +103,19 @@ def rollback(client: MlflowClient, settings: Settings, project: Project) -> dict
 def versions(client: MlflowClient, project: Project) -> list[dict[str, Any]]:
     """Every version, the newest first, with its aliases and tags."""
     aliases = {alias: by_alias(client, project, alias) for alias in ("champion", "challenger", "previous")}
-    try:
-        found = client.search_model_versions(f"name = '{project.name}'", max_results=200)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return []
-        raise
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while not found or token:
+        try:
+            page = client.search_model_versions(f"name = '{project.name}'", max_results=PAGE, page_token=token)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return []
+            raise
+        found += page
+        token = page.token
+        if not page:
+            break
     return [
         {
             "version": str(one.version),
@@ -113,6 +123,7 @@ def versions(client: MlflowClient, project: Project) -> list[dict[str, Any]]:
             "candidate": one.tags.get("phaseflow.candidate"),
             "verdict": one.tags.get("phaseflow.verdict"),
             "snapshot": one.tags.get("phaseflow.snapshot"),
+            "erased_from": one.tags.get("phaseflow.erased_from"),
             "run": one.tags.get("phaseflow.run"),
             "created": one.creation_timestamp,
         }

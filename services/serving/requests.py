@@ -13,9 +13,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from phaseflow import answers, registry
+from phaseflow import answers, personal, registry
 from phaseflow.contract import Column, Project
-from phaseflow.errors import DataError, suggestion
+from phaseflow.errors import DataError, PlatformError, suggestion
+from phaseflow.settings import from_environment
 from phaseflow.toolkit import images
 
 MOST_ROWS: Final = 1000
@@ -68,6 +69,8 @@ class Reader:
     """Columns whose values are listed, with their place in a row."""
     images: tuple[tuple[int, Column], ...]
     """Columns that hold images, with their place in a row."""
+    hashed: tuple[tuple[int, Column], ...]
+    """Personal columns whose values are replaced by their keyed hash, with their place in a row."""
 
 
 def _type(column: Column) -> Any:
@@ -120,8 +123,14 @@ def reader(project_name: str) -> Reader:
         if column.closed
     )
     pictures = tuple((place, column) for place, column in enumerate(features) if column.kind == "image")
+    hashed = tuple((place, column) for place, column in enumerate(features) if column.hashed)
     decoder = msgspec.json.Decoder
-    return Reader(project, decoder(row), decoder(batch), rows, decoder(feedback), closed, pictures)
+    return Reader(project, decoder(row), decoder(batch), rows, decoder(feedback), closed, pictures, hashed)
+
+
+@functools.cache
+def _pseudonyms(project_name: str) -> personal.Pseudonyms | None:
+    return personal.pseudonyms(registry.get(project_name), from_environment())
 
 
 def rows_of(found: Reader, body: bytes, check: Callable[[], None] = no_check) -> list[Row]:
@@ -180,7 +189,26 @@ def _checked(found: Reader, rows: Sequence[Any], check: Callable[[], None]) -> l
                     suggestion(row[place][:SHOWN], column.allowed) or "Send one of them.",
                     field=column.name,
                 )
+    if found.hashed:
+        tuples = _hashed(found, tuples)
     return _seen(found, tuples, check) if found.images else tuples
+
+
+def _hashed(found: Reader, rows: list[Row]) -> list[Row]:
+    """The rows with keyed hashes in the place of personal values: the model has learned from those."""
+    try:
+        pseudonyms = _pseudonyms(found.project.name)
+    except PlatformError as error:
+        raise RefusedError(
+            f"The personal columns of {found.project.name} can't be hashed: {error.problem}", f"{error.fix}.", status=503
+        ) from error
+    if pseudonyms is None:
+        return rows
+    tables = [list(row) for row in rows]
+    for place, column in found.hashed:
+        for cells in tables:
+            cells[place] = pseudonyms(column.name, cells[place])
+    return [tuple(cells) for cells in tables]
 
 
 def _seen(found: Reader, rows: list[Row], check: Callable[[], None]) -> list[Row]:

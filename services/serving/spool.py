@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import personal, registry
 from phaseflow.contract import Project
 from phaseflow.log import logger
 from phaseflow.store import Store
@@ -56,7 +56,9 @@ class Spool:
         self.rows = 0
         """Rows in the file that is being written."""
         self._folder, self._name = folder, f"{kind}-{project.name}"
-        self._line = msgspec.defstruct("Line", [(name, Any) for name in schema_of(project, kind)], gc=False)
+        names = list(schema_of(project, kind))
+        self._line = msgspec.defstruct("Line", [(name, Any) for name in names], gc=False)
+        self._omitted = tuple(names.index(name) for name in personal.omitted(project) if name in names)
         self._encode = msgspec.json.Encoder().encode_lines
         self._lock = threading.Lock()
         self._file: int | None = None
@@ -64,6 +66,10 @@ class Spool:
 
     def append(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows, each in the order of `schema_of`: all or, when the disk is full, none and OSError."""
+        if self._omitted:
+            rows = (
+                tuple(None if place in self._omitted else value for place, value in enumerate(row)) for row in rows
+            )
         lines = [self._line(*row) for row in rows]
         content = self._encode(lines)
         with self._lock:

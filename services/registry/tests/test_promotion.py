@@ -4,54 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
 
 from phaseflow import PermanentError, events, registry
-from phaseflow.embedded import mlflow
-from phaseflow.settings import ROOT, Settings, from_environment
+from phaseflow.settings import ROOT, Settings
 from phaseflow.store import Store
 from services.registry import promotion
 from services.registry.__main__ import main
 
 TITANIC = registry.get("titanic")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    home = tmp_path_factory.mktemp("home")
-    (home / "mlflow").mkdir()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    settings = from_environment({"PHASEFLOW_HOME": str(home), "PHASEFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"})
-    argv = mlflow.command(settings)
-    argv[argv.index("--port") + 1] = str(port)
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            argv, env=os.environ | mlflow.environment(), stdout=log, stderr=log, start_new_session=True
-        )
-    end = time.monotonic() + 90
-    while True:
-        try:
-            with urlopen(f"{settings.mlflow_url}/health"):
-                break
-        except OSError:
-            if time.monotonic() > end:
-                pytest.fail((home / "log").read_text())
-            time.sleep(0.1)
-    yield settings
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,264 @@
+"""Erase rows by their ids from logs, snapshots and reports.
+
+The log is rewritten last: by it the rows of a snapshot of format 1, which has no ids, and the reports that saw them are known. An erasure
+that was broken off is done again from the start, and finds what is left. Every object is replaced as a whole; a snapshot gets another
+name, that of its new content, and its old folder says which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import polars as pl
+
+from phaseflow import erasure
+from phaseflow.contract import Project
+from phaseflow.errors import PermanentError
+from phaseflow.erasure import Erasures
+from phaseflow.lease import Lock
+from phaseflow.log import logger
+from phaseflow.store import Entry, Store
+from phaseflow.toolkit.holdout import lines
+from pipelines.retention import objects
+
+SIDES: Final = ("train", "holdout")
+MARGIN: Final = 3600.0
+"""Seconds by which the clocks of the store and of whoever erases may differ."""
+UNREACHED: Final = (
+    "backups: each holds what was there when it was made, until it is pruned; after a restore `phaseflow clean` erases the rows again",
+    "rows that still wait in a service's spool: readers leave them out, and the next `phaseflow clean` removes them",
+    "the pipeline engine's artifacts (profiles, figures), until `Keep.pipeline_days` are over",
+    "versions of objects, where the bucket keeps them",
+    "the source that the project is trained on: it has no ids of the service",
+)
+"""What no erasure here reaches, as `phaseflow forget` says it."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """Where the rows are."""
+
+    rows: list[pl.DataFrame] = field(default_factory=list)
+    """Logged predictions [N], as they were logged."""
+    times: list[datetime] = field(default_factory=list)
+    """When they were answered."""
+
+
+def forget(store: Store, project: Project, identity: str, now: datetime) -> dict[str, Any]:
+    """Erase the row `identity` and give what was changed; again it changes nothing.
+
+    Raises PermanentError where nothing holds such an id, PlatformError where the store fails or another cleans.
+    """
+    with objects.locked(store, project) as lock:
+        before = identity in erasure.erasures(store, project.name)
+        erased = erasure.of([identity])
+        hits = [key for key, _ in _log_files(store, project, erased)]
+        if not hits and not before and not _in_snapshots(store, project, erased):
+            raise PermanentError(
+                f"No log and no snapshot of {project.name} holds the id {identity!r}",
+                fix="Take the id from the service's answer, `predictions[].id`; what `Keep.log_days` removed is gone already",
+            )
+        erasure.record(store, project.name, identity, now)  # from now on nothing reads it
+        result = _erase(store, project, erased, lock)
+    return {"project": project.name, "id": identity, **result, "unreached": list(UNREACHED)}
+
+
+def sweep(store: Store, project: Project, lock: Lock) -> dict[str, Any]:
+    """Erase once more what was erased, from whatever has been written since: late rows, compactions, a restored backup."""
+    erased = erasure.erasures(store, project.name)
+    if not erased:
+        return {"log": 0, "rows": 0, "snapshots": {}, "reports": []}
+    return _erase(store, project, erased, lock, erased.since - MARGIN)
+
+
+def _erase(store: Store, project: Project, erased: Erasures, lock: Lock, since: float = 0.0) -> dict[str, Any]:
+    trace = Trace()
+    files = []
+    for key, hits in _log_files(store, project, erased, since):
+        files.append(key)
+        if key.startswith("predictions/"):
+            trace.rows.append(hits)
+        trace.times += hits["time"].to_list()
+    snapshots = _snapshots(store, project, erased, trace, lock, since)
+    reports = _reports(store, project, trace, snapshots, lock)
+    count = 0
+    for key in files:
+        lock.check()
+        count += _rewritten(store, key, erased)
+    result: dict[str, Any] = {"log": len(files), "rows": count, "snapshots": snapshots, "reports": reports}
+    blind = [] if trace.rows or since else _without_ids(store, project)
+    return result | ({"unknown": blind} if blind else {})
+
+
+def _without_ids(store: Store, project: Project) -> list[str]:
+    """Snapshots of format 1 with rows that came back: what the log no longer holds is not to be found in them."""
+    return [name for name, (about, _) in _manifests(store, project).items() if about.get("format", 1) == 1 and about.get("feedback_rows")]
+
+
+def _log_files(
+    store: Store, project: Project, erased: Erasures, since: float = 0.0
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Files of the logs that hold such rows, and those rows."""
+    for kind in ("predictions", "feedback"):
+        for entry in list(store.entries(f"{kind}/{project.name}")):
+            if not entry.key.endswith(".parquet") or entry.modified < since:
+                continue
+            try:
+                content = store.read(entry.key)
+                columns = pl.read_parquet_schema(io.BytesIO(content))
+                if "id" not in columns or not erased.mask(pl.read_parquet(content, columns=["id"])["id"]).any():
+                    continue
+                rows = pl.read_parquet(content)
+            except FileNotFoundError:  # merged or removed meanwhile
+                continue
+            except pl.exceptions.PolarsError as error:
+                logger.warning("%s can't be read, and may hold the row: %s", entry.key, error)
+                continue
+            yield entry.key, rows.filter(erased.mask(rows["id"]))
+
+
+def _rewritten(store: Store, key: str, erased: Erasures) -> int:
+    """Write the file without the rows; how many those were."""
+    try:
+        content = store.read(key)
+    except FileNotFoundError:  # merged meanwhile: readers leave the rows out, and the next sweep finds the file
+        return 0
+    rows = pl.read_parquet(content)
+    rest = erased.without(rows)
+    if rest.height < rows.height:
+        store.write(key, _parquet(rest, content))
+    return rows.height - rest.height
+
+
+def _parquet(rows: pl.DataFrame, before: bytes) -> bytes:
+    """As a file with the metadata of the one that it replaces."""
+    about = {key: value for key, value in pl.read_parquet_metadata(io.BytesIO(before)).items() if key != "ARROW:schema"}
+    output = io.BytesIO()
+    rows.write_parquet(output, metadata=about or None)
+    return output.getvalue()
+
+
+def _in_snapshots(store: Store, project: Project, erased: Erasures) -> bool:
+    return any(
+        erased.mask(pl.read_parquet(content, columns=["_id"])["_id"]).any()
+        for name in _manifests(store, project)
+        for content in _sides(store, project, name).values()
+        if "_id" in pl.read_parquet_schema(io.BytesIO(content))
+    )
+
+
+def _snapshots(
+    store: Store, project: Project, erased: Erasures, trace: Trace, lock: Lock, since: float
+) -> dict[str, str]:
+    """Rewrite those that hold such rows; gives the new name by the old one. The older first: a newer one names it."""
+    names: dict[str, str] = {}
+    manifests = _manifests(store, project)
+    for name in sorted(manifests, key=lambda name: str(manifests[name][0].get("created", ""))):
+        manifest, entry = manifests[name]
+        if entry.modified < since:
+            continue
+        contents = _sides(store, project, name)
+        before = {side: pl.read_parquet(content) for side, content in contents.items()}
+        after = {side: _rest(rows, erased, trace, project) for side, rows in before.items()}
+        if any(after[side].height < before[side].height for side in before):
+            lock.check()
+            trace.times += _times(before, erased)
+            names[name] = _renamed(store, project, name, manifest, after, contents)
+            objects.remove(store, _after_forward(store, project, name))
+    return names
+
+
+def _rest(rows: pl.DataFrame, erased: Erasures, trace: Trace, project: Project) -> pl.DataFrame:
+    """The rows of a side that stay. Without ids (format 1) a row is known by its time and its features, as the log has them."""
+    if "_id" in rows.columns:
+        return erased.without(rows, "_id")
+    features = [column.name for column in project.schema.features]
+    for logged in trace.rows:
+        named = logged.select(pl.col("time").cast(rows.schema["_time"]).alias("_time"), *features)
+        same = {name: dtype for name, dtype in rows.schema.items() if name in features}
+        rows = rows.join(named.cast(same), on=["_time", *features], how="anti", nulls_equal=True, maintain_order="left")
+    return rows
+
+
+def _times(before: Mapping[str, pl.DataFrame], erased: Erasures) -> list[datetime]:
+    """When the rows were answered, where the log does not hold them any more."""
+    frames = [rows for rows in before.values() if "_id" in rows.columns]
+    return [time for rows in frames for time in rows.filter(erased.mask(rows["_id"]))["_time"] if time is not None]
+
+
+def _renamed(
+    store: Store,
+    project: Project,
+    name: str,
+    manifest: Mapping[str, Any],
+    sides: Mapping[str, pl.DataFrame],
+    contents: Mapping[str, bytes],
+) -> str:
+    """Write the rows under the hash of their content, and leave the new name in the old folder."""
+    digest = hashlib.sha256(json.dumps({side: rows.columns for side, rows in sides.items()}).encode())
+    for side in SIDES:
+        digest.update(f"\x1e{side}".encode())
+        for line in lines(sides[side]):
+            digest.update(f"\x1e{line}".encode())
+    new = digest.hexdigest()[:16]
+    folder = f"datasets/{project.name}/{new}"
+    for side, rows in sides.items():
+        store.write(f"{folder}/{side}.parquet", _parquet(rows, contents[side]))
+    parent = manifest.get("parent")
+    rewritten = dict(manifest) | {
+        "snapshot": new,
+        "train_rows": sides["train"].height,
+        "holdout_rows": sides["holdout"].height,
+        "rows": sides["train"].height + sides["holdout"].height,
+        "feedback_rows": sum(rows.filter(pl.col("_origin") == "feedback").height for rows in sides.values()),
+        "parent": erasure.current(store, project.name, parent) if parent else parent,
+        "erased_from": name,
+    }
+    store.write(f"{folder}/manifest.json", json.dumps(rewritten, indent=1).encode())  # last: it makes the rest count
+    forward = json.dumps({"format": 1, "erased_into": new}).encode()
+    store.write(f"datasets/{project.name}/{name}/{erasure.FORWARD}", forward)
+    return new
+
+
+def _after_forward(store: Store, project: Project, name: str) -> list[str]:
+    """The old folder's objects but the forward, the manifest first."""
+    folder = f"datasets/{project.name}/{name}"
+    keys = [key for key in store.keys(folder) if not key.endswith(f"/{erasure.FORWARD}")]
+    return sorted(keys, key=lambda key: not key.endswith("/manifest.json"))
+
+
+def _manifests(store: Store, project: Project) -> dict[str, tuple[dict[str, Any], Entry]]:
+    """Each snapshot's manifest and its entry, by name."""
+    manifests = {}
+    for entry in store.entries(f"datasets/{project.name}"):
+        if entry.key.endswith("/manifest.json"):
+            manifests[entry.key.split("/")[2]] = (json.loads(store.read(entry.key)), entry)
+    return manifests
+
+
+def _sides(store: Store, project: Project, name: str) -> dict[str, bytes]:
+    return {side: store.read(f"datasets/{project.name}/{name}/{side}.parquet") for side in SIDES}
+
+
+def _reports(
+    store: Store, project: Project, trace: Trace, snapshots: Mapping[str, str], lock: Lock
+) -> list[str]:
+    """Remove the reports whose window or whose reference held such a row; gives their windows."""
+    removed = []
+    keys = list(store.keys(f"reports/{project.name}"))
+    for key in (key for key in keys if key.endswith("/report.json")):
+        about = json.loads(store.read(key))
+        end = datetime.fromtimestamp(float(about["time"]), UTC)
+        begin = end - timedelta(seconds=float(about["seconds"]))
+        if about.get("snapshot") in snapshots or any(begin <= time <= end for time in trace.times):
+            lock.check()
+            folder = key.rpartition("/")[0]
+            objects.remove(store, [key, *(other for other in keys if other.startswith(f"{folder}/") and other != key)])
+            removed.append(folder.rpartition("/")[2])
+    return removed

@@ -1,0 +1,44 @@
+"""A real MLflow server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from urllib.request import urlopen
+
+import pytest
+
+from phaseflow.embedded import mlflow
+from phaseflow.settings import Settings, from_environment
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "mlflow").mkdir()
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    settings = from_environment({"PHASEFLOW_HOME": str(home), "PHASEFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"})
+    argv = mlflow.command(settings)
+    argv[argv.index("--port") + 1] = str(port)
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            argv, env=os.environ | mlflow.environment(), stdout=log, stderr=log, start_new_session=True
+        )
+    end = time.monotonic() + 90
+    while True:
+        try:
+            with urlopen(f"{settings.mlflow_url}/health"):
+                break
+        except OSError:
+            if time.monotonic() > end:
+                pytest.fail((home / "log").read_text())
+            time.sleep(0.1)
+    yield settings
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
