@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "erased"
 FORWARD: Final = "erased.json"
-"""Stays in the folder of a snapshot that was rewritten: it names the new one."""
+"""Stays for ever in the folder of a snapshot that was rewritten: it names the new one."""
 CHARACTERS: Final = 12
 """Of an id, in its marker."""
 MAX_FORWARDS: Final = 1000

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from phaseflow.contract import Keep
+from phaseflow.erasure import FORWARD
 from phaseflow.store import Entry
 
 PREFIXES: Final = ("predictions", "feedback", "staging", "quarantine", "reports", "runs", "events", "datasets")
@@ -180,11 +181,10 @@ def _snapshots(
             or ("" if needs.asked else "MLflow did not say which ones its aliases need")
         )
         yield _item("snapshots", name, group, remove=not why, why=why or f"beyond the newest {most}")
-    forwards = {
-        name for name, group in groups.items() if name not in manifests and {_file(e) for e in group} == {"erased.json"}
-    }
-    for name in groups.keys() - manifests.keys() - forwards:
-        group = groups[name]
+    for name in sorted(groups.keys() - manifests.keys()):
+        group = [entry for entry in groups[name] if _file(entry) != FORWARD]
+        if not group:
+            continue
         remove = max(entry.modified for entry in group) < (now - IN_USE).timestamp()
         why = "left by a step that broke off" if remove else "younger than a day: a step may be writing it"
         yield _item("snapshots", name, group, remove=remove, why=why)

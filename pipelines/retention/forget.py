@@ -159,6 +159,7 @@ def _snapshots(
     """Rewrite those that hold such rows; gives the new name by the old one. The older first: a newer one names it."""
     names: dict[str, str] = {}
     manifests = _manifests(store, project)
+    _remove_rewritten(store, project, manifests, lock)
     for name in sorted(manifests, key=lambda name: str(manifests[name][0].get("created", ""))):
         manifest, entry = manifests[name]
         if entry.modified < since:
@@ -226,6 +227,16 @@ def _renamed(
     return new
 
 
+def _remove_rewritten(store: Store, project: Project, manifests: Mapping[str, Any], lock: Lock) -> None:
+    """Remove what an erasure left that was killed while it removed an old snapshot."""
+    keys = list(store.keys(f"datasets/{project.name}"))
+    for name in {key.split("/")[2] for key in keys if key.endswith(f"/{erasure.FORWARD}")} - manifests.keys():
+        left = _after_forward(store, project, name)
+        if left:
+            lock.check()
+            objects.remove(store, left)
+
+
 def _after_forward(store: Store, project: Project, name: str) -> list[str]:
     """The old folder's objects but the forward, the manifest first."""
     folder = f"datasets/{project.name}/{name}"
@@ -259,6 +270,7 @@ def _reports(
         if about.get("snapshot") in snapshots or any(begin <= time <= end for time in trace.times):
             lock.check()
             folder = key.rpartition("/")[0]
-            objects.remove(store, [key, *(other for other in keys if other.startswith(f"{folder}/") and other != key)])
+            # It goes last: by it an erasure that was killed finds the rest.
+            objects.remove(store, [*(other for other in keys if other.startswith(f"{folder}/") and other != key), key])
             removed.append(folder.rpartition("/")[2])
     return removed
