@@ -563,19 +563,9 @@ class Project:
         figures = tuple(figure for column in self.schema.features for figure in column.figures)
         for name in self.drift.features:
             checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))
-            column = self.schema[name.partition(".")[0]]
-            if not column.watchable:
-                raise ContractError(
-                    f"Drift.features names {name!r}, and metrics do not show the personal column {column.name!r}",
-                    fix=f"Leave it out of Drift.features, or remove personal from {column.name!r}",
-                )
         for part in self.gate.slices:
             checks.one_of("Slice.column", part.column, self.schema.feature_names)
-            if self.schema[part.column].personal:
-                raise ContractError(
-                    f"Slice.column is {part.column!r}, a personal column, and metrics show each value of a slice",
-                    fix=f"Slice by another column, or remove personal from {part.column!r}",
-                )
+        self._check_personal()
         self._check_keep()
         taken = OUTPUTS.get(self.schema.target.kind, ()) if self.schema.target else ()
         for name in self.schema.feature_names:
@@ -592,6 +582,22 @@ class Project:
                 f"Project.example lacks {', '.join(missing)}", fix="Add a value for each column that is not nullable"
             )
         object.__setattr__(self, "example", MappingProxyType(dict(self.example)))
+
+    def _check_personal(self) -> None:
+        """Raise ContractError where metrics would show what is personal."""
+        for name in self.drift.features:
+            column = self.schema[name.partition(".")[0]]
+            if not column.watchable:
+                raise ContractError(
+                    f"Drift.features names {name!r}, and metrics do not show the personal column {column.name!r}",
+                    fix=f"Leave it out of Drift.features, or remove personal from {column.name!r}",
+                )
+        for part in self.gate.slices:
+            if self.schema[part.column].personal:
+                raise ContractError(
+                    f"Slice.column is {part.column!r}, a personal column, and metrics show each value of a slice",
+                    fix=f"Slice by another column, or remove personal from {part.column!r}",
+                )
 
     def _check_keep(self) -> None:
         """Raise ContractError where less is kept than the drift's window and the retraining's cooldown read."""

@@ -71,9 +71,7 @@ def digest(identity: str) -> str:
 def of(identities: Iterable[str], since: float = 0.0) -> Erasures:
     """The erasures of ids."""
     chosen = list(identities)
-    return Erasures(
-        frozenset(map(digest, chosen)), frozenset(identity[:CHARACTERS] for identity in chosen), since
-    )
+    return Erasures(frozenset(map(digest, chosen)), frozenset(identity[:CHARACTERS] for identity in chosen), since)
 
 
 def record(store: Store, project: str, identity: str, now: datetime) -> str:

@@ -23,14 +23,12 @@ class Pseudonyms:
 
     def __init__(self, project: Project, key: str) -> None:
         self._key = key.encode()
-        self._prefixes = {
-            column.name: f"{project.name}\x1f{column.name}\x1f".encode() for column in hashed(project)
-        }
+        self._prefixes = {column.name: f"{project.name}\x1f{column.name}\x1f".encode() for column in hashed(project)}
 
     def __call__(self, column: str, value: str | None) -> str | None:
-        """The hash of a value; None of a missing one. Raises KeyError for a column that is not hashed."""
-        if value is None:
-            return None
+        """The hash of a value; a missing one, None or the empty text, as it is. Raises KeyError for a column that is not hashed."""
+        if not value:
+            return value
         message = self._prefixes[column] + value.encode(errors="surrogatepass")
         return hmac.digest(self._key, message, "sha256").hex()[:DIGITS]
 

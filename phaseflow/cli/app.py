@@ -294,6 +294,22 @@ def clean(
         raise typer.Exit(1)
 
 
+@app.command(rich_help_panel=PROJECTS)
+def forget(
+    project: Name,
+    identity: Annotated[
+        str, typer.Argument(metavar="ID", help="Of a row: `predictions[].id` of the service's answer.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Erase a row from logs, snapshots and reports, and say what still holds it."""
+    settings = from_environment()
+    declared = registry.get(project)
+    with show.working(f"{project}: erases {identity}", quiet=as_json):
+        done = retention.forget(settings, declared, identity)
+    retention.show_forget(done, as_json=as_json)
+
+
 @app.command(
     rich_help_panel=PROJECTS,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},

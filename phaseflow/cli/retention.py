@@ -26,19 +26,55 @@ def clean(settings: Settings, project: Project, *, dry_run: bool) -> dict[str, A
     lines: list[dict[str, Any]] = []
     problems: dict[str, str] = {}
     dry = ["--dry-run"] * dry_run
+    named = ["--project", project.name]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["clean", "--project", project.name, *dry]
+        arguments = ["clean", *named, *dry]
         try:
-            versions = components.call(
-                settings, "registry", "services.registry", "versions", "--project", project.name
-            )
+            lines += components.answer(settings, "registry", "services.registry", "clean", *named, *dry)
+            versions = components.answer(settings, "registry", "services.registry", "versions", *named)
             path = Path(folder) / "versions.json"
             path.write_text(json.dumps(versions))
             arguments += ["--versions", str(path)]
         except PlatformError as error:
             problems["MLflow"] = str(error)
-        lines += components.call(settings, STORE_GROUP, "pipelines.retention", *arguments)
+        lines += components.answer(settings, STORE_GROUP, "pipelines.retention", *arguments)
     return {"project": project.name, "dry_run": dry_run, "lines": lines, "problems": problems}
+
+
+def forget(settings: Settings, project: Project, identity: str) -> dict[str, Any]:
+    """Erase the row; gives what was changed, the versions that learned from it, and what was not reached.
+
+    Raises PlatformError where no log and no snapshot holds the id, or where the store or MLflow fails: again it goes on.
+    """
+    arguments = ["forget", "--project", project.name]
+    done: dict[str, Any] = components.call(settings, STORE_GROUP, "pipelines.retention", *arguments, "--id", identity)
+    versions = components.answer(settings, "registry", "services.registry", *arguments)
+    changed = set(done["snapshots"].values())
+    return done | {"versions": [version for version in versions if version["snapshot"] in changed]}
+
+
+def show_forget(done: dict[str, Any], *, as_json: bool) -> None:
+    """What was erased, and what holds it still."""
+    if as_json:
+        show.data(done)
+        return
+    show.console.print(f"{done['rows']} rows are erased from {done['log']} files of the log", highlight=False)
+    for old, new in done["snapshots"].items():
+        show.console.print(f"the snapshot {old} is now {new}, without the row")
+    for window in done["reports"]:
+        show.console.print(f"the report {window} saw the row, and is removed")
+    show.console.print("not reached:")
+    for version in done["versions"]:
+        aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+        show.console.print(
+            f"- the weights of version {version['version']}{aliases}, which was trained on it: train another; `phaseflow clean` removes "
+            "old ones",
+            soft_wrap=True,
+        )
+    for name in done.get("unknown", []):
+        show.console.print(f"- the snapshot {name} has no ids, and the log no longer holds the row", soft_wrap=True)
+    for text in done["unreached"]:
+        show.console.print(f"- {text}", markup=False, soft_wrap=True)
 
 
 def show_clean(done: list[dict[str, Any]], *, as_json: bool) -> None:

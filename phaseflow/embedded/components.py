@@ -31,6 +31,12 @@ def call(settings: Settings, group: str, module: str, *arguments: str, result: P
 
     Raises ComponentError with its stderr's `error:`, else the last line, when it ends with another code than 0.
     """
+    found: dict[str, Any] = answer(settings, group, module, *arguments, result=result)
+    return found
+
+
+def answer(settings: Settings, group: str, module: str, *arguments: str, result: Path | None = None) -> Any:
+    """As `call`, for a module whose answer is another JSON than an object."""
     done = subprocess.run(
         [
             environments.interpreter(settings, group),
@@ -50,8 +56,7 @@ def call(settings: Settings, group: str, module: str, *arguments: str, result: P
         lines = done.stderr.strip().splitlines() or [f"{module} ended with {done.returncode}. Run it again"]
         first = max((at for at, line in enumerate(lines) if line.startswith("error:")), default=len(lines) - 1)
         raise ComponentError("\n".join(lines[first:]), done.returncode)
-    found: dict[str, Any] = json.loads(result.read_text() if result else done.stdout)
-    return found
+    return json.loads(result.read_text() if result else done.stdout)
 
 
 @contextmanager

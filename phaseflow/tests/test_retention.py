@@ -13,6 +13,7 @@ from phaseflow import Keep
 from phaseflow.retention import Item, Needs, needs_of, plan, summary
 from phaseflow.store import Entry
 
+KEEP, NO_NEEDS = Keep(), Needs()
 NOW = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 
 
@@ -22,8 +23,8 @@ def entry(key: str, days: float = 0.0, size: int = 10) -> Entry:
 
 def decided(
     *entries: Entry,
-    keep: Keep = Keep(),
-    needs: Needs = Needs(),
+    keep: Keep = KEEP,
+    needs: Needs = NO_NEEDS,
     manifests: Mapping[str, Mapping[str, Any]] | None = None,
     reports: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Item]:
@@ -155,9 +156,7 @@ def test_half_a_snapshot_goes_after_a_day() -> None:
 @given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.integers(1, 5), st.sampled_from("abcdefgh"))
 def test_no_plan_removes_the_newest_or_what_an_alias_needs(names: set[str], most: int, needed: str) -> None:
     entries, manifests = snapshots(*sorted(names))
-    found = decided(
-        *entries, keep=Keep(snapshots=most), needs=Needs(snapshots={needed: "why"}), manifests=manifests
-    )
+    found = decided(*entries, keep=Keep(snapshots=most), needs=Needs(snapshots={needed: "why"}), manifests=manifests)
     stay = {name for name in names if not found[f"snapshots {name}"].remove}
     newest = sorted(names)[-most:]
     assert stay == set(newest) | ({needed} & names)

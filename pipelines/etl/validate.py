@@ -116,11 +116,12 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
     if reasons:
         numbers = sorted(reasons)
         quarantine = f"quarantine/{project.name}/{run}.parquet"
-        # Which of the source's columns hold what is personal, only `transform` knows: the row's number finds it in the source.
-        cells = raw.select([]) if any(column.personal for column in project.schema.columns) else raw[numbers]
-        kept = cells.with_columns(
-            pl.Series("row", numbers, dtype=pl.Int64), pl.Series("reason", [reasons[row] for row in numbers])
+        kept = pl.DataFrame(
+            [pl.Series("row", numbers, dtype=pl.Int64), pl.Series("reason", [reasons[row] for row in numbers])]
         )
+        # Which of the source's cells are personal, only `transform` knows: a row is found there by its number.
+        if not any(column.personal for column in project.schema.columns):
+            kept = pl.concat([raw[numbers], kept], how="horizontal")
         store.write(quarantine, parquet(kept))
         print(f"{len(reasons)} of {frame.height} rows are in quarantine ({quarantine})", file=sys.stderr)
     if len(reasons) > project.quarantine_share * frame.height:

@@ -98,7 +98,11 @@ def _erase(store: Store, project: Project, erased: Erasures, lock: Lock, since: 
 
 def _without_ids(store: Store, project: Project) -> list[str]:
     """Snapshots of format 1 with rows that came back: what the log no longer holds is not to be found in them."""
-    return [name for name, (about, _) in _manifests(store, project).items() if about.get("format", 1) == 1 and about.get("feedback_rows")]
+    return [
+        name
+        for name, (about, _) in _manifests(store, project).items()
+        if about.get("format", 1) == 1 and about.get("feedback_rows")
+    ]
 
 
 def _log_files(
@@ -257,9 +261,7 @@ def _sides(store: Store, project: Project, name: str) -> dict[str, bytes]:
     return {side: store.read(f"datasets/{project.name}/{name}/{side}.parquet") for side in SIDES}
 
 
-def _reports(
-    store: Store, project: Project, trace: Trace, snapshots: Mapping[str, str], lock: Lock
-) -> list[str]:
+def _reports(store: Store, project: Project, trace: Trace, snapshots: Mapping[str, str], lock: Lock) -> list[str]:
     """Remove the reports whose window or whose reference held such a row; gives their windows."""
     removed = []
     keys = list(store.keys(f"reports/{project.name}"))

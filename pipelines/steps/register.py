@@ -77,6 +77,11 @@ def manifest(
     }
 
 
+def impersonal(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """Rows [N] as an example may show them: what is personal and not hashed is missing."""
+    return rows.with_columns(pl.lit(None, rows.schema[name]).alias(name) for name in personal.omitted(project))
+
+
 def noted(notes: Mapping[str, str]) -> dict[str, str]:
     """What happened in training, as tags of its run: MLflow takes letters, digits and `_-./ ` in a name."""
     return {f"note.{re.sub(r'[^A-Za-z0-9_./ -]', '', name)}": value for name, value in notes.items()}
@@ -208,8 +213,7 @@ def _version(
     tags: Mapping[str, str],
     verdict: Mapping[str, Any],
 ) -> Any:
-    shown = train.head(2).with_columns(pl.lit(None, train[name].dtype).alias(name) for name in personal.omitted(project))
-    feeds = graph.feed(shown, project.schema)
+    feeds = graph.feed(impersonal(train.head(2), project), project.schema)
     ready = graph.session(content)
     said = graph.run(ready, feeds)
     # A table's row reads best as a table; a tensor of more dimensions has no place in one.

@@ -51,7 +51,9 @@ def _unregister(client: MlflowClient, settings: Settings, project: Project, item
     """Delete the version, unless an alias names it by now; whether its runs may go."""
     for run_id in item.keys:
         client.set_tag(run_id, REMOVING, "true")
-    with Store(settings.store).lock(f"promotion-{project.name}", promotion.PATIENCE) as lock:  # no alias moves meanwhile
+    with Store(settings.store).lock(
+        f"promotion-{project.name}", promotion.PATIENCE
+    ) as lock:  # no alias moves meanwhile
         if item.name in {promotion.by_alias(client, project, alias) for alias in retention.ALIASES}:
             return False
         lock.check()

@@ -129,7 +129,8 @@ def reader(project_name: str) -> Reader:
 
 
 @functools.cache
-def _pseudonyms(project_name: str) -> personal.Pseudonyms | None:
+def pseudonyms(project_name: str) -> personal.Pseudonyms | None:
+    """What hashes the project's personal columns; raises PlatformError when the secret is missing."""
     return personal.pseudonyms(registry.get(project_name), from_environment())
 
 
@@ -197,17 +198,19 @@ def _checked(found: Reader, rows: Sequence[Any], check: Callable[[], None]) -> l
 def _hashed(found: Reader, rows: list[Row]) -> list[Row]:
     """The rows with keyed hashes in the place of personal values: the model has learned from those."""
     try:
-        pseudonyms = _pseudonyms(found.project.name)
+        hashes = pseudonyms(found.project.name)
     except PlatformError as error:
         raise RefusedError(
-            f"The personal columns of {found.project.name} can't be hashed: {error.problem}", f"{error.fix}.", status=503
+            f"The personal columns of {found.project.name} can't be hashed: {error.problem}",
+            f"{error.fix}.",
+            status=503,
         ) from error
-    if pseudonyms is None:
+    if hashes is None:
         return rows
     tables = [list(row) for row in rows]
     for place, column in found.hashed:
         for cells in tables:
-            cells[place] = pseudonyms(column.name, cells[place])
+            cells[place] = hashes(column.name, cells[place])
     return [tuple(cells) for cells in tables]
 
 

@@ -67,9 +67,7 @@ class Spool:
     def append(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows, each in the order of `schema_of`: all or, when the disk is full, none and OSError."""
         if self._omitted:
-            rows = (
-                tuple(None if place in self._omitted else value for place, value in enumerate(row)) for row in rows
-            )
+            rows = (tuple(None if place in self._omitted else value for place, value in enumerate(row)) for row in rows)
         lines = [self._line(*row) for row in rows]
         content = self._encode(lines)
         with self._lock:

@@ -265,7 +265,7 @@ def test_what_a_program_finds_again_is_left_to_it(settings: Settings) -> None:
 def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
     lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
     kept = {path.name: path.read_text() for path in settings.secrets.iterdir()}
-    assert len(set(kept.values())) == len(kept) == 9
+    assert len(set(kept.values())) == len(kept) == 10
     for path in (settings.home, settings.secrets):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for path in (*settings.secrets.iterdir(), supervisor.socket_path(settings)):

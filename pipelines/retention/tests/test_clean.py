@@ -79,7 +79,11 @@ def filled(folder: Path) -> Store:
 
 VERSIONS: list[dict[str, Any]] = [{"version": "1", "aliases": ["champion"], "snapshot": "s1", "run": "r"}]
 LEFT = [
-    *(f"datasets/titanic/{name}/{file}" for name in ("s1", "s3") for file in ("holdout.parquet", "manifest.json", "train.parquet")),
+    *(
+        f"datasets/titanic/{name}/{file}"
+        for name in ("s1", "s3")
+        for file in ("holdout.parquet", "manifest.json", "train.parquet")
+    ),
     "feedback/titanic/date=2026-05-31/hour=00/b.parquet",
     "predictions/other/date=2026-01-01/hour=00/a.parquet",
     "predictions/titanic/date=2026-05-31/hour=00/b.parquet",

@@ -165,7 +165,9 @@ def test_what_arrives_later_is_not_read_and_is_removed_by_clean(place: Settings)
     validate(TITANIC, "r2", store)
     assert snapshot(TITANIC, "r2", store, extracted)["feedback_rows"] == ROWS - 1
     lines = clean(store, TITANIC, None, NOW)
-    assert [(line["what"], line["count"]) for line in lines if "written again" in line["why"]] == [("rows of the log", 2)]
+    assert [(line["what"], line["count"]) for line in lines if "written again" in line["why"]] == [
+        ("rows of the log", 2)
+    ]
     assert traces(store, 3) == []
 
 
