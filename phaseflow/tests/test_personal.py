@@ -114,7 +114,7 @@ def test_a_hash_is_of_its_project_and_column() -> None:
 def test_the_key_is_a_secret_that_is_made_once(tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path)})
     assert personal.pseudonyms(TITANIC, settings) is None  # who needs none reads none
-    with pytest.raises(PlatformError, match="The secret 'personal_key' is not at .*Make it with `phaseflow up`"):
+    with pytest.raises(PlatformError, match=r"The secret 'personal_key' is not at .*Make it with `phaseflow up`"):
         personal.pseudonyms(with_columns(USER), settings)
     passwords.ensure(settings)
     before = settings.secret("personal_key")

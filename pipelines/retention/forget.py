@@ -19,8 +19,8 @@ import polars as pl
 
 from phaseflow import erasure
 from phaseflow.contract import Project
-from phaseflow.errors import PermanentError
 from phaseflow.erasure import Erasures
+from phaseflow.errors import PermanentError
 from phaseflow.lease import Lock
 from phaseflow.log import logger
 from phaseflow.store import Entry, Store

@@ -67,7 +67,7 @@ def test_the_quarantine_holds_no_personal_value(place: Settings) -> None:
     wrong = dataclasses.replace(project.schema["age"], maximum=30)
     features = tuple(wrong if column.name == "age" else column for column in project.schema.features)
     narrow = dataclasses.replace(project, schema=dataclasses.replace(project.schema, features=features))
-    with pytest.raises(DataError, match="the first is row .*: age: a personal value fails"):
+    with pytest.raises(DataError, match=r"the first is row .*: age: a personal value fails"):
         validated(narrow, place)
     kept = pl.read_parquet(Store(place.store).read("quarantine/titanic/r.parquet"))
     assert kept.columns == ["row", "reason"]
