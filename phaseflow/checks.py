@@ -31,6 +31,7 @@ RESERVED: Final = frozenset(
         ),
         # the platform's parts: paths of the front door, objects on Kubernetes, jobs of Prometheus
         *("airflow", "mlflow", "pipelines", "serving", "monitor", "monitoring", "portal", "prometheus", "alertmanager"),
+        *("clean", "forget", "maintenance"),  # DAGs
         *("grafana", "door", "storage", "postgres", "backup", "engine", "platform", "phaseflow"),
         # what lies beside the projects in their folder
         *("tests", "conftest"),

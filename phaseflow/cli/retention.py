@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any, Final
 
 from phaseflow.cli import show
@@ -27,17 +25,18 @@ def clean(settings: Settings, project: Project, *, dry_run: bool) -> dict[str, A
     problems: dict[str, str] = {}
     dry = ["--dry-run"] * dry_run
     named = ["--project", project.name]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = ["clean", *named, *dry]
-        try:
-            lines += components.answer(settings, "registry", "services.registry", "clean", *named, *dry)
-            versions = components.answer(settings, "registry", "services.registry", "versions", *named)
-            path = Path(folder) / "versions.json"
-            path.write_text(json.dumps(versions))
-            arguments += ["--versions", str(path)]
-        except PlatformError as error:
-            problems["MLflow"] = str(error)
-        lines += components.answer(settings, STORE_GROUP, "pipelines.retention", *arguments)
+    arguments: list[str] = []
+    try:
+        registered = components.call(settings, "registry", "services.registry", "clean", *named, *dry)
+        lines += registered["lines"]
+        arguments = ["--versions", json.dumps(registered["versions"])]
+    except PlatformError as error:
+        problems["MLflow"] = str(error)
+    lines += components.answer(settings, STORE_GROUP, "pipelines.retention", "clean", *named, *dry, *arguments)
+    try:
+        lines += components.answer(settings, STORE_GROUP, "pipelines.retention", "runs", *named, *dry)
+    except PlatformError as error:
+        problems["The pipeline engine"] = str(error)
     return {"project": project.name, "dry_run": dry_run, "lines": lines, "problems": problems}
 
 

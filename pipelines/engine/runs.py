@@ -288,6 +288,14 @@ class Runner:
             self._wake.set()
         return True
 
+    def delete(self, run_id: str) -> None:
+        """Remove a run and all that it wrote; one that is running is ended first."""
+        record = self.state.read("runs", run_id)
+        self.terminate(run_id)
+        if record is not None and record["state"] not in ENDED and alive(record):
+            return  # its processes write until they are gone: it is an ended run now, which the next request removes
+        shutil.rmtree(self.state.folder("runs", run_id), ignore_errors=True)
+
     def _clean(self, records: list[Record]) -> None:
         """Remove what cancelled runs left, and the oldest ended runs."""
         for run_id in list(self._canceled):

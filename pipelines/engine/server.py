@@ -96,6 +96,7 @@ class Engine:
             Route(f"{API}/runs/{{id}}:terminate", self.terminate, methods=["POST"]),
             Route(f"{API}/runs/{{id}}/log", self.run_log),
             Route(f"{API}/runs/{{id}}", self.run),
+            Route(f"{API}/runs/{{id}}", self.delete_run, methods=["DELETE"]),
             Route("/{rest:path}", self.absent, methods=["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]),
         ]
 
@@ -250,6 +251,12 @@ class Engine:
         """What a run printed last."""
         run = self._found("runs", request.path_params["id"])
         return PlainTextResponse(log_of(self._state.folder("runs", run["run_id"])))
+
+    async def delete_run(self, request: Request) -> Response:
+        """Remove a run, and end it first where it is running."""
+        run = self._found("runs", request.path_params["id"])
+        self._runner.delete(run["run_id"])
+        return JSONResponse({})
 
     async def terminate(self, request: Request) -> Response:
         """End a run."""

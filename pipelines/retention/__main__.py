@@ -1,7 +1,8 @@
-"""`python -m pipelines.retention clean|forget --project P [--id ID] [--versions FILE] [--dry-run] [--result FILE]`.
+"""`python -m pipelines.retention clean|runs|forget --project P [--id ID] [--versions JSON] [--dry-run] [--result FILE]`.
 
-Prints the result as JSON, and writes it to `--result` in a form that fits a pod's termination message. `--versions` is what
-`python -m services.registry versions` printed; without it MLflow counts as not asked, and what its aliases may need stays.
+`clean` is of the store, `runs` of the pipeline engine. Prints the result as JSON, and writes it to `--result` in a form that fits a
+pod's termination message. `--versions` are the `versions` of what `python -m services.registry clean` printed; without it MLflow counts
+as not asked, and what its aliases may need stays.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from phaseflow import registry
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import from_environment
 from phaseflow.store import Store, hand_over
+from pipelines.retention import runs
 from pipelines.retention.clean import clean
 from pipelines.retention.forget import forget
 
@@ -24,30 +26,32 @@ from pipelines.retention.forget import forget
 def main(arguments: list[str] | None = None) -> int:
     """Do it."""
     parser = argparse.ArgumentParser(prog="pipelines.retention")
-    parser.add_argument("action", choices=("clean", "forget"))
+    parser.add_argument("action", choices=("clean", "runs", "forget"))
     parser.add_argument("--project", required=True)
     parser.add_argument("--id", help="of a row, as the service answered it")
-    parser.add_argument("--versions", type=Path)
+    parser.add_argument("--versions", type=json.loads, help="those that an alias of MLflow names")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--result", type=Path)
     options = parser.parse_args(arguments)
     if options.action == "forget" and not options.id:
         parser.error("forget needs --id")
-    store = Store(from_environment().store)
+    settings = from_environment()
+    store = Store(settings.store)
     try:
         project = registry.get(options.project)
         result: Any
         if options.action == "forget":
             result = forget(store, project, options.id, datetime.now(UTC))
+        elif options.action == "runs":
+            result = runs.clean(settings, project, datetime.now(UTC), dry_run=options.dry_run)
         else:
-            versions = json.loads(options.versions.read_text()) if options.versions else None
-            result = clean(store, project, versions, datetime.now(UTC), dry_run=options.dry_run)
+            result = clean(store, project, options.versions, datetime.now(UTC), dry_run=options.dry_run)
     except PhaseflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     print(json.dumps(result))
     if options.result:
-        short = _removed(result) if options.action == "clean" else result
+        short = result if options.action == "forget" else _removed(result)
         hand_over(options.result, json.dumps(short).encode())
     return 0
 

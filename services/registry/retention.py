@@ -31,20 +31,24 @@ REMOVING: Final = "phaseflow.removing"
 
 def clean(
     client: MlflowClient, settings: Settings, project: Project, now: datetime, *, dry_run: bool = False
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     """Remove the versions that are neither among the newest `Keep.versions` nor named by an alias, and the MLflow runs of theirs.
 
-    With `dry_run` nothing is removed. Raises PlatformError where another promotes for a minute, MlflowException where MLflow fails.
+    Gives the summary, `lines`, and the versions with an alias, `versions`. With `dry_run` nothing is removed. Raises PlatformError where another promotes for a minute, MlflowException where MLflow fails.
     """
-    if dry_run:
-        return retention.summary(items(client, project, now))
-    forget(client, settings, project)
+    if not dry_run:
+        forget(client, settings, project)
     planned = items(client, project, now)
-    for item in planned:
+    for item in [] if dry_run else planned:
         if item.remove and (item.kind != "versions" or _unregister(client, settings, project, item)):
             for run_id in item.keys:
                 _remove_run(client, run_id)
-    return retention.summary(planned)
+    aliased = [version for version in promotion.versions(client, project) if version["aliases"]]
+    keys = ("version", "aliases", "snapshot", "erased_from", "run")
+    return {
+        "lines": retention.summary(planned),
+        "versions": [{key: version[key] for key in keys} for version in aliased],
+    }
 
 
 def _unregister(client: MlflowClient, settings: Settings, project: Project, item: retention.Item) -> bool:

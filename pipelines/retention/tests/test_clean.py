@@ -170,9 +170,8 @@ def test_the_command_says_what_went_in_few_bytes(
 ) -> None:
     store = filled(tmp_path / "store")
     monkeypatch.setenv("PHASEFLOW_STORE", store.root)
-    versions, result = tmp_path / "versions.json", tmp_path / "result.json"
-    versions.write_text(json.dumps(VERSIONS))
-    arguments = ["clean", "--project", "titanic", "--versions", str(versions), "--result", str(result)]
+    result = tmp_path / "result.json"
+    arguments = ["clean", "--project", "titanic", "--versions", json.dumps(VERSIONS), "--result", str(result)]
     assert main([*arguments, "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)
     assert main(arguments) == 0

@@ -74,18 +74,21 @@ def files(place: Settings) -> int:
 def test_old_versions_go_with_their_runs_and_files(client: MlflowClient, place: Settings) -> None:
     client.set_registered_model_alias(NAME, "champion", "1")
     before = files(place)
-    lines = retention.clean(client, place, project(versions=2), NOW, dry_run=True)
+    planned = retention.clean(client, place, project(versions=2), NOW, dry_run=True)
+    lines = planned["lines"]
+    assert [(one["version"], one["snapshot"], one["run"]) for one in planned["versions"]] == [("1", "s1", "r1")]
+    assert len(json.dumps(planned)) < 4096  # of a pod's termination message
     assert {(line["remove"], line["why"], *line["names"]) for line in lines} == {
         (False, "the alias champion names it", "1"),
         (False, "one of the newest 2", "4", "3"),
         (True, "beyond the newest 2", "2"),
     }
     assert numbers(client) == ["4", "3", "2", "1"]
-    assert retention.clean(client, place, project(versions=2), NOW) == lines
+    assert retention.clean(client, place, project(versions=2), NOW) == planned
     assert numbers(client) == ["4", "3", "1"]
     assert pipelines(client) == {"r1", "r3", "r4"}
     assert before - files(place) == 3  # of two runs and a logged model
-    again = retention.clean(client, place, project(versions=2), NOW)
+    again = retention.clean(client, place, project(versions=2), NOW)["lines"]
     assert not any(line["remove"] for line in again)
 
 
@@ -99,14 +102,14 @@ def test_an_alias_that_moved_meanwhile_is_heeded(client: MlflowClient, place: Se
 def test_a_removal_that_broke_off_is_ended(client: MlflowClient, place: Settings) -> None:
     (chosen,) = [item for item in retention.items(client, project(versions=3), NOW) if item.remove]
     assert retention._unregister(client, place, project(versions=3), chosen)  # and is killed here
-    lines = retention.clean(client, place, project(versions=3), NOW)
+    lines = retention.clean(client, place, project(versions=3), NOW)["lines"]
     assert {"left by a removal that broke off"} == {line["why"] for line in lines if line["remove"]}
     assert pipelines(client) == {"r2", "r3", "r4"}
 
 
 def test_runs_without_a_version_go_when_they_are_old(client: MlflowClient, place: Settings) -> None:
     client.delete_model_version(NAME, "1")
-    kept = retention.clean(client, place, project(run_days=30), datetime.now(UTC))
+    kept = retention.clean(client, place, project(run_days=30), datetime.now(UTC))["lines"]
     assert not any(line["remove"] for line in kept)
     assert pipelines(client) == {"r1", "r2", "r3", "r4"}
     retention.clean(client, place, project(run_days=30), datetime.now(UTC) + timedelta(days=31))
@@ -143,7 +146,7 @@ def test_the_command_cleans(
     monkeypatch.setenv("PHASEFLOW_HOME", str(tmp_path))
     monkeypatch.setenv("PHASEFLOW_MLFLOW_URL", place.mlflow_url)
     assert main(["clean", "--project", NAME, "--dry-run"]) == 0
-    assert {line["what"] for line in json.loads(capsys.readouterr().out)} == {"versions"}
+    assert {line["what"] for line in json.loads(capsys.readouterr().out)["lines"]} == {"versions"}
     assert main(["forget", "--project", NAME]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
