@@ -56,6 +56,11 @@ def check() -> None:
         )
 
 
+def sound_projects() -> list[Project]:
+    """The projects whose declaration can be read."""
+    return _sound()[0]
+
+
 def _sound() -> tuple[list[Project], dict[str, str]]:
     """The projects that can be read, and the errors of those that can't."""
     sound: list[Project] = []
@@ -178,12 +183,15 @@ def monitoring(project: Project, settings: Settings) -> DAG:
     return dag
 
 
-def module_task(settings: Settings, **arguments: Any) -> BaseOperator:
-    """A component's module as a task: on Kubernetes a pod of its image, else a process in its environment."""
+def module_task(settings: Settings, *, part: str = "steps", **arguments: Any) -> BaseOperator:
+    """A component's module as a task: on Kubernetes a pod of its image, else a process in its environment.
+
+    `part` is whose key of the object store such a pod has.
+    """
     if settings.images:
         from dags.pods import PodModuleOperator  # noqa: PLC0415  # its provider is in Airflow's image alone
 
-        return PodModuleOperator(retries=MODULE_RETRIES, **arguments)
+        return PodModuleOperator(retries=MODULE_RETRIES, part=part, **arguments)
     return ModuleOperator(retries=MODULE_RETRIES, **arguments)
 
 

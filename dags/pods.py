@@ -16,8 +16,11 @@ from kubernetes import client as k8s
 from phaseflow.errors import PERMANENT
 from phaseflow.settings import from_environment
 
-TEMPLATE: Final = Path("/etc/phaseflow/pod.yaml")
-"""The chart's pod: its namespace, service account, security, environment and secrets."""
+TEMPLATES: Final[Mapping[str, Path]] = {
+    "steps": Path("/etc/phaseflow/pod.yaml"),
+    "maintenance": Path("/etc/phaseflow/maintenance.yaml"),
+}
+"""The chart's pods by part: namespace, service account, security, environment and secrets, of which the store's key differs."""
 RESULT: Final = "/dev/termination-log"
 """Kubernetes keeps up to 4 KiB of it with the ended container: enough for a result, and no helper container reads it."""
 START_SECONDS: Final = 300
@@ -36,6 +39,7 @@ class PodModuleOperator(KubernetesPodOperator):
         group: str,
         module: str,
         arguments: Sequence[str],
+        part: str = "steps",
         memory_mb: int = 1024,
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
@@ -44,7 +48,7 @@ class PodModuleOperator(KubernetesPodOperator):
             image=from_environment().images.format(group=group),
             cmds=["python", "-m", module],
             arguments=[*arguments, "--result", RESULT],
-            pod_template_file=str(TEMPLATE),
+            pod_template_file=str(TEMPLATES[part]),
             labels=dict(labels or {}) | {"app.kubernetes.io/component": "task"},
             container_resources=k8s.V1ResourceRequirements(
                 requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": f"{memory_mb}Mi"}

@@ -64,7 +64,7 @@ def pods(objects: tuple[Object, ...]) -> Iterator[tuple[str, Object]]:
             case kind if kind in TEMPLATES:
                 yield name(it), it["spec"]["template"]
             case "ConfigMap":
-                for file in ("pod.yaml", "worker.yaml"):
+                for file in ("pod.yaml", "maintenance.yaml", "worker.yaml"):
                     if file in it["data"]:
                         yield f"{name(it)} {file}", yaml.safe_load(it["data"][file])
 

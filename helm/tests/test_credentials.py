@@ -66,9 +66,40 @@ def test_a_secret_is_mounted_where_it_is_used(helm: Helm, key: str, readers: set
     assert {owner for owner in read - readers if "airflow" not in owner and not owner.startswith("Pod ")} == set()
 
 
-def test_a_step_of_a_project_reads_no_token(helm: Helm) -> None:
-    pod = dict(pods(helm.objects("platform")))["ConfigMap p-airflow pod.yaml"]
-    assert not [it for it in pod["spec"]["volumes"] if it["name"] == "secrets"]
+@pytest.mark.parametrize(
+    ("file", "secret", "key"),
+    [
+        ("pod", "p-personal", "personal_key"),  # the ETL hashes personal columns
+        ("maintenance", "p-pipelines", "engine_token"),  # old runs are removed
+    ],
+)
+def test_what_airflow_starts_reads_one_secret_where_it_exists(helm: Helm, file: str, secret: str, key: str) -> None:
+    pod = dict(pods(helm.objects("platform")))[f"ConfigMap p-airflow {file}.yaml"]
+    (volume,) = [it for it in pod["spec"]["volumes"] if it["name"] == "secrets"]
+    (source,) = volume["projected"]["sources"]
+    assert source["secret"] == {"name": secret, "optional": True, "items": [{"key": key, "path": key}]}
+
+
+def test_the_personal_key_is_kept_or_yours(helm: Helm) -> None:
+    objects = helm.objects("platform")
+    (secret,) = [it for it in objects if name(it) == "Secret p-personal"]
+    assert len(secret["stringData"]["personal_key"]) == 48
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert mounted(objects, "personal_key") >= {"p-serving-titanic", "ConfigMap p-airflow pod.yaml"}
+    yours = helm.objects("platform", "--set", "global.personal.existingSecret=mine")
+    assert not [it for it in yours if name(it) == "Secret p-personal"]
+    pod = dict(pods(yours))["Deployment p-serving-titanic"]
+    assert "mine" in yaml.safe_dump(pod["spec"]["volumes"])
+
+
+def test_airflows_database_is_cleaned_by_a_job_of_its_own(helm: Helm) -> None:
+    objects = helm.objects("platform")
+    (job,) = [it for it in objects if name(it) == "CronJob p-airflow-clean"]
+    script = dict(pods(objects))["CronJob p-airflow-clean"]["spec"]["containers"][0]["args"][0]
+    assert 'before="$(python -m dags.keep)" && exec airflow db clean --clean-before-timestamp "$before" --yes' in script
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    none = helm.objects("platform", "--set", "airflow.clean.schedule=")
+    assert not [it for it in none if name(it) == "CronJob p-airflow-clean"]
 
 
 def test_prometheus_and_alertmanager_ask_for_a_login_and_nothing_else_lacks_it(helm: Helm) -> None:

@@ -42,7 +42,7 @@ SECRETS_IN_ENVIRONMENT = {
 }
 NEEDED = {
     # Secrets that a chart alone expects, as its README says.
-    "airflow": {"p-postgres-airflow", "p-s3-airflow", "p-s3-steps", "p-monitoring"},
+    "airflow": {"p-postgres-airflow", "p-s3-airflow", "p-s3-steps", "p-s3-maintenance", "p-monitoring"},
     "kubeflow-pipelines": {"p-s3-kfp"},
     "mlflow": {"p-postgres-mlflow", "p-s3-mlflow"},
     "monitoring": {"p-s3-monitor", "p-airflow"},

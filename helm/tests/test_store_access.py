@@ -32,11 +32,25 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
         "store/runs": "rw",
         "store/events": "w",
         "store/locks": "rw",
+        "store/erased": "l",
+    },
+    "maintenance": {
+        "store/predictions": "rlwd",
+        "store/feedback": "rlwd",
+        "store/staging": "ld",
+        "store/quarantine": "ld",
+        "store/datasets": "rlwd",
+        "store/reports": "rld",
+        "store/runs": "ld",
+        "store/events": "ld",
+        "store/erased": "rlw",
+        "store/locks": "rw",
     },
     "monitor": {
         "store/predictions": "rl",
         "store/feedback": "rl",
-        "store/datasets": "r",
+        "store/datasets": "rl",
+        "store/erased": "l",
         "store/reports": "rlwd",
         "store/events": "w",
     },
@@ -53,7 +67,7 @@ FOLDERS: Final = (
         f"store/{folder}"
         for folder in (
             *("sources", "staging", "quarantine", "datasets", "runs", "events", "predictions"),
-            *("feedback", "reports", "locks"),
+            *("feedback", "reports", "erased", "locks"),
         )
     ),
     *("mlflow", "airflow-logs", "kfp", "elsewhere"),

@@ -256,6 +256,8 @@ def test_a_pod_has_its_own_passwords_of_the_stores_and_no_other(helm: Helm) -> N
         "Job p-airflow-migrate-1": airflow,
         "ConfigMap p-airflow worker.yaml": airflow,
         "ConfigMap p-airflow pod.yaml": {"p-s3-steps"},
+        "ConfigMap p-airflow maintenance.yaml": {"p-s3-maintenance"},
+        "CronJob p-airflow-clean": airflow,
         "Deployment ml-pipeline": {"p-s3-kfp"},
         "Deployment ml-pipeline-ui": {"p-s3-kfp"},
         "CronJob p-backup": {"p-postgres-backup", "p-s3-backup"},

@@ -1,20 +1,24 @@
 """Airflow of one machine: its settings, the step that prepares it and its four processes.
 
-`python -m phaseflow.embedded.airflow prepare` is that step.
+`python -m phaseflow.embedded.airflow prepare` is that step. `… clean --days N [--result FILE]` removes old rows from its database, while
+the processes run.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import shlex
 import subprocess
-import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from phaseflow.contract import Keep
 from phaseflow.embedded.program import Health, Program, Step
 from phaseflow.settings import ROOT, Settings, from_environment
-from phaseflow.store import write_atomic
+from phaseflow.store import hand_over, write_atomic
 
 USER: Final = "admin"
 POOL: Final = ("training", "1", "One training at a time")
@@ -150,6 +154,18 @@ def prepare(settings: Settings) -> None:
         subprocess.run([_airflow(settings), *arguments], check=True)
 
 
+def clean(settings: Settings, days: int, now: datetime) -> dict[str, int | str]:
+    """Remove rows of DAG runs, tasks and jobs that ended before the last `days`; the newest run of each DAG stays.
+
+    It is a process with Airflow's own settings: a task of Airflow may not open the database. Raises subprocess.CalledProcessError where
+    Airflow refuses.
+    """
+    before = (now - timedelta(days=days)).isoformat(timespec="seconds")
+    arguments = ["db", "clean", "--clean-before-timestamp", before, "--yes", "--skip-archive", "--batch-size", "1000"]
+    subprocess.run([_airflow(settings), *arguments], check=True, env=os.environ | environment(settings))
+    return {"days": days, "before": before}
+
+
 def _airflow(settings: Settings) -> str:
     return str(settings.python("dags").parent / "airflow")
 
@@ -162,5 +178,21 @@ def _this(settings: Settings, command: str) -> tuple[str, ...]:
     return (str(settings.python("command")), "-m", "phaseflow.embedded.airflow", command)
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """Do it."""
+    parser = argparse.ArgumentParser(prog="phaseflow.embedded.airflow")
+    parser.add_argument("action", choices=("prepare", "clean"))
+    parser.add_argument("--days", type=int, default=Keep().airflow_days)
+    parser.add_argument("--result", type=Path)
+    options = parser.parse_args(arguments)
+    if options.action == "prepare":
+        return prepare(from_environment())
+    result = json.dumps(clean(from_environment(), options.days, datetime.now(UTC)))
+    print(result)
+    if options.result:
+        hand_over(options.result, result.encode())
+    return None
+
+
 if __name__ == "__main__":
-    {"prepare": prepare}[sys.argv[1]](from_environment())
+    main()

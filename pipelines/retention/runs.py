@@ -80,7 +80,8 @@ def _answer(response: httpx.Response, *, gone: bool = False) -> dict[str, Any]:
         return {}
     if response.status_code == 401:
         raise PermanentError(
-            f"The pipeline engine at {response.url.host} refuses the token", fix="Give both the same secret engine_token"
+            f"The pipeline engine at {response.url.host} refuses the token",
+            fix="Give both the same secret engine_token",
         )
     if response.is_error:
         raise PlatformError(

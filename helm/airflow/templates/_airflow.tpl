@@ -82,6 +82,7 @@ args:
 {{- define "airflow.mounts" -}}
 - {name: postgres, mountPath: /etc/phaseflow/postgres, readOnly: true}
 - {name: templates, mountPath: /etc/phaseflow/pod.yaml, subPath: pod.yaml, readOnly: true}
+- {name: templates, mountPath: /etc/phaseflow/maintenance.yaml, subPath: maintenance.yaml, readOnly: true}
 {{- if eq .Values.executor "KubernetesExecutor" }}
 - {name: templates, mountPath: /etc/phaseflow/worker.yaml, subPath: worker.yaml, readOnly: true}
 {{- end }}

@@ -167,6 +167,11 @@ spec:
 {{ .given | default (printf "%s-monitoring" .root.Release.Name) }}
 {{- end }}
 
+{{/* phaseflow.personalSecret (root): the Secret with the key personal_key, which hashes personal columns. */}}
+{{- define "phaseflow.personalSecret" -}}
+{{ dig "personal" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-personal" .Release.Name) }}
+{{- end }}
+
 {{/* phaseflow.address (dict root part): where a part of the platform answers inside the cluster. */}}
 {{- define "phaseflow.address" -}}
 {{- $given := dig "addresses" .part "" (.root.Values.global | default dict) -}}
