@@ -58,7 +58,8 @@ def needs_of(versions: Iterable[Mapping[str, Any]] | None) -> Needs:
     """What the versions (as `python -m services.registry versions` lists them) with an alias need; None where MLflow did not answer."""
     if versions is None:
         return Needs(asked=False)
-    snapshots, runs = {}, {}
+    snapshots: dict[str, str] = {}
+    runs: dict[str, str] = {}
     for version in versions:
         for alias in version["aliases"]:
             why = f"the alias {alias} (version {version['version']}) needs it"

@@ -14,7 +14,7 @@ from helm.tests.rendering import Helm, Object, containers, name, of_kind, pods
 GIVEN = (
     "airflow.existingSecret=a,monitoring.existingSecret=m,monitoring.airflowSecret=a,airflow.hookSecret=m,"
     "portal.monitoringSecret=m,pipelines.existingSecret=e,airflow.engineSecret=e,serving.feedback.existingSecret=f,"
-    "door.existingSecret=d,storage.enabled=false,global.store.external=true,global.store.existingSecret=s,"
+    "door.existingSecret=d,global.personal.existingSecret=k,storage.enabled=false,global.store.external=true,global.store.existingSecret=s,"
     "global.postgres.host=db,global.postgres.existingSecret=p"
 )
 """Every Secret is the user's."""

@@ -185,9 +185,10 @@ def _rest(rows: pl.DataFrame, erased: Erasures, trace: Trace, project: Project) 
         return erased.without(rows, "_id")
     features = [column.name for column in project.schema.features]
     for logged in trace.rows:
-        named = logged.select(pl.col("time").cast(rows.schema["_time"]).alias("_time"), *features)
-        same = {name: dtype for name, dtype in rows.schema.items() if name in features}
-        rows = rows.join(named.cast(same), on=["_time", *features], how="anti", nulls_equal=True, maintain_order="left")
+        named = logged.rename({"time": "_time"})
+        keys = ["_time", *features]
+        alike = named.select(pl.col(name).cast(rows.schema[name]) for name in keys)
+        rows = rows.join(alike, on=keys, how="anti", nulls_equal=True, maintain_order="left")
     return rows
 
 

@@ -174,7 +174,8 @@ def _remove_model(client: MlflowClient, model_id: str) -> None:
 def _delete_files(uri: str | None, client: MlflowClient) -> None:
     """Through MLflow's server, which has the key of the place where they are; files that are gone already are no error."""
     if uri:
-        get_artifact_repository(uri, tracking_uri=client.tracking_uri).delete_artifacts()
+        files = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+        files.delete_artifacts()  # type: ignore[no-untyped-call]  # MLflow's repositories have no types
 
 
 def forget(client: MlflowClient, settings: Settings, project: Project) -> list[dict[str, Any]]:
