@@ -17,6 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from helm.tests.rendering import Helm, Object, of_kind
+from phaseflow.settings import ROOT, from_environment
 from tests import stores
 
 ALLOWED: Final[dict[str, dict[str, str]]] = {
@@ -241,3 +242,36 @@ def test_a_backup_is_made_kept_removed_and_restored_each_by_its_own_key(objects:
     assert bytes(objects.bucket("").get("mlflow/1/models/large").bytes()) == large
     assert bytes(objects.bucket("").get("store/runs/titanic/verdict.json").bytes()) == b"verdict 1"
     assert (tmp_path / "back" / "mlflow.dump").read_bytes() == b"runs"
+
+
+def test_only_the_key_of_maintenance_cleans_and_forgets(objects: Objects, tmp_path: Path) -> None:
+    """The real commands on the real store, with the keys that the chart made."""
+    log = "predictions/titanic/date=2020-01-01/hour=00/x.parquet"
+    administrator = objects.bucket("")
+    python = from_environment().python("tabular")
+
+    def run(part: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "pipelines.retention", *arguments, "--project", "titanic"]
+        environment = objects.environment(part, tmp_path) | {
+            "PHASEFLOW_STORE": "s3://phaseflow/store",
+            "PHASEFLOW_HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    made = "import io, sys, polars; from datetime import datetime, UTC; out = io.BytesIO(); "
+    made += "polars.DataFrame({'id': ['a-0', 'a-1'], 'time': [datetime.now(UTC)] * 2}).write_parquet(out); "
+    made += "sys.stdout.buffer.write(out.getvalue())"
+    content = subprocess.run([python, "-c", made], check=True, capture_output=True).stdout
+    later = log.replace("2020", "2999")
+    for part, done in (("steps", False), ("maintenance", True)):
+        for key in (log, later):
+            administrator.put(f"store/{key}", content, use_multipart=False)
+        forgotten = run(part, "forget", "--id=a-0")
+        assert (forgotten.returncode == 0) is done, forgotten.stderr
+        cleaned = run(part, "clean")
+        assert (cleaned.returncode == 0) is done, cleaned.stderr
+        left = {entry["path"] for page in administrator.list("store/predictions/titanic") for entry in page}
+        assert (f"store/{log}" not in left) is done
+        assert f"store/{later}" in left
+    assert bytes(administrator.get(f"store/{later}").bytes()) != content

@@ -48,6 +48,8 @@ class Trace:
     """Logged predictions [N], as they were logged."""
     times: list[datetime] = field(default_factory=list)
     """When they were answered."""
+    unreadable: list[str] = field(default_factory=list)
+    """Snapshots that may hold them."""
 
 
 def forget(store: Store, project: Project, identity: str, now: datetime) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _erase(store: Store, project: Project, erased: Erasures, lock: Lock, since: 
         lock.check()
         count += _rewritten(store, key, erased)
     result: dict[str, Any] = {"log": len(files), "rows": count, "snapshots": snapshots, "reports": reports}
-    blind = [] if trace.rows or since else _without_ids(store, project)
+    blind = trace.unreadable + ([] if trace.rows or since else _without_ids(store, project))
     return result | ({"unknown": blind} if blind else {})
 
 
@@ -150,10 +152,10 @@ def _parquet(rows: pl.DataFrame, before: bytes) -> bytes:
 
 def _in_snapshots(store: Store, project: Project, erased: Erasures) -> bool:
     return any(
-        erased.mask(pl.read_parquet(content, columns=["_id"])["_id"]).any()
+        erased.mask(rows["_id"]).any()
         for name in _manifests(store, project)
-        for content in _sides(store, project, name).values()
-        if "_id" in pl.read_parquet_schema(io.BytesIO(content))
+        for rows, _ in (_sides(store, project, name) or {}).values()
+        if "_id" in rows.columns
     )
 
 
@@ -168,8 +170,12 @@ def _snapshots(
         manifest, entry = manifests[name]
         if entry.modified < since:
             continue
-        contents = _sides(store, project, name)
-        before = {side: pl.read_parquet(content) for side, content in contents.items()}
+        sides = _sides(store, project, name)
+        if sides is None:
+            trace.unreadable.append(name)
+            continue
+        before = {side: rows for side, (rows, _) in sides.items()}
+        contents = {side: content for side, (_, content) in sides.items()}
         after = {side: _rest(rows, erased, trace, project) for side, rows in before.items()}
         if any(after[side].height < before[side].height for side in before):
             lock.check()
@@ -258,8 +264,18 @@ def _manifests(store: Store, project: Project) -> dict[str, tuple[dict[str, Any]
     return manifests
 
 
-def _sides(store: Store, project: Project, name: str) -> dict[str, bytes]:
-    return {side: store.read(f"datasets/{project.name}/{name}/{side}.parquet") for side in SIDES}
+def _sides(store: Store, project: Project, name: str) -> dict[str, tuple[pl.DataFrame, bytes]] | None:
+    """Rows and content of both sides; None where one can't be read."""
+    sides = {}
+    for side in SIDES:
+        key = f"datasets/{project.name}/{name}/{side}.parquet"
+        try:
+            content = store.read(key)
+            sides[side] = pl.read_parquet(content), content
+        except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+            logger.warning("%s can't be read, and may hold the row: %s", key, error)
+            return None
+    return sides
 
 
 def _reports(store: Store, project: Project, trace: Trace, snapshots: Mapping[str, str], lock: Lock) -> list[str]:

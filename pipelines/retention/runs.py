@@ -1,7 +1,7 @@
 """Remove old runs from the pipeline engine, by the REST calls that KFP and the local engine share.
 
 With a run the local engine removes all that its steps wrote. A KFP server removes its record of the run and leaves the artifacts in the
-object store: a lifecycle rule of the bucket removes those, as docs/runbooks/retention.md says.
+object store: a lifecycle rule of the bucket removes those, as docs/retention.md says.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 TIME = datetime(2026, 5, 20, 7, 30, tzinfo=UTC)
 HOUR = "date=2026-05-20/hour=07"
 ROWS = 20
+DAMAGED = b"PAR1"
 
 
 @pytest.fixture
@@ -79,11 +80,12 @@ def filled(place: Settings) -> tuple[Store, str]:
 
 
 def frames(store: Store, *prefixes: str) -> dict[str, pl.DataFrame]:
+    """The rows of the files that can be read, by key."""
     return {
         key: pl.read_parquet(store.read(key))
         for prefix in prefixes
         for key in store.keys(f"{prefix}/titanic")
-        if key.endswith(".parquet")
+        if key.endswith(".parquet") and store.read(key) != DAMAGED
     }
 
 
@@ -255,9 +257,14 @@ def test_the_file_keeps_its_metadata(place: Settings) -> None:
 
 def test_a_damaged_file_does_not_hold_up_the_rest(place: Settings) -> None:
     store, _ = filled(place)
-    store.write(f"predictions/titanic/{HOUR}/damaged.parquet", b"PAR1")
-    forget(store, TITANIC, identity(3), NOW)
-    assert store.read(f"predictions/titanic/{HOUR}/damaged.parquet") == b"PAR1"
+    store.write(f"predictions/titanic/{HOUR}/damaged.parquet", DAMAGED)
+    for file in ("train.parquet", "holdout.parquet"):
+        store.write(f"datasets/titanic/damaged/{file}", DAMAGED)
+    store.write("datasets/titanic/damaged/manifest.json", b"{}")
+    done = forget(store, TITANIC, identity(3), NOW)
+    assert done["unknown"] == ["damaged"]
+    assert traces(store, 3) == []
+    assert store.read(f"predictions/titanic/{HOUR}/damaged.parquet") == DAMAGED
 
 
 @settings(deadline=None)
