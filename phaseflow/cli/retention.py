@@ -46,7 +46,7 @@ def forget(settings: Settings, project: Project, identity: str) -> dict[str, Any
     Raises PlatformError where no log and no snapshot holds the id, or where the store or MLflow fails: again it goes on.
     """
     arguments = ["forget", "--project", project.name]
-    done: dict[str, Any] = components.call(settings, STORE_GROUP, "pipelines.retention", *arguments, "--id", identity)
+    done: dict[str, Any] = components.call(settings, STORE_GROUP, "pipelines.retention", *arguments, f"--id={identity}")
     versions = components.answer(settings, "registry", "services.registry", *arguments)
     changed = set(done["snapshots"].values())
     return done | {"versions": [version for version in versions if version["snapshot"] in changed]}

@@ -10,12 +10,12 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
-from phaseflow import personal
 from phaseflow.contract import Column, Project, Schema
 from phaseflow.errors import DataError
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
+from phaseflow.toolkit.pseudonyms import pseudonymised
 from pipelines.etl.extract import parquet
 
 CLASSES: Final = frozenset({"classification", "image", "text"})
@@ -90,20 +90,6 @@ def _wanted(column: Column) -> str:
     return NAMES.get(column.kind, f"a {column.kind}")
 
 
-def pseudonymised(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows with keyed hashes in the place of personal values, the same as the service makes of them.
-
-    Raises PlatformError when the secret `personal_key` is missing.
-    """
-    pseudonyms = personal.pseudonyms(project, from_environment())
-    if pseudonyms is None:
-        return rows
-    return rows.with_columns(
-        pl.Series(column.name, [pseudonyms(column.name, value) for value in rows[column.name]], dtype=pl.String)
-        for column in personal.hashed(project)
-    )
-
-
 def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
     """Write the good rows and the refused ones.
 
@@ -132,7 +118,7 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
             fix=f"Correct the source, or widen the schema; all of them are in {store.uri(quarantine or '')}",
         )
     good = source.conform(frame, project.schema).with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons)))
-    good = pseudonymised(good.drop("_row"), project)
+    good = pseudonymised(good.drop("_row"), project, from_environment())
     target = project.schema.target
     if target is not None and project.task in CLASSES and good[target.name].n_unique() < 2:
         raise DataError(
