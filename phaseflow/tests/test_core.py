@@ -29,6 +29,7 @@ def test_the_public_surface_is_what_it_was() -> None:
         "Drift",
         "File",
         "Gate",
+        "Keep",
         "Metric",
         "Objectives",
         "PermanentError",
