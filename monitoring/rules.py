@@ -287,6 +287,16 @@ def _backup(windows: Windows) -> Iterator[Rule]:
         windows,
         hold="10m",
     )
+    pruner = 'cronjob=~".+-prune"'
+    yield alert(
+        "PhaseflowBackupsNotPruned",
+        f"time() - (kube_cronjob_status_last_successful_time{{{pruner}}} or on (namespace, cronjob) kube_cronjob_created{{{pruner}}})"
+        f" > {BACKUP_SECONDS}",
+        "Old backups have not been removed for two days",
+        "They were last removed {{ $value | humanizeDuration }} ago, and the target fills up. See the CronJob {{ $labels.cronjob }}.",
+        windows,
+        hold="10m",
+    )
 
 
 def platform_rules(windows: Windows) -> dict[str, Any]:

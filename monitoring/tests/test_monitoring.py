@@ -79,6 +79,7 @@ def requests(bad: int, slow: int = 0, of: int = 100) -> list[dict[str, str]]:
 
 
 CRONJOB = 'namespace="n",cronjob="phaseflow-backup"'
+PRUNER = 'namespace="n",cronjob="phaseflow-prune"'
 JOB = 'namespace="n",job_name="phaseflow-backup-2957140'
 CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
     # alert: series that fire it, series that don't, when to look
@@ -168,6 +169,15 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
         ],
         "2h",
     ),
+    "PhaseflowBackupsNotPruned": (
+        [series("kube_cronjob_status_last_successful_time", PRUNER, "-190000x200")],
+        [
+            series("kube_cronjob_status_last_successful_time", PRUNER, "-90000x200"),
+            series("kube_cronjob_created", PRUNER, "-900000x200"),
+            series("kube_cronjob_created", CRONJOB, "-900000x200"),
+        ],
+        "2h",
+    ),
     "PhaseflowSpoolGrowing": (
         [series("phaseflow_spool_rows", "", "200000x200")],
         [series("phaseflow_spool_rows", "", "9x200")],
@@ -240,6 +250,7 @@ def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert:
         ),
         ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-190000x200")], True),
         ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-1000x200")], False),
+        ("PhaseflowBackupsNotPruned", [series("kube_cronjob_created", PRUNER, "-190000x200")], True),
         # Where kube-state-metrics is not, there is no such series.
         ("PhaseflowBackupFailed", [series("up", 'job="serving"', "1x200")], False),
         ("PhaseflowBackupOld", [series("up", 'job="serving"', "1x200")], False),
