@@ -2,7 +2,8 @@
 
 The platform is up and the project has two versions. Clients ask without pause; every SWAP_SECONDS the champion is rolled back, and so
 forth and back again. Memory of every process is sampled; the slope of the second half has an interval, since the first half holds the
-growth of caches. Ends with 1 where an answered id is not in the log exactly once, a prediction failed, or the memory of a program grows.
+growth of caches. If a program's memory rises, the soak goes on for as long again: a leak goes on rising, what the allocator keeps does not.
+Ends with 1 where an answered id is not in the log exactly once, a prediction failed, or the memory of a program grows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +78,11 @@ def slope(program: str, samples: Sequence[tuple[float, float]]) -> Slope:
     return Slope(program=program, first_mib=first, last_mib=last, mib_per_hour=rate, half_width=width)
 
 
+def slopes(samples: Mapping[str, Sequence[tuple[float, float]]]) -> list[Slope]:
+    """The slope of each program that was sampled twice at least, by name."""
+    return [slope(name, values) for name, values in sorted(samples.items()) if len(values) >= 2]
+
+
 def memory(settings: Settings) -> dict[str, float]:
     """MiB of each program's processes together, by its name."""
     sizes: dict[str, float] = defaultdict(float)
@@ -100,11 +106,21 @@ def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
     samples: dict[str, list[tuple[float, float]]] = defaultdict(list)
     swaps = failures = 0
     load = Load(f"{settings.serving(project)}/{project}", dict(registry.get(project).example), clients=clients)
-    begin = time.monotonic()
+    begin, end = time.monotonic(), minutes * 60
     next_swap, next_line = SWAP_SECONDS, 0.0
     swapping: subprocess.Popen[bytes] | None = None
     with load:
-        while (passed := time.monotonic() - begin) < minutes * 60:
+        while True:
+            passed = time.monotonic() - begin
+            if passed >= end:
+                rising = [slope.program for slope in slopes(samples) if slope.grows]
+                if not rising or end > minutes * 60:
+                    break
+                end *= 2
+                print(
+                    f"the memory rises of {', '.join(rising)}: {end / 60:g} min in all, to see whether it goes on",
+                    flush=True,
+                )
             for name, mib in memory(settings).items():
                 samples[name].append((passed, mib))
             if swapping is not None and swapping.poll() is not None:
@@ -114,7 +130,7 @@ def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
             if passed >= next_line:
                 serving = samples["serving"][-1][1] if samples["serving"] else 0.0
                 print(
-                    f"{passed / 60:5.1f} of {minutes:g} min: {load.sent} requests, {load.failed} failed, {swaps} swaps, "
+                    f"{passed / 60:5.1f} of {end / 60:g} min: {load.sent} requests, {load.failed} failed, {swaps} swaps, "
                     f"serving {serving:.0f} MiB",
                     flush=True,
                 )
@@ -130,15 +146,15 @@ def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
             )
         time.sleep(1)  # the interval of polling
     missing = lost(load.ids, logged(settings, dict(os.environ), project))
-    slopes = [slope(name, values) for name, values in sorted(samples.items()) if len(values) >= 2]
-    for line in lines(slopes):
+    last = slopes(samples)
+    for line in lines(last):
         print(line)
     seconds = time.monotonic() - begin
     print(
         f"{load.sent} requests in {seconds / 60:.1f} min, {load.failed} failed, slowest {load.slowest:.2f} s; {len(load.ids)} ids, "
         f"{len(missing)} missing or twice; {swaps} swaps, {failures} failed; versions served: {', '.join(sorted(load.versions))}"
     )
-    growing = [slope.program for slope in slopes if slope.grows]
+    growing = [slope.program for slope in last if slope.grows]
     problems = [f"{len(missing)} ids are not in the log exactly once: {'; '.join(missing[:5])}"] if missing else []
     problems += (
         [f"{load.failed} predictions failed: {dict(load.statuses)}, {load.broken} broken"] if load.failed else []
@@ -150,10 +166,10 @@ def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
     return 1 if problems else 0
 
 
-def lines(slopes: Sequence[Slope]) -> list[str]:
+def lines(programs: Sequence[Slope]) -> list[str]:
     """The table of memory."""
     rows = [("program", "first MiB", "last MiB", "MiB an hour", "interval", "")]
-    for slope in slopes:
+    for slope in programs:
         interval = "too short" if math.isinf(slope.half_width) else f"± {slope.half_width:.1f}"
         rows.append(
             (
