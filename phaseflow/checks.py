@@ -54,17 +54,34 @@ def one_of(field: str, value: str, allowed: Collection[str]) -> None:
 def name(field: str, value: str) -> None:
     """Raise ContractError unless `value` can name a DAG, a model, a metric label and a Kubernetes object."""
     if not NAME.fullmatch(value):
-        better = re.sub(r"[^a-z0-9_]+", "_", value.lower()).strip("_") or "my_project"
-        better = better if better[0].isalpha() else f"p_{better}"
-        raise ContractError(
-            f"{field} is {value!r}; allowed: lower-case letters, digits and _, a letter first, at most 48",
-            fix=f'Rename it, for example "{better[:48]}"',
-        )
+        raise _malformed(field, value, _identifier(value))
+
+
+def _malformed(field: str, value: str, better: str) -> ContractError:
+    return ContractError(
+        f"{field} is {value!r}; allowed: lower-case letters, digits and _, a letter first, at most 48",
+        fix=f'Rename it, for example "{better}"',
+    )
+
+
+def _identifier(text: str) -> str:
+    """A right name that resembles `text`."""
+    plain = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_") or "my_project"
+    return (plain if plain[0].isalpha() else f"p_{plain}")[:48]
+
+
+def _project_identifier(text: str) -> str:
+    """As `_identifier`, for `project_name`."""
+    plain = _identifier(text)[:PROJECT_LENGTH].rstrip("_")
+    while plain.endswith(MONITOR_SUFFIX):
+        plain = plain.removesuffix(MONITOR_SUFFIX).rstrip("_")
+    return f"my_{plain}" if plain in RESERVED else plain
 
 
 def project_name(field: str, value: str) -> None:
     """Raise ContractError unless `value` can name a project: `name`, and nothing that the platform calls so itself."""
-    name(field, value)
+    if not NAME.fullmatch(value):
+        raise _malformed(field, value, _project_identifier(value))
     if value in RESERVED:
         raise ContractError(
             f"{field} is {value!r}, a name that the platform uses itself", fix=f'Rename it, for example "my_{value}"'

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from phaseflow import Candidate, Column, ContractError, Drift, File, Metric, Project, Schema, Slice, Source
@@ -219,6 +219,9 @@ def test_declarations_are_frozen() -> None:
 
 
 @given(st.text(max_size=60))
+@example("MLFLOW")
+@example("Titanic Monitor")
+@example("X" * 60)
 def test_any_name_is_either_right_or_comes_with_a_right_one(name: str) -> None:
     try:
         declare(name=name)
