@@ -293,7 +293,7 @@ def test_strangers_change_nothing(monitor: Monitor, world: World) -> None:
 def test_a_header_without_end_is_refused_and_files_are_many(monitor: Monitor) -> None:
     with socket.create_connection(("127.0.0.1", monitor.settings.port("monitor")), timeout=30) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * (256 << 10))
-        assert client.recv(100).startswith(b"HTTP/1.1 400")
+        assert client.recv(100).startswith(b"HTTP/1.1 431")
     soft, hard = resource.prlimit(monitor.child.pid, resource.RLIMIT_NOFILE)
     assert soft == min(hard, 1 << 20)
 
