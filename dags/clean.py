@@ -1,4 +1,4 @@
-"""The DAGs `clean`, which removes daily what is no longer kept, and `forget`, by which a person erases a row."""
+"""The DAG `clean` removes expired data every day; the DAG `forget` erases one row when a person triggers it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEDULE: Final = "30 4 * * *"
 PART: Final = "maintenance"
 """Whose key of the object store the pods have: it may remove, and the steps' may not."""
 STORE_GROUP: Final = "tabular"
-"""Of the environment that reads Parquet."""
+"""Dependency group of the environment that reads Parquet."""
 CLEAN: Final = """Removes what is older than each project's `Keep` says: logs, staging, quarantine, snapshots, reports, verdicts,
 events, versions of the model, runs of the pipeline engine, and on one machine the rows of Airflow's own database (on Kubernetes a
 CronJob does that). What an alias, a report or the next snapshot needs stays. `phaseflow clean --dry-run` says what would go, and why."""
@@ -38,7 +38,7 @@ def cleaning(projects: Sequence[Project], settings: Settings) -> DAG:
     with DAG(
         "clean",
         dag_display_name="Clean",
-        description="Removes what is no longer kept.",
+        description="Removes data that has outlived its retention.",
         doc_md=CLEAN,
         schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)),
         start_date=START,

@@ -259,10 +259,10 @@ def test_only_the_key_of_maintenance_cleans_and_forgets(objects: Objects, tmp_pa
         }
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
-    made = "import io, sys, polars; from datetime import datetime, UTC; out = io.BytesIO(); "
-    made += "polars.DataFrame({'id': ['a-0', 'a-1'], 'time': [datetime.now(UTC)] * 2}).write_parquet(out); "
-    made += "sys.stdout.buffer.write(out.getvalue())"
-    content = subprocess.run([python, "-c", made], check=True, capture_output=True).stdout
+    script = "import io, sys, polars; from datetime import datetime, UTC; out = io.BytesIO(); "
+    script += "polars.DataFrame({'id': ['a-0', 'a-1'], 'time': [datetime.now(UTC)] * 2}).write_parquet(out); "
+    script += "sys.stdout.buffer.write(out.getvalue())"
+    content = subprocess.run([python, "-c", script], check=True, capture_output=True).stdout
     later = log.replace("2020", "2999")
     for part, done in (("steps", False), ("maintenance", True)):
         for key in (log, later):

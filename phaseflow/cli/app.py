@@ -285,12 +285,12 @@ def clean(
     """Remove what is older than the project's `Keep` says. Ends with 1 where a part could not be asked."""
     settings = from_environment()
     declared = [registry.get(project)] if project else registry.all_projects()
-    done = []
-    for one in declared:
-        with show.working(f"{one.name}: looks at what it holds", quiet=as_json):
-            done.append(retention.clean(settings, one, dry_run=dry_run))
-    retention.show_clean(done, as_json=as_json)
-    if any(one["problems"] for one in done):
+    results = []
+    for member in declared:
+        with show.working(f"{member.name}: looks at what it holds", quiet=as_json):
+            results.append(retention.clean(settings, member, dry_run=dry_run))
+    retention.show_clean(results, as_json=as_json)
+    if any(result["problems"] for result in results):
         raise typer.Exit(1)
 
 

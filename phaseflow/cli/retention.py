@@ -12,7 +12,7 @@ from phaseflow.errors import PlatformError
 from phaseflow.settings import Settings
 
 STORE_GROUP: Final = "tabular"
-"""Of the environment that reads Parquet: no project's own code runs."""
+"""Dependency group of the environment that reads Parquet. No project code runs in it."""
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -76,15 +76,15 @@ def show_forget(done: dict[str, Any], *, as_json: bool) -> None:
         show.console.print(f"- {text}", markup=False, soft_wrap=True)
 
 
-def show_clean(done: list[dict[str, Any]], *, as_json: bool) -> None:
-    """What was removed, what stays and why."""
+def show_clean(results: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the removed and the remaining objects, each with the reason."""
     if as_json:
-        show.data(done)
+        show.data(results)
         return
-    verb = "would go" if any(one["dry_run"] for one in done) else "removed"
-    for one in done:
+    verb = "would go" if any(result["dry_run"] for result in results) else "removed"
+    for result in results:
         show.table(
-            one["project"],
+            result["project"],
             ("", "what", "objects", "size", "why", "for example"),
             [
                 (
@@ -95,10 +95,10 @@ def show_clean(done: list[dict[str, Any]], *, as_json: bool) -> None:
                     line["why"],
                     f"[dim]{', '.join(line['names'])}[/]",
                 )
-                for line in sorted(one["lines"], key=lambda line: not line["remove"])
+                for line in sorted(result["lines"], key=lambda line: not line["remove"])
             ],
         )
-        for part, problem in one["problems"].items():
+        for part, problem in result["problems"].items():
             show.errors.print(f"{part}: {problem}", markup=False, soft_wrap=True)
 
 

@@ -31,8 +31,8 @@ def call(settings: Settings, group: str, module: str, *arguments: str, result: P
 
     Raises ComponentError with its stderr's `error:`, else the last line, when it ends with another code than 0.
     """
-    found: dict[str, Any] = answer(settings, group, module, *arguments, result=result)
-    return found
+    response: dict[str, Any] = answer(settings, group, module, *arguments, result=result)
+    return response
 
 
 def answer(settings: Settings, group: str, module: str, *arguments: str, result: Path | None = None) -> Any:

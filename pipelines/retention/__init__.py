@@ -1,1 +1,1 @@
-"""Removing what is no longer kept, and erasing what must be forgotten: the store's part."""
+"""Remove expired objects from the store, and erase single rows."""

@@ -264,8 +264,8 @@ def test_what_a_program_finds_again_is_left_to_it(settings: Settings) -> None:
 
 def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
     lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
-    kept = {path.name: path.read_text() for path in settings.secrets.iterdir()}
-    assert len(set(kept.values())) == len(kept) == 10
+    secrets = {path.name: path.read_text() for path in settings.secrets.iterdir()}
+    assert len(set(secrets.values())) == len(secrets) == 10
     for path in (settings.home, settings.secrets):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for path in (*settings.secrets.iterdir(), supervisor.socket_path(settings)):
@@ -274,10 +274,10 @@ def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> N
     assert processes
     for process in processes:
         visible = " ".join(process.cmdline()) + " ".join(process.environ().values())
-        assert not any(secret in visible for secret in kept.values())
+        assert not any(secret in visible for secret in secrets.values())
     lifecycle.down(settings)
     lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
-    assert {path.name: path.read_text() for path in settings.secrets.iterdir()} == kept
+    assert {path.name: path.read_text() for path in settings.secrets.iterdir()} == secrets
 
 
 def test_a_program_that_ends_at_once_is_named_with_its_log(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What is no longer kept leaves a real store; broken off anywhere, it is ended by the next time."""
+"""Expired objects are removed from a real store. A run that was killed at any step is completed by the next run."""
 
 from __future__ import annotations
 
