@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Iter
         )
     finally:
         subprocess.run([*command, "down"], env=environment, check=False, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def trained_platform(platform: Platform) -> Platform:
+    """The platform after a first training of every project: each one has a champion."""
+    others = [project["name"] for project in platform.json("projects") if project["name"] != "titanic"]
+    with ThreadPoolExecutor(2) as pool:  # the engine runs two pipelines at a time
+        list(pool.map(lambda name: platform.command("trigger", name, "--wait"), others))
+    return platform
 
 
 def trusted_mirror(folder: Path) -> Path:
