@@ -35,7 +35,7 @@ def twin_keys(rows: pl.DataFrame, project: Project) -> pl.Series:
 def _plain(column: Column) -> pl.Expr:
     cell = pl.col(column.name)
     if column.kind == "number":
-        return cell.round_sig_figs(DIGITS)
+        return cell.cast(pl.Float64).round_sig_figs(DIGITS)
     return normalised(cell, column.kind).alias(column.name) if column.kind in {"text", "category"} else cell
 
 
