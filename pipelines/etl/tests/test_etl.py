@@ -262,6 +262,8 @@ def told(store: Store, rows: dict[str, list[Any]], kind: str = "a") -> None:
     predictions = pl.DataFrame({"id": ids, "time": times, "version": ["1"] * count, **columns})
     store.write(f"predictions/{hour}/{kind}.parquet", parquet(predictions))
     feedback = pl.DataFrame({"id": ids, "time": times, "truth": rows["survived"], "client": rows["client"]})
+    if "group" in rows:
+        feedback = feedback.with_columns(group=pl.Series(rows["group"], dtype=pl.String))
     store.write(f"feedback/{hour}/{kind}.parquet", parquet(feedback))
 
 
@@ -281,12 +283,28 @@ def test_false_labels_of_one_client_stay_below_the_cap_on_both_sides(place: Sett
     for side, rows in after.items():
         back = rows.filter(pl.col("_origin") == "feedback")
         base = rows.filter(pl.col("_origin") == "base")
-        assert base.height == before[side].height
+        assert base.equals(before[side])  # what is trusted, and judged apart, is what it was
         assert back.height == base.height  # a half, and the cap is used up
         assert back["fare"].mean() == pytest.approx(2500, rel=0.15)  # of the old ones as many as of the new ones
         assert base["_trusted"].all()
         assert not back["_trusted"].any()
     assert first["feedback_rows"] == 891
+
+
+def test_a_group_that_was_told_with_a_truth_decides_the_side_and_a_named_client_is_trusted(
+    place: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(place.store)
+    monkeypatch.setattr(sys.modules[__name__], "TITANIC", dataclasses.replace(TITANIC, trusted_clients=("shop",)))
+    groups = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(60)]
+    told(store, {"client": ["shop", ""] * 30, "survived": ["1", "0"] * 30, "group": groups})
+    sides_found = split(store, run(place, changed()))
+    for side, rows in sides_found.items():
+        back = rows.filter(pl.col("_origin") == "feedback")
+        assert back.height > 5
+        assert all(in_holdout(group, 0.25) == (side == "holdout") for group in back["_group"])
+        assert set(back["_group"]) <= set(groups)
+        assert back["_trusted"].equals(back["_client"] == "shop", check_names=False)
 
 
 def test_nobody_in_particular_is_one_client_and_all_together_have_a_cap(place: Settings) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaseflow import Project, registry
+from phaseflow.toolkit import source
 from phaseflow.toolkit.holdout import in_holdout, keys, sides
 from phaseflow.toolkit.twins import twins
 from pipelines.etl.caps import capped, largest, reservoir
@@ -37,12 +38,10 @@ def rows(fares: list[float], **columns: list[Any]) -> pl.DataFrame:
     """Rows of titanic that differ in their fares alone."""
     example = {column.name: TITANIC.example.get(column.name) for column in TITANIC.schema.features}
     frame = pl.DataFrame({name: [value] * len(fares) for name, value in example.items()})
-    return frame.with_columns(
-        pl.Series("fare", fares, dtype=pl.Float64),
-        pl.col("deck").cast(pl.String),
-        survived=pl.lit("1"),
-        **{name: pl.Series(values, dtype=pl.String) for name, values in columns.items()},
+    typed = source.conform(
+        frame.with_columns(pl.Series("fare", fares, dtype=pl.Float64), survived=pl.lit("1")), TITANIC.schema
     )
+    return typed.with_columns(**{name: pl.Series(values, dtype=pl.String) for name, values in columns.items()})
 
 
 def back(fares: list[float], client: str = "", **columns: list[Any]) -> pl.DataFrame:
@@ -107,7 +106,7 @@ def test_what_comes_back_inherits_the_side_of_the_row_that_it_equals_else_of_the
 
 
 def test_a_feature_names_the_group_whatever_was_sent() -> None:
-    project = registry.get("driving")
+    project = dataclasses.replace(registry.get("driving"), group="road")
     image = bytes(project.schema["image"].size)
     frame = pl.DataFrame(
         {
