@@ -571,13 +571,7 @@ class Project:
                 fix='Name one, give that column kind="id", or remove history',
             )
         self._check_group()
-        checks.distinct("Project.trusted_clients", self.trusted_clients)
-        for client in self.trusted_clients:
-            if not client or client != client.strip() or len(client.split()) != 1:
-                raise ContractError(
-                    f"Project.trusted_clients holds {client!r}; allowed: names of tokens, without blanks",
-                    fix="Give the client a line `name token` in the secret feedback_tokens, and name it here",
-                )
+        self._check_clients()
         figures = tuple(figure for column in self.schema.features for figure in column.figures)
         for name in self.drift.features:
             checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))
@@ -629,12 +623,22 @@ class Project:
                     fix=f"Set Keep.{name} to {math.ceil(seconds / 86_400)} or more",
                 )
 
+    def _check_clients(self) -> None:
+        checks.distinct("Project.trusted_clients", self.trusted_clients)
+        for client in self.trusted_clients:
+            if not client or client != client.strip() or len(client.split()) != 1:
+                raise ContractError(
+                    f"Project.trusted_clients holds {client!r}; allowed: names of tokens, without blanks",
+                    fix="Give the client a line `name token` in the secret feedback_tokens, and name it here",
+                )
+
     def _check_group(self) -> None:
         if not self.group:
             return
         if self.history:
             raise ContractError(
-                f"Project.group is {self.group!r} beside Project.history, which splits by time", fix="Remove one of them"
+                f"Project.group is {self.group!r} beside Project.history, which splits by time",
+                fix="Remove one of them",
             )
         target = self.schema.target
         if target is not None and self.group == target.name:

@@ -67,7 +67,9 @@ def groups(rows: pl.DataFrame, project: Project) -> pl.Series:
         own = hashed_groups(rows, project)
         return own.zip_with(own.is_not_null(), rows["_key"])
     linked = rows.select("_key", pl.coalesce("_group", "_key").alias("_group")).with_row_index("_first")
-    while True:  # the components of a graph of groups and keys, by label propagation: as many turns as the longest chain
+    while (
+        True
+    ):  # the components of a graph of groups and keys, by label propagation: as many turns as the longest chain
         turn = linked.with_columns(pl.col("_first").min().over("_key"))
         turn = turn.with_columns(pl.col("_first").min().over("_group"))
         if turn["_first"].equals(linked["_first"]):

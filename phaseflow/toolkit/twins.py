@@ -104,8 +104,8 @@ def similar_images(
     order = np.random.default_rng(0).permutation(known.shape[1])
     for part in np.array_split(order, distance + 1):
         buckets: dict[bytes, list[int]] = {}
-        for place, bits in enumerate(np.packbits(known[:, part], axis=1)):
-            buckets.setdefault(bits.tobytes(), []).append(place)
+        for number, bits in enumerate(np.packbits(known[:, part], axis=1)):
+            buckets.setdefault(bits.tobytes(), []).append(number)
         for place in np.flatnonzero(~same):
             bucket = buckets.get(np.packbits(asked[place, part]).tobytes(), [])
             differing = np.bitwise_count(packed[bucket] ^ packed_asked[place]).sum(axis=1)

@@ -19,7 +19,7 @@ from phaseflow.reference import psi
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import graph, images, source, twins
-from phaseflow.toolkit.draws import drifted, draws
+from phaseflow.toolkit.draws import draws, drifted
 from phaseflow.toolkit.fit import fit
 from phaseflow.toolkit.holdout import keys, sides
 from phaseflow.toolkit.model import Trained
@@ -176,7 +176,9 @@ def test_no_twin_of_a_held_out_row_is_trained_on_before_and_after_the_world_drif
         ids = now["_id"].drop_nulls().str.split("-").list.first()
         assert set(ids) & set(played)
         inherits = played[name]["_group"].is_in(known["_group"].to_list()).all()
-        if inherits and project.schema.target is not None:  # the copy of a row follows it, where its truth tells of its group
+        if (
+            inherits and project.schema.target is not None
+        ):  # the copy of a row follows it, where its truth tells of its group
             assert set(ids) <= {"same", name}
 
 
@@ -190,7 +192,9 @@ def answered(project: Project, store: Store, rows: pl.DataFrame, name: str) -> N
         }
     )
     hour = f"{project.name}/date=2026-01-01/hour=00/{name}.parquet"
-    store.write(f"predictions/{hour}", parquet(pl.concat([about, rows.select(project.schema.feature_names)], how="horizontal")))
+    store.write(
+        f"predictions/{hour}", parquet(pl.concat([about, rows.select(project.schema.feature_names)], how="horizontal"))
+    )
     if project.schema.target is not None:
         told = rows.select(pl.col(project.schema.target.name).alias("truth"), pl.col("_group").alias("group"))
         feedback = pl.concat([about, told], how="horizontal").with_columns(client=pl.lit(""))

@@ -117,7 +117,11 @@ def reader(project_name: str) -> Reader:
     batch = msgspec.defstruct("Batch", [("rows", rows)], forbid_unknown_fields=True)
     identity = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     group = Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS_OF_A_WORD)]
-    fields_of_truth = [("id", identity), ("truth", _truth_type(project)), ("group", group, "")]
+    fields_of_truth: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("id", identity),
+        ("truth", _truth_type(project)),
+        ("group", group, ""),
+    ]
     one = msgspec.defstruct("Truth", fields_of_truth, forbid_unknown_fields=True)
     truths = Annotated[list[one], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]  # made here
     feedback = msgspec.defstruct("Feedback", [("truths", truths)], forbid_unknown_fields=True)

@@ -110,5 +110,7 @@ def test_coloured_images_are_compared_in_grey() -> None:
     random = np.random.default_rng(3)
     colours = np.kron(random.integers(0, 256, (4, 8, 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
     images = pl.DataFrame({"image": [one.tobytes() for one in colours]})
-    dark = pl.DataFrame({"image": [(one * 0.97).astype(np.uint8).tobytes() for one in colours[:3]] + [random.bytes(column.size)]})
+    dark = pl.DataFrame(
+        {"image": [(one * 0.97).astype(np.uint8).tobytes() for one in colours[:3]] + [random.bytes(column.size)]}
+    )
     assert twins.twins(images, dark, project) == 3

@@ -97,9 +97,7 @@ def test_what_comes_back_inherits_the_side_of_the_row_that_it_equals_else_of_the
     lied = [other["holdout" if held[fare] else "train"] for fare in by_fare]
     equal = of_feedback(back(list(by_fare), _group=lied), base, project)
     assert equal["_group"].to_list() == base["_group"].to_list()
-    drifted = of_feedback(
-        back([100.0, 101.0, 102.0], _group=[named("holdout"), named("train"), ""]), base, project
-    )
+    drifted = of_feedback(back([100.0, 101.0, 102.0], _group=[named("holdout"), named("train"), ""]), base, project)
     assert drifted["_group"].to_list() == [named("holdout"), named("train"), drifted["_key"][2]]
     old = of_feedback(back([100.0]), base, project)  # a log of an earlier release
     assert old["_group"].to_list() == old["_key"].to_list()
@@ -144,7 +142,9 @@ def test_no_client_puts_a_twin_of_a_held_out_row_among_the_train_rows() -> None:
 def test_trusted_is_the_source_and_the_clients_that_the_project_names() -> None:
     project = dataclasses.replace(TITANIC, trusted_clients=("shop",))
     base = base_of(project)
-    frames = [of_feedback(back([300.0 + place], client), base, project) for place, client in enumerate(("shop", "", "eve"))]
+    frames = [
+        of_feedback(back([300.0 + place], client), base, project) for place, client in enumerate(("shop", "", "eve"))
+    ]
     assert base["_trusted"].all()
     assert pl.concat(frames)["_trusted"].to_list() == [True, False, False]
     assert not of_feedback(back([1.0], "shop"), base, TITANIC)["_trusted"].any()
@@ -157,7 +157,9 @@ CLIENTS = st.sampled_from(["", "a", "b", "c"])
 def feedback(draw: st.DrawFn) -> pl.DataFrame:
     clients = draw(st.lists(CLIENTS, max_size=120))
     frame = rows([1000.0 + place for place in range(len(clients))], _id=[f"r{place}" for place in range(len(clients))])
-    frame = frame.with_columns(_time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")), _client=pl.Series(clients, dtype=pl.String))
+    frame = frame.with_columns(
+        _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")), _client=pl.Series(clients, dtype=pl.String)
+    )
     return of_feedback(frame, base_of(TITANIC, 4).clear(), TITANIC)
 
 

@@ -224,7 +224,9 @@ def test_wrong_truths_are_refused(serving: Any, truths: Any, problem: str) -> No
     assert (answer.status_code, answer.json()["error"]["problem"]) == (422, problem)
 
 
-@pytest.mark.parametrize("group", ["A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64, " ", "../../x", "\u0660" * 64])
+@pytest.mark.parametrize(
+    "group", ["A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64, " ", "../../x", "\u0660" * 64]
+)
 def test_a_group_that_is_no_hash_is_refused(serving: Any, group: str) -> None:
     truths = [{"id": "a", "truth": 0, "group": "b" * 64}, {"id": "b", "truth": 0, "group": group}]
     answer = serving.post("/titanic/feedback", json={"truths": truths})
