@@ -108,8 +108,8 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
             "the task.",
         ),
         (
-            {"group": "survived"},
-            "Project.group is 'survived', the target, which no row has before its truth is known. Name a feature, or a column of "
+            {"group": "alive"},
+            "Project.group is 'alive', the target, which no row has before its truth is known. Name a feature, or a column of "
             "the source.",
         ),
         (
