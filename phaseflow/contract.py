@@ -648,6 +648,11 @@ class Project:
             )
         if self.group in self.schema.feature_names:
             checks.one_of(f"Project.group: kind of {self.group!r}", self.schema[self.group].kind, GROUPS)
+            if self.schema[self.group].omitted:
+                raise ContractError(
+                    f"Project.group is {self.group!r}, a personal column that the log leaves out",
+                    fix='Give that column kind="id", whose values are hashed, or name another one',
+                )
 
     @property
     def primary(self) -> Metric:

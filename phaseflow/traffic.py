@@ -82,7 +82,7 @@ def rows(project: Project, settings: Settings, *, count: int, drift: bool, seed:
             f"{project.name} declares no drifted world",
             fix="Set Drift.scenario in its project.py, or leave --drift out",
         )
-    known = source.grouped_rows(source.load(project, settings, Store(settings.store)), project)
+    known = source.grouped_rows(source.load(project, settings, Store(settings.store)), project, settings)
     left = count or math.inf
     for batch in draws(known, project, np.random.default_rng(seed), drift=drift):
         yield batch.head(int(min(left, batch.height)))

@@ -122,6 +122,21 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
             "Project.trusted_clients holds 'shop' more than once; allowed: each once. Remove the repetition.",
         ),
         (
+            {
+                "group": "name",
+                "schema": Schema(
+                    features=(
+                        Column(name="age", kind="number"),
+                        Column(name="name", kind="text", nullable=True, personal=True),
+                    ),
+                    target=Column(name="alive", kind="category", allowed=("0", "1")),
+                ),
+                "example": {"age": 1.0},
+            },
+            "Project.group is 'name', a personal column that the log leaves out. Give that column kind=\"id\", whose values are "
+            "hashed, or name another one.",
+        ),
+        (
             {"trusted_clients": ("",)},
             "Project.trusted_clients holds ''; allowed: names of tokens, without blanks. Give the client a line `name token` in the "
             "secret feedback_tokens, and name it here.",

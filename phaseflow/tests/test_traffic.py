@@ -186,7 +186,7 @@ def test_a_drifted_world_that_is_not_declared_is_an_error(world: World, tmp_path
 def test_of_a_history_only_what_no_model_was_trained_on_is_sent(tmp_path: Path) -> None:
     project = registry.get("recommender")
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
-    known = source.grouped_rows(source.load(project, settings, Store(settings.store)), project)
+    known = source.grouped_rows(source.load(project, settings, Store(settings.store)), project, settings)
     names = [column.name for column in project.schema.columns]
     train, holdout = (set(side.select(names).rows()) for side in sides(known, project))
     batches = list(traffic.rows(project, settings, count=600, drift=False, seed=1))

@@ -18,8 +18,9 @@ def keys(rows: pl.DataFrame, project: Project) -> pl.Series:
 
 
 def identity(project: Project) -> tuple[Column, ...]:
-    """The columns by which rows are told apart: the features, of a history the target too."""
-    return project.schema.columns if project.history else project.schema.features
+    """The columns by which rows are told apart: the features, of a history the target too; without those that the log leaves out."""
+    columns = project.schema.columns if project.history else project.schema.features
+    return tuple(column for column in columns if not column.omitted) or columns
 
 
 def lines(rows: pl.DataFrame) -> pl.Series:

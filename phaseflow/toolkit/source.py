@@ -20,6 +20,7 @@ from phaseflow.errors import DataError, suggestion
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from phaseflow.toolkit import holdout
+from phaseflow.toolkit.pseudonyms import pseudonymised
 
 LARGEST: Final = 2 << 30
 """Bytes of a download above which it is given up."""
@@ -243,11 +244,15 @@ def rows(loaded: Loaded, project: Project) -> pl.DataFrame:
     return _accepted(loaded, project).select([column.name for column in project.schema.columns])
 
 
-def grouped_rows(loaded: Loaded, project: Project) -> pl.DataFrame:
-    """`rows` with `_key` and `_group`, by which the split decides."""
+def grouped_rows(loaded: Loaded, project: Project, settings: Settings) -> pl.DataFrame:
+    """`rows` with `_key` and `_group`, by which the split decides, as the ETL computes them: of the hashes of personal values.
+
+    Raises PlatformError when the secret `personal_key` is missing and needed.
+    """
     frame = _accepted(loaded, project)
-    frame = frame.with_columns(holdout.keys(frame, project))
-    return frame.with_columns(holdout.groups(frame, project))
+    kept = pseudonymised(frame, project, settings)
+    kept = kept.with_columns(holdout.keys(kept, project))
+    return frame.with_columns(kept["_key"], holdout.groups(kept, project))
 
 
 def _accepted(loaded: Loaded, project: Project) -> pl.DataFrame:

@@ -51,7 +51,7 @@ def known(project: Project, tmp_path_factory: pytest.TempPathFactory) -> pl.Data
     settings = from_environment({"PHASEFLOW_HOME": str(home), "PHASEFLOW_OFFLINE": "1"})
     loaded = source.load(project, settings, Store(settings.store))
     assert loaded.origin == "sample"
-    return source.grouped_rows(loaded, project)
+    return source.grouped_rows(loaded, project, settings)
 
 
 @pytest.fixture(scope="module")

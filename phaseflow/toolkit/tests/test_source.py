@@ -158,7 +158,7 @@ def test_a_column_of_the_source_gives_the_group_and_is_dropped() -> None:
     loaded = source.Loaded(frame=tickets, origin="sample", sha256="")
     rows = source.rows(loaded, project)
     assert rows.columns == [column.name for column in project.schema.columns]
-    grouped = source.grouped_rows(loaded, project)
+    grouped = source.grouped_rows(loaded, project, from_environment({}))
     assert grouped.columns == [*rows.columns, "_group", "_key"]
     assert grouped["_group"][0] == grouped["_key"][0]
 

@@ -257,7 +257,7 @@ def wording(question: str) -> str:
 
 def test_no_wording_of_a_held_out_question_is_trained_on_after_the_world_drifted(tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
-    known = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT)
+    known = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT, settings)
     played = drifted(known, PROJECT, np.random.default_rng(1))
     shares = []
     for rows in (played.with_columns(_group=pl.Series(keys(played, PROJECT))), played):

@@ -28,7 +28,7 @@ def share_of_twins(base: pl.DataFrame, played: pl.DataFrame) -> float:
 
 def test_a_copy_whose_group_is_told_stays_on_the_side_of_its_original(tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
-    known = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT)
+    known = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT, settings)
     base = of_base(known.drop("_key", "_group"), PROJECT)
     played = drifted(known, PROJECT, np.random.default_rng(1))
     untold, told = share_of_twins(base, played.with_columns(_group=pl.lit(""))), share_of_twins(base, played)
