@@ -89,6 +89,9 @@ RESERVED: Final = frozenset(
 HASHED: Final = frozenset({"id", "category"})
 """Kinds of a personal column that is replaced by a keyed hash; one of another kind is left out of what is kept."""
 
+GROUPS: Final = frozenset({"id", "category", "text", "date", "integer"})
+"""Kinds of a feature whose value can name a group of rows."""
+
 DIRECTIONS: Final = frozenset({"higher", "lower"})
 
 METRICS: Final[Mapping[str, str]] = MappingProxyType(
@@ -507,10 +510,17 @@ class Project:
     history: str = ""
     """A feature of kind id whose rows are a history, in the order of the source and then of what came back: of each of its values
     the newest `holdout_share` is held out. Empty: each row's hash decides."""
+    group: str = ""
+    """A column whose equal values mark rows that resemble each other (a ticket, a road, a writer): such rows are never on both sides
+    of the split. A feature, or a column that `transform` gives beside the schema's, or one of the source, of which the split alone
+    takes notice. Empty, or where a row has no value: the row's own hash decides."""
     feedback_share: float = 0.8
-    """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. The newest ones stay."""
+    """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. Of more a hash picks some."""
     feedback_share_per_client: float = 0.5
     """Likewise of each client, which is its token's name; all who show no token are one. Without a target it has no meaning."""
+    trusted_clients: tuple[str, ...] = ()
+    """Clients, by the names of their tokens, whose feedback counts as much as the source's rows: the gate judges a model on these
+    rows of the holdout apart from all others."""
     family: str = "tabular"
     resources: Resources = Resources()
     seed: int = 7
@@ -560,6 +570,8 @@ class Project:
                 f"Project.history is {self.history!r}; allowed: a feature of kind id ({', '.join(ids) or 'there is none'})",
                 fix='Name one, give that column kind="id", or remove history',
             )
+        self._check_group()
+        self._check_clients()
         figures = tuple(figure for column in self.schema.features for figure in column.figures)
         for name in self.drift.features:
             checks.one_of("Drift.features", name, dict.fromkeys((*self.schema.feature_names, *figures)))
@@ -609,6 +621,37 @@ class Project:
                 raise ContractError(
                     f"Keep.{name} is {days}, less than the {seconds} s of {needs}",
                     fix=f"Set Keep.{name} to {math.ceil(seconds / 86_400)} or more",
+                )
+
+    def _check_clients(self) -> None:
+        checks.distinct("Project.trusted_clients", self.trusted_clients)
+        for client in self.trusted_clients:
+            if not client or client != client.strip() or len(client.split()) != 1:
+                raise ContractError(
+                    f"Project.trusted_clients holds {client!r}; allowed: names of tokens, without blanks",
+                    fix="Give the client a line `name token` in the secret feedback_tokens, and name it here",
+                )
+
+    def _check_group(self) -> None:
+        if not self.group:
+            return
+        if self.history:
+            raise ContractError(
+                f"Project.group is {self.group!r} beside Project.history, which splits by time",
+                fix="Remove one of them",
+            )
+        target = self.schema.target
+        if target is not None and self.group == target.name:
+            raise ContractError(
+                f"Project.group is {self.group!r}, the target, which no row has before its truth is known",
+                fix="Name a feature, or a column of the source",
+            )
+        if self.group in self.schema.feature_names:
+            checks.one_of(f"Project.group: kind of {self.group!r}", self.schema[self.group].kind, GROUPS)
+            if self.schema[self.group].omitted:
+                raise ContractError(
+                    f"Project.group is {self.group!r}, a personal column that the log leaves out",
+                    fix='Give that column kind="id", whose values are hashed, or name another one',
                 )
 
     @property

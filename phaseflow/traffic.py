@@ -30,7 +30,7 @@ from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import client as clients
 from phaseflow.toolkit import source
-from phaseflow.toolkit.holdout import keys, sides
+from phaseflow.toolkit.draws import draws
 
 PROGRESS_SECONDS: Final = 1.0
 TRUTHS: Final = 20
@@ -73,9 +73,7 @@ class Tally:
 
 
 def rows(project: Project, settings: Settings, *, count: int, drift: bool, seed: int) -> Iterator[pl.DataFrame]:
-    """Batches of rows of the schema's columns, sampled with replacement, drifted if told; without end where `count` is 0.
-
-    Where rows are a history only its newest ones are sent, which no model was trained on.
+    """Batches of rows of the schema's columns and `_group`, as `draws` makes them; without end where `count` is 0.
 
     Raises PlatformError when drift is asked of a project that has no scenario.
     """
@@ -84,18 +82,13 @@ def rows(project: Project, settings: Settings, *, count: int, drift: bool, seed:
             f"{project.name} declares no drifted world",
             fix="Set Drift.scenario in its project.py, or leave --drift out",
         )
-    known = source.rows(source.load(project, settings, Store(settings.store)), project)
-    if project.history:  # what follows on what a model has learned; the past does not come again
-        known = sides(known.with_columns(keys(known, project)), project)[1].drop("_key")
-    random = np.random.default_rng(seed)
+    known = source.grouped_rows(source.load(project, settings, Store(settings.store)), project, settings)
     left = count or math.inf
-    while left > 0:
-        size = int(min(left, 500))
-        sample = known[random.integers(0, known.height, size)]
-        if drift:
-            sample = pl.DataFrame(registry.load(project.drift.scenario)(sample, random)).select(known.columns)
-        yield sample
-        left -= size
+    for batch in draws(known, project, np.random.default_rng(seed), drift=drift):
+        yield batch.head(int(min(left, batch.height)))
+        left -= batch.height
+        if left <= 0:
+            return
 
 
 async def send(
@@ -111,8 +104,8 @@ async def send(
 ) -> None:
     """Send each row, a request a row, at `rate` a second (0 is as fast as answers come), until the end or `stop`.
 
-    With `feedback` the truth of a row is told after its answer, with the client's `token` where there is one. What was sent is
-    waited for and counted.
+    With `feedback` the truth of a row is told after its answer, and its group, so that it stays on its side of the split, with the
+    client's `token` where there is one. What was sent is waited for and counted.
     """
     target = project.schema.target
     if feedback and target is None:
@@ -125,22 +118,22 @@ async def send(
         base_url=f"{url}/{project.name}", timeout=10, limits=limits, trust_env=False
     ) as client:
 
-        async def one(row: dict[str, Any], truth: object) -> None:
+        async def one(row: dict[str, Any], truth: object, group: str) -> None:
             try:
                 identity = await _ask(client, row, tally)
                 if feedback and identity is not None:
-                    told.append({"id": identity, "truth": truth})
+                    told.append({"id": identity, "truth": truth} | ({"group": group} if group else {}))
                     if len(told) >= TRUTHS:
                         await _tell(client, told, tally, token)
             finally:
                 free.release()
 
         due = time.perf_counter()
-        for row, truth in (pair for batch in batches for pair in _told(batch, project)):
+        for row, truth, group in (line for batch in batches for line in _told(batch, project)):
             if stop.is_set():
                 break
             await free.acquire()
-            pending.add(task := asyncio.create_task(one(row, truth)))
+            pending.add(task := asyncio.create_task(one(row, truth, group)))
             task.add_done_callback(pending.discard)
             if rate:
                 due = max(due + 1 / rate, time.perf_counter() - 1)  # after a pause, at most a second is caught up
@@ -150,11 +143,11 @@ async def send(
             await _tell(client, told, tally, token)
 
 
-def _told(batch: pl.DataFrame, project: Project) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Rows as they are sent, and the truth of each, where there is one."""
+def _told(batch: pl.DataFrame, project: Project) -> Iterator[tuple[dict[str, Any], Any, str]]:
+    """Rows as they are sent, and the truth and the group of each, where it has one."""
     target = project.schema.target
     truths = [answers.read(one, target) for one in batch[target.name]] if target else [None] * batch.height
-    yield from zip(clients.sent(batch, project.schema), truths, strict=True)
+    yield from zip(clients.sent(batch, project.schema), truths, batch["_group"], strict=True)
 
 
 async def _ask(client: httpx.AsyncClient, row: dict[str, Any], tally: Tally) -> str | None:

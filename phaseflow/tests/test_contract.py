@@ -108,6 +108,40 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
             "the task.",
         ),
         (
+            {"group": "alive"},
+            "Project.group is 'alive', the target, which no row has before its truth is known. Name a feature, or a column of "
+            "the source.",
+        ),
+        (
+            {"group": "age"},
+            "Project.group: kind of 'age' is 'number'; allowed: category, date, id, integer, text. Set Project.group: kind of 'age' "
+            "to one of them.",
+        ),
+        (
+            {"trusted_clients": ("shop", "shop")},
+            "Project.trusted_clients holds 'shop' more than once; allowed: each once. Remove the repetition.",
+        ),
+        (
+            {
+                "group": "name",
+                "schema": Schema(
+                    features=(
+                        Column(name="age", kind="number"),
+                        Column(name="name", kind="text", nullable=True, personal=True),
+                    ),
+                    target=Column(name="alive", kind="category", allowed=("0", "1")),
+                ),
+                "example": {"age": 1.0},
+            },
+            "Project.group is 'name', a personal column that the log leaves out. Give that column kind=\"id\", whose values are "
+            "hashed, or name another one.",
+        ),
+        (
+            {"trusted_clients": ("",)},
+            "Project.trusted_clients holds ''; allowed: names of tokens, without blanks. Give the client a line `name token` in the "
+            "secret feedback_tokens, and name it here.",
+        ),
+        (
             {"history": "age"},
             "Project.history is 'age'; allowed: a feature of kind id (there is none). Name one, give that column "
             'kind="id", or remove history.',

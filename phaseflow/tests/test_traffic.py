@@ -14,13 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from phaseflow import registry, traffic
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
-from phaseflow.toolkit.holdout import keys, sides
+from phaseflow.toolkit.holdout import in_holdout, sides
 
 RUN = [sys.executable, "-m", "phaseflow.traffic", "titanic"]
 
@@ -109,6 +110,8 @@ def test_rows_and_their_truths_arrive_over_few_connections(world: World, tmp_pat
     assert set(world.rows[0]) >= {"age", "sex", "fare"}
     assert {truth["id"] for truth in world.truths} == {f"r-{number}" for number in range(1, 101)}
     assert {truth["truth"] for truth in world.truths} == {"0", "1"}
+    held = [in_holdout(truth["group"], 0.25) for truth in world.truths]
+    assert 10 <= sum(held) <= 40  # rows of both sides are played
     assert len(world.connections) <= 8
     assert world.authorizations == {("predict", None), ("feedback", None)}
 
@@ -183,10 +186,12 @@ def test_a_drifted_world_that_is_not_declared_is_an_error(world: World, tmp_path
 def test_of_a_history_only_what_no_model_was_trained_on_is_sent(tmp_path: Path) -> None:
     project = registry.get("recommender")
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
-    known = source.rows(source.load(project, settings, Store(settings.store)), project)
-    train, holdout = (
-        set(side.drop("_key").rows()) for side in sides(known.with_columns(keys(known, project)), project)
-    )
-    sent = {row for batch in traffic.rows(project, settings, count=600, drift=False, seed=1) for row in batch.rows()}
+    known = source.grouped_rows(source.load(project, settings, Store(settings.store)), project, settings)
+    names = [column.name for column in project.schema.columns]
+    train, holdout = (set(side.select(names).rows()) for side in sides(known, project))
+    batches = list(traffic.rows(project, settings, count=600, drift=False, seed=1))
+    sent = {row for batch in batches for row in batch.select(names).rows()}
     assert sent <= holdout
     assert not sent & train
+    assert sum(batch.height for batch in batches) == 600
+    assert set(pl.concat(batches)["_group"]) == {""}  # time decides

@@ -1,4 +1,4 @@
-"""Which rows a model never trains on: decided by their content, or where rows are a history by time."""
+"""Which rows a model never trains on: decided by the group that a row belongs to, or where rows are a history by time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 import polars as pl
 
-from phaseflow.contract import Project
+from phaseflow.contract import Column, Project
 
 
 def keys(rows: pl.DataFrame, project: Project) -> pl.Series:
@@ -14,9 +14,13 @@ def keys(rows: pl.DataFrame, project: Project) -> pl.Series:
 
     Where rows are a history, the features are the same again and again, and the truth belongs to the key.
     """
+    return hashed(lines(rows.select([column.name for column in identity(project)]))).rename("_key")
+
+
+def identity(project: Project) -> tuple[Column, ...]:
+    """The columns by which rows are told apart: the features, of a history the target too; without those that the log leaves out."""
     columns = project.schema.columns if project.history else project.schema.features
-    found = lines(rows.select([column.name for column in columns]))
-    return pl.Series("_key", [hashlib.sha256(line.encode()).hexdigest() for line in found], dtype=pl.String)
+    return tuple(column for column in columns if not column.omitted) or columns
 
 
 def lines(rows: pl.DataFrame) -> pl.Series:
@@ -28,20 +32,82 @@ def lines(rows: pl.DataFrame) -> pl.Series:
     return rows.select(pl.concat_str(cells, separator="\x1f")).to_series()
 
 
+def hashed(texts: pl.Series) -> pl.Series:
+    """SHA-256 of each text [N], in 64 hexadecimal digits; null of a null."""
+    digests = [None if text is None else hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return pl.Series(texts.name, digests, dtype=pl.String)
+
+
+def normalised(cell: pl.Expr, kind: str = "category") -> pl.Expr:
+    """A value as text, without what people write now so and now otherwise; null where nothing is left.
+
+    Unicode's compatibility forms, case and blanks are made one. Of a free text punctuation is a blank; in a word it may carry the
+    meaning (`<=50K`).
+    """
+    text = cell.cast(pl.String).str.normalize("NFKC").str.to_lowercase()
+    text = text.str.replace_all(r"[^\p{L}\p{N}]+" if kind == "text" else r"\s+", " ").str.strip_chars()
+    return pl.when(text != "").then(text)
+
+
+def hashed_groups(frame: pl.DataFrame, project: Project) -> pl.Series:
+    """`_group` [N] of what stands in the column `Project.group`: SHA-256 of its normalised value; null where it has none."""
+    features = {column.name: column.kind for column in project.schema.features}
+    cell = normalised(pl.col(project.group), features.get(project.group, "category"))
+    return hashed(frame.select(cell.alias("_group")).to_series())
+
+
+def groups(rows: pl.DataFrame, project: Project) -> pl.Series:
+    """`_group` of the source's rows [N], which have `_key`: 64 hexadecimal digits, equal for rows that must not be parted.
+
+    By default a row's key. `rows` has a column `_group` of `hashed_groups` where `Project.group` is no feature; equal rows of two
+    groups make them one, which bears the name of the first.
+    """
+    if not project.group:
+        return rows["_key"].rename("_group")
+    if project.group in project.schema.feature_names:
+        own = hashed_groups(rows, project)
+        return own.zip_with(own.is_not_null(), rows["_key"])
+    linked = rows.select("_key", pl.coalesce("_group", "_key").alias("_group")).with_row_index("_first")
+    while (
+        True
+    ):  # the components of a graph of groups and keys, by label propagation: as many turns as the longest chain
+        turn = linked.with_columns(pl.col("_first").min().over("_key"))
+        turn = turn.with_columns(pl.col("_first").min().over("_group"))
+        if turn["_first"].equals(linked["_first"]):
+            return linked["_group"].gather(linked["_first"])
+        linked = turn
+
+
+def feedback_groups(rows: pl.DataFrame, base: pl.DataFrame, project: Project) -> pl.Series:
+    """`_group` of rows [N] that came back, beside the source's rows; both have `_key`, `base` has `_group` of `groups`.
+
+    A feature names the group whoever sent the row. Else a row that equals one of the source belongs to that one's group; any other to
+    the group that came with its truth, `_group` of `rows` (null where none came), or to its own. Each row is decided by itself
+    and the source alone, so that it stays where it is whatever else comes back.
+    """
+    if project.group in project.schema.feature_names:
+        return groups(rows, project)
+    sent = pl.col("_group") if "_group" in rows.columns else pl.lit(None, pl.String)
+    known = base.select("_key", pl.col("_group").alias("_known")).unique("_key", keep="first", maintain_order=True)
+    joined = rows.select("_key", sent.alias("_group")).join(known, on="_key", how="left", maintain_order="left")
+    return joined.select(pl.coalesce("_known", "_group", "_key").alias("_group")).to_series()
+
+
 def in_holdout(key: str, share: float) -> bool:
-    """Whether a row belongs to the holdout: its key decides, so that no row ever changes sides."""
+    """Whether a row belongs to the holdout: the hash of its group decides, so that no row ever changes sides."""
     return int(key[:8], 16) < share * 2**32
 
 
 def sides(rows: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows [N] with `_key`, in order: those to train on, and those that are held out.
 
-    By the key a row stays on its side for ever. Of a history the newest rows are held out, as they are what a model will meet:
-    a repeated row counts once, a value of `history` with a single row is decided by its key, and a row may go from the holdout to
-    the train rows when newer ones come, never back.
+    By `_group`, where `rows` has it, else by the key, a row stays on its side for ever. Of a history the newest rows of each of its
+    values are held out, as they are what a model will meet: a repeated row counts once, a value of `history` with a single row is
+    decided by its key, and a row may go from the holdout to the train rows when newer ones come, never back.
     """
     if not project.history:
-        held = pl.Series([in_holdout(key, project.holdout_share) for key in rows["_key"]], dtype=pl.Boolean)
+        decisive = rows["_group" if "_group" in rows.columns else "_key"]
+        held = pl.Series([in_holdout(one, project.holdout_share) for one in decisive], dtype=pl.Boolean)
         return rows.filter(~held), rows.filter(held)
     rows = rows.unique("_key", keep="first", maintain_order=True)
     single = pl.Series([int(not in_holdout(key, project.holdout_share)) for key in rows["_key"]], dtype=pl.Int64)

@@ -19,6 +19,8 @@ from phaseflow.contract import Column, File, Project, Schema
 from phaseflow.errors import DataError, suggestion
 from phaseflow.settings import Settings
 from phaseflow.store import Store
+from phaseflow.toolkit import holdout
+from phaseflow.toolkit.pseudonyms import pseudonymised
 
 LARGEST: Final = 2 << 30
 """Bytes of a download above which it is given up."""
@@ -165,7 +167,7 @@ def read_csv(content: bytes, separator: str = ",") -> pl.DataFrame:
 
 
 def transformed(raw: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """The schema's columns of raw rows [N], not yet typed.
+    """The schema's columns of raw rows [N], not yet typed, and `_group` where `Project.group` is no feature.
 
     Raises DataError when the source lacks a column that `transform` needs, or `transform` one of the schema's.
     """
@@ -185,7 +187,28 @@ def transformed(raw: pl.DataFrame, project: Project) -> pl.DataFrame:
             f"{project.transform} gives no {', '.join(missing)}; found: {', '.join(frame.columns)}",
             fix=suggestion(missing[0], frame.columns) or "Add it there",
         )
-    return pl.DataFrame(frame.select([column.name for column in project.schema.columns]))
+    rows = pl.DataFrame(frame.select([column.name for column in project.schema.columns]))
+    if not project.group or project.group in project.schema.feature_names:
+        return rows
+    return rows.with_columns(_raw_groups(raw, pl.DataFrame(frame), project))
+
+
+def _raw_groups(raw: pl.DataFrame, frame: pl.DataFrame, project: Project) -> pl.Series:
+    """`_group` of a column that `transform` gives beside the schema's, else of the source's own."""
+    if project.group in frame.columns:
+        return holdout.hashed_groups(frame, project)
+    if project.group not in raw.columns:
+        raise DataError(
+            f"Neither the source of {project.name} nor {project.transform} has the column {project.group!r} of Project.group; "
+            f"found: {', '.join(raw.columns)}",
+            fix=suggestion(project.group, raw.columns) or "Name one of them",
+        )
+    if raw.height != frame.height:
+        raise DataError(
+            f"{project.transform} makes {frame.height} rows of {raw.height}, so that nobody knows which {project.group!r} is whose",
+            fix=f"Give the column {project.group!r} from it",
+        )
+    return holdout.hashed_groups(raw, project)
 
 
 def typed(column: Column) -> pl.Expr:
@@ -218,7 +241,23 @@ def conform(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 def rows(loaded: Loaded, project: Project) -> pl.DataFrame:
     """Rows as clients would send them, with the truth: transformed, typed, and without those that the schema refuses."""
-    frame = conform(transformed(loaded.frame, project), project.schema)
+    return _accepted(loaded, project).select([column.name for column in project.schema.columns])
+
+
+def grouped_rows(loaded: Loaded, project: Project, settings: Settings) -> pl.DataFrame:
+    """`rows` with `_key` and `_group`, by which the split decides, as the ETL computes them: of the hashes of personal values.
+
+    Raises PlatformError when the secret `personal_key` is missing and needed.
+    """
+    frame = _accepted(loaded, project)
+    kept = pseudonymised(frame, project, settings)
+    kept = kept.with_columns(holdout.keys(kept, project))
+    return frame.with_columns(kept["_key"], holdout.groups(kept, project))
+
+
+def _accepted(loaded: Loaded, project: Project) -> pl.DataFrame:
+    untyped = transformed(loaded.frame, project)
+    frame = with_group(conform(untyped, project.schema), untyped)
     good = [pl.col(column.name).is_not_null() for column in project.schema.columns if not column.nullable]
     for column in project.schema.columns:
         if column.minimum is not None and column.kind in SCALES:
@@ -228,3 +267,8 @@ def rows(loaded: Loaded, project: Project) -> pl.DataFrame:
         if column.closed:
             good.append(pl.col(column.name).is_in(column.allowed) | pl.col(column.name).is_null())
     return frame.filter(pl.all_horizontal(good)) if good else frame
+
+
+def with_group(rows: pl.DataFrame, untyped: pl.DataFrame) -> pl.DataFrame:
+    """Typed rows [N] with the column `_group` of the untyped ones, where those have it."""
+    return rows.with_columns(untyped["_group"]) if "_group" in untyped.columns else rows

@@ -1,6 +1,10 @@
 """How much of a snapshot may come from its service's clients: a share for all of them together, and one for each.
 
 Anyone who can predict and tell truths could otherwise outvote the base rows, in what a model learns and in the holdout that judges it.
+
+All functions are pure. A frame of rows has the columns of a snapshot, of which `_id` (of the prediction, null of a base row),
+`_origin` (`base` or `feedback`), `_client` (the name of the token that came with the truth, "" of nobody in particular), `_key` and
+`_group` decide here.
 """
 
 from __future__ import annotations
@@ -11,34 +15,78 @@ from collections.abc import Mapping
 import polars as pl
 
 from phaseflow.contract import Project
-from phaseflow.toolkit.holdout import sides
+from phaseflow.toolkit.holdout import hashed, sides
 
 
 def capped(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] of a snapshot, in order, without the oldest feedback rows above the caps.
+    """Rows [N] of a snapshot, in order, without the feedback rows above the caps: of these the ones with the smallest hashes stay.
 
-    `rows` has the columns of a snapshot and `_client`, the name of the token that came with a row's truth, "" of nobody in particular.
     Both caps hold on each side of the split. Without a target no truth is told, so that the cap of a client has no meaning, and only the
     other one holds. Of a history what is left out may change which rows are held out, so that it is looked at again until nothing is.
+
+    The choice is a bottom-k sample by SHA-256 of a row's id (Cohen and Kaplan, PODC 2007): it depends neither on the rows' order nor on
+    when it is made, and `reservoir` of parts, made in any order, changes nothing of it.
     """
-    rows = rows.with_row_index("_place")
+    rows = _ranked(rows).with_row_index("_place")
     while True:
         surplus = [place for side in sides(rows, project) for place in _surplus(side, project)]
         if not surplus:
-            return rows.drop("_place")
+            return rows.drop("_place", "_rank")
         rows = rows.filter(~pl.col("_place").is_in(surplus))
 
 
+def reservoir(rows: pl.DataFrame, project: Project, base: Mapping[str, int]) -> pl.DataFrame:
+    """Feedback rows [N], in order, without those that `capped` can never keep, whatever other feedback comes.
+
+    `base` says how many rows of the source are on each side, `train` and `holdout`. Of each side and client as many rows stay as the
+    largest cap can be. All rows stay where no number can be named: of a history, whose sides depend on the other rows, and of a project
+    whose shares are without a bound.
+    """
+    if project.history:
+        return rows
+    ranked = _ranked(rows).with_row_index("_place")
+    kept = []
+    for name, side in zip(("train", "holdout"), sides(ranked, project), strict=True):
+        most = largest(base[name], project)
+        kept.append(side if most is None else _smallest(side, most))
+    return pl.concat(kept).sort("_place").drop("_place", "_rank")
+
+
+def largest(base: int, project: Project) -> int | None:
+    """Most rows of a client that `capped` keeps beside `base` rows of the source, however many come; None where nothing bounds it."""
+    if project.feedback_share >= 1:
+        return None
+    together = _together(base, project.feedback_share)
+    return min(together, math.floor((base + together) * _client_share(project) + 1e-9))
+
+
+def _client_share(project: Project) -> float:
+    return 1.0 if project.schema.target is None else project.feedback_share_per_client
+
+
+def _ranked(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(hashed(rows["_id"]).alias("_rank"))
+
+
+def _smallest(feedback: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Of each client the `most` rows with the smallest hashes, these first."""
+    return feedback.sort("_rank").filter(pl.int_range(pl.len()).over("_client") < most)
+
+
 def _surplus(side: pl.DataFrame, project: Project) -> list[int]:
-    """Places of a side's feedback rows above the caps, the oldest ones of each client and then of all."""
-    feedback = side.filter(pl.col("_origin") == "feedback").sort("_time", "_place", descending=True)
+    """Places of a side's feedback rows above the caps: those with the largest hashes of each client and then of all."""
+    feedback = side.filter(pl.col("_origin") == "feedback")
     if feedback.is_empty():
         return []
-    client_share = 1.0 if project.schema.target is None else project.feedback_share_per_client
     counts = dict(feedback.group_by("_client").len().iter_rows())
-    most, per_client = allowed(side.height - feedback.height, counts, project.feedback_share, client_share)
-    kept = feedback.filter(pl.int_range(pl.len()).over("_client") < per_client).head(most)
+    most, per_client = allowed(side.height - feedback.height, counts, project.feedback_share, _client_share(project))
+    kept = _smallest(feedback, per_client).head(most)
     return feedback.join(kept, on="_place", how="anti")["_place"].to_list()
+
+
+def _together(base: int, share: float) -> int:
+    """Most feedback rows beside `base` others where they may be `share` of all, which is below 1."""
+    return math.floor(base * share / (1 - share) + 1e-9)
 
 
 def allowed(base: int, counts: Mapping[str, int], share: float, client_share: float) -> tuple[int, int]:
@@ -48,7 +96,7 @@ def allowed(base: int, counts: Mapping[str, int], share: float, client_share: fl
     """
     most = sum(counts.values())
     if share < 1:
-        most = min(most, math.floor(base * share / (1 - share) + 1e-9))
+        most = min(most, _together(base, share))
     while True:
         per_client = math.floor((base + most) * client_share + 1e-9)
         agreed = min(most, sum(min(count, per_client) for count in counts.values()))

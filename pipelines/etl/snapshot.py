@@ -16,11 +16,10 @@ from phaseflow.contract import Project
 from phaseflow.errors import DataError
 from phaseflow.store import Store
 from phaseflow.toolkit import source
-from phaseflow.toolkit.holdout import keys, lines, sides
-from pipelines.etl.caps import capped
+from phaseflow.toolkit.holdout import lines
+from phaseflow.toolkit.twins import twins
+from pipelines.etl import parts
 from pipelines.etl.extract import parquet
-
-TIME = pl.Datetime("us", "UTC")
 
 
 def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
@@ -38,57 +37,58 @@ def read_log(store: Store, kind: str, project: str) -> pl.DataFrame:
 
 
 def answered(project: Project, store: Store) -> pl.DataFrame:
-    """Logged rows whose truth came back, by time: the schema's columns, `_time` and `_client`. Without a target every logged row."""
+    """Logged rows whose truth came back, by time: the schema's columns, `_id`, `_time`, `_client` and `_group`, "" where none was sent.
+
+    Without a target every logged row.
+    """
     predictions, target = read_log(store, "predictions", project.name), project.schema.target
     if predictions.is_empty():
         return pl.DataFrame()
     if target is None:
-        ordered = predictions.sort("time", "id")
-        return source.conform(ordered, project.schema).with_columns(
-            ordered["time"].cast(TIME).alias("_time"), pl.lit("").alias("_client")
-        )
-    truths = read_log(store, "feedback", project.name)
-    if truths.is_empty():
-        return pl.DataFrame()
-    known = truths.filter(pl.col("id").is_in(predictions["id"].to_list()))
-    if known.height < truths.height:
-        print(f"{truths.height - known.height} truths have no logged prediction yet and wait", file=sys.stderr)
-    client = pl.col("client").fill_null("") if "client" in known.columns else pl.lit("")  # earlier releases wrote none
-    labels = known.select("id", pl.col("truth").alias(target.name), client.alias("_client"))
-    joined = predictions.join(labels, on="id").sort("time", "id")
-    rows = source.conform(joined, project.schema)
-    return rows.with_columns(joined["time"].cast(TIME).alias("_time"), joined["_client"]).filter(
-        pl.col(target.name).is_not_null()
+        joined = predictions.with_columns(_client=pl.lit(""), _group=pl.lit(""))
+    else:
+        truths = read_log(store, "feedback", project.name)
+        if truths.is_empty():
+            return pl.DataFrame()
+        known = truths.filter(pl.col("id").is_in(predictions["id"].to_list()))
+        if known.height < truths.height:
+            print(f"{truths.height - known.height} truths have no logged prediction yet and wait", file=sys.stderr)
+        told = [  # earlier releases wrote neither
+            (pl.col(name).fill_null("") if name in known.columns else pl.lit("")).alias(f"_{name}")
+            for name in ("client", "group")
+        ]
+        joined = predictions.join(known.select("id", pl.col("truth").alias(target.name), *told), on="id")
+    joined = joined.sort("time", "id")
+    rows = source.conform(joined, project.schema).with_columns(
+        joined.select(pl.col("id").alias("_id"), pl.col("time").alias("_time"), "_client", "_group")
     )
+    return rows if target is None else rows.filter(pl.col(target.name).is_not_null())
 
 
 def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, Any]) -> dict[str, Any]:
     """Write the data set if its content is new; `extracted` is what the step extract found.
 
-    Feedback rows above the project's caps are left out, the oldest first.
+    Feedback rows above the project's caps are left out, those with the largest hashes, and twins of the holdout.
 
     Raises DataError when a split would be empty.
     """
-    base = pl.read_parquet(store.read(f"staging/{project.name}/{run}/valid.parquet"))
-    base = base.with_columns(
-        pl.lit(None, TIME).alias("_time"), pl.lit("base").alias("_origin"), pl.lit("").alias("_client")
-    )
+    base = parts.of_base(pl.read_parquet(store.read(f"staging/{project.name}/{run}/valid.parquet")), project)
     back = answered(project, store)
-    frames = [base] if back.is_empty() else [base, back.with_columns(pl.lit("feedback").alias("_origin"))]
-    rows = pl.concat(frames, how="diagonal")
-    rows = capped(rows.with_columns(keys(rows, project)), project)
+    feedback = base.clear() if back.is_empty() else parts.of_feedback(back, base, project)
+    splits = dict(zip(("train", "holdout"), parts.split(base, feedback, project), strict=True))
+    rows = pl.concat(splits.values())
     feedback_rows = rows.filter(pl.col("_origin") == "feedback").height
     if feedback_rows < back.height:
         left_out = back.height - feedback_rows
-        print(f"{left_out} of {back.height} rows that came back are above the caps and left out", file=sys.stderr)
-    order = [*(column.name for column in project.schema.columns), "_key", "_origin", "_time"]
-    rows = rows.select(order)
-    splits = dict(zip(("train", "holdout"), sides(rows, project), strict=True))
+        print(
+            f"{left_out} of {back.height} rows that came back are above the caps, or twins of the holdout, and left out",
+            file=sys.stderr,
+        )
     for name, split in splits.items():
         if split.is_empty():
             raise DataError(f"The {name} split of {project.name} is empty", fix="Give more rows")
     content = lines(rows)
-    named = "\x1f".join([*order, str(project.holdout_share), *filter(None, [project.history])])
+    named = "\x1f".join([*rows.columns, str(project.holdout_share), *filter(None, [project.history])])
     name = hashlib.sha256("\x1e".join([named, *content]).encode()).hexdigest()[:16]
     folder = f"datasets/{project.name}/{name}"
     new = not store.exists(f"{folder}/manifest.json")
@@ -109,6 +109,7 @@ def snapshot(project: Project, run: str, store: Store, extracted: Mapping[str, A
             "source": extracted.get("source"),
             "sha256": extracted.get("sha256"),
             "rows": splits["train"].height + splits["holdout"].height,
+            "twins": twins(splits["train"], splits["holdout"], project),
             "schema": [{"name": column.name, "kind": column.kind} for column in project.schema.columns],
             "created": datetime.now(UTC).isoformat(),
             "parent": parent,

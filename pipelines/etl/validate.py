@@ -117,8 +117,9 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
             f"{reasons[first]}; allowed: {project.quarantine_share:.0%}",
             fix=f"Correct the source, or widen the schema; all of them are in {store.uri(quarantine or '')}",
         )
-    good = source.conform(frame, project.schema).with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons)))
-    good = pseudonymised(good.drop("_row"), project, from_environment())
+    typed = source.with_group(source.conform(frame, project.schema), frame)
+    good = typed.with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons))).drop("_row")
+    good = pseudonymised(good, project, from_environment())
     target = project.schema.target
     if target is not None and project.task in CLASSES and good[target.name].n_unique() < 2:
         raise DataError(

@@ -16,6 +16,12 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4g}"
 
 
+def _twins(source: Mapping[str, Any]) -> str:
+    """How many of these resemble a row that training saw; nothing of a snapshot of an earlier release, which did not count them."""
+    count = source.get("twins")
+    return "" if count is None else f" {count:,} of them have a twin among the rows that it was trained on."
+
+
 def card(
     project: Project,
     evaluation: Mapping[str, Any],
@@ -35,7 +41,7 @@ def card(
         "",
         f"Snapshot `{evaluation['snapshot']}` from the {source['source']} ({source['rows']:,} rows, of them "
         f"{source['feedback_rows']:,} that the service answered and whose truth came back); trained on {winner['rows']:,}, "
-        f"judged on {evaluation['rows']:,} that no training saw.",
+        f"judged on {evaluation['rows']:,} that no training saw.{_twins(source)}",
         "",
         "## Figures on the holdout",
         "",

@@ -16,6 +16,8 @@ QUESTIONS: Final = 1000
 IN_SIGHT: Final = 1 / 3
 """Share of the questions that come with the help page that answers them."""
 COLUMNS: Final = ("instruction", "context", "response")
+QUESTION: Final = "question"
+"""The question without its politeness: those that share it are one group of the split. The real file has none, and its instructions do."""
 
 
 def sample(seed: int) -> bytes:
@@ -27,6 +29,7 @@ def sample(seed: int) -> bytes:
         one = every[place]
         line = {
             "instruction": shop.politely(one.asked, random),
+            QUESTION: one.asked,
             "context": one.page if random.random() < IN_SIGHT else "",
             "response": one.answer,
             "category": one.topic,
@@ -36,18 +39,20 @@ def sample(seed: int) -> bytes:
 
 
 def read(content: bytes) -> pl.DataFrame:
-    """`instruction`, `context` (null where there is none) and `response` of each line; raises DataError with the line's number."""
+    """`instruction`, `context` (null where there is none), `response` and `question` of each line; raises DataError with its number."""
     rows = []
     for number, line in enumerate(content.decode().splitlines(), start=1):
         try:
             found = json.loads(line)
-            rows.append([found[name].strip() or None for name in COLUMNS])
+            cells = [found[name].strip() or None for name in COLUMNS]
+            question = found.get(QUESTION)
+            rows.append([*cells, question if isinstance(question, str) else cells[0]])
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise DataError(
                 f"Line {number} is not an instruction with its response: {error!r}",
                 fix='Give a JSON object a line: {"instruction", "context", "response"}',
             ) from error
-    return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
+    return pl.DataFrame(rows, schema=dict.fromkeys((*COLUMNS, QUESTION), pl.String), orient="row")
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:

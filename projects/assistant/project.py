@@ -32,6 +32,7 @@ project = Project(
     transform="assistant.data:transform",
     train="assistant.model:train",
     evaluate="assistant.model:evaluate",
+    group="question",  # what is asked, without how politely
     candidates=(
         Candidate(name="nearest"),
         Candidate(name="untuned", params=BASE),

@@ -30,6 +30,8 @@ project = Project(
     train="driving.model:train",
     play="driving.laps:play",
     evaluate="driving.laps:evaluate",
+    group="road",  # two pictures of one lap differ by a step
+    holdout_share=0.15,  # what is held out says how the roads look that are driven in judgement, and nothing else
     candidates=(
         Candidate(name="constant_steering"),
         Candidate(name="behaviour_cloning", params={"epochs": 30, "rate": 0.003}),

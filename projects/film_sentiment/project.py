@@ -33,6 +33,7 @@ project = Project(
     ),
     transform="film_sentiment.data:transform",
     train="film_sentiment.model:train",
+    group="review",  # one wording, however it is punctuated
     candidates=(
         Candidate(name="bag_of_words", params={"strength": 2.0}),
         Candidate(name="lstm", params={"width": 32, "memory": 24, "epochs": 7, "rate": 0.02}),

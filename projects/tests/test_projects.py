@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +18,13 @@ from phaseflow.contract import UNSUPERVISED, Candidate
 from phaseflow.reference import psi
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
-from phaseflow.toolkit import graph, images, source
+from phaseflow.toolkit import graph, images, source, twins
+from phaseflow.toolkit.draws import draws, drifted
 from phaseflow.toolkit.fit import fit
 from phaseflow.toolkit.holdout import keys, sides
 from phaseflow.toolkit.model import Trained
 from phaseflow.toolkit.scalars import scalars, vocabularies
-from pipelines.etl.extract import extract
+from pipelines.etl.extract import extract, parquet
 from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import validate
 from pipelines.steps import bins, metrics
@@ -30,6 +34,8 @@ from pipelines.steps.profile import profile
 FAMILY = Path(sys.prefix).name
 PROJECTS = [project for project in registry.all_projects() if project.family == FAMILY]
 SCALARS = {"number", "integer", "boolean"}
+MOST_DRIFTED = 400
+"""Rows of a side that are played in the changed world."""
 
 
 @pytest.fixture(scope="module", params=PROJECTS, ids=lambda project: project.name)
@@ -39,18 +45,24 @@ def project(request: pytest.FixtureRequest) -> Project:
 
 
 @pytest.fixture(scope="module")
-def rows(project: Project, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+def known(project: Project, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    """The sample's rows, with what decides their side."""
     home = tmp_path_factory.mktemp("home")
     settings = from_environment({"PHASEFLOW_HOME": str(home), "PHASEFLOW_OFFLINE": "1"})
     loaded = source.load(project, settings, Store(settings.store))
     assert loaded.origin == "sample"
-    return source.rows(loaded, project)
+    return source.grouped_rows(loaded, project, settings)
 
 
 @pytest.fixture(scope="module")
-def split(project: Project, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    train, holdout = sides(rows.with_columns(keys(rows, project)), project)
-    return train.drop("_key"), holdout.drop("_key")
+def rows(project: Project, known: pl.DataFrame) -> pl.DataFrame:
+    return known.drop("_key", "_group")
+
+
+@pytest.fixture(scope="module")
+def split(project: Project, known: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    train, holdout = sides(known, project)
+    return train.drop("_key", "_group"), holdout.drop("_key", "_group")
 
 
 def test_its_snapshot_is_pictured(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +131,74 @@ def test_the_sample_is_the_same_each_time_and_its_rows_are_right(project: Projec
     assert rows.columns == [column.name for column in project.schema.columns]
 
 
-def test_no_row_is_on_both_sides(project: Project, split: tuple[pl.DataFrame, pl.DataFrame]) -> None:
-    train, holdout = (set(keys(side, project)) for side in split)
-    assert train
-    assert holdout
-    assert not train & holdout
+def apart(project: Project, train: pl.DataFrame, holdout: pl.DataFrame) -> None:
+    """No row of one side has a twin, or a row of its group, on the other; but for the group where rows are a history."""
+    assert train.height
+    assert holdout.height
+    assert not set(keys(train, project)) & set(keys(holdout, project))
+    assert project.history or not set(train["_group"]) & set(holdout["_group"])
+    assert twins.twins(train, holdout, project) == 0
+
+
+def test_no_row_is_on_both_sides(project: Project, known: pl.DataFrame) -> None:
+    apart(project, *sides(known, project))
+
+
+def test_no_twin_of_a_held_out_row_is_trained_on_before_and_after_the_world_drifts(
+    project: Project, known: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a drift turn does it: rows are drawn, answered, their truths and groups told, and the next snapshot made."""
+    for name, value in {"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1", "PHASEFLOW_DATA_MIRROR": ""}.items():
+        monkeypatch.setenv(name, value)
+    place = from_environment()
+    store = Store(place.store)
+    extracted = extract(project, "run", place, store)
+    validate(project, "run", store)
+
+    def made() -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+        folder = f"datasets/{project.name}/{snapshot(project, 'run', store, extracted)['snapshot']}"
+        train, holdout = (pl.read_parquet(store.read(f"{folder}/{side}.parquet")) for side in ("train", "holdout"))
+        return train, holdout, json.loads(store.read(f"{folder}/manifest.json"))
+
+    *before, manifest = made()
+    apart(project, *before)
+    assert manifest["twins"] == 0
+    answered(project, store, next(draws(known, project, np.random.default_rng(1), drift=False)), "same")
+    played = {}
+    for name, side in zip(("train", "holdout"), sides(known, project), strict=True):
+        played[name] = drifted(side.head(MOST_DRIFTED), project, np.random.default_rng(2))
+        answered(project, store, played[name], name)
+    *after, manifest = made()
+    apart(project, *after)
+    assert manifest["twins"] == 0
+    for name, now, then in zip(("train", "holdout"), after, before, strict=True):
+        assert project.history or set(then["_key"]) <= set(now["_key"])  # of a history the holdout moves on
+        ids = now["_id"].drop_nulls().str.split("-").list.first()
+        assert ids.len()
+        inherits = played[name]["_group"].is_in(known["_group"].to_list()).all()
+        if (
+            inherits and project.schema.target is not None
+        ):  # the copy of a row follows it, where its truth tells of its group
+            assert set(ids) <= {"same", name}
+
+
+def answered(project: Project, store: Store, rows: pl.DataFrame, name: str) -> None:
+    """Log rows [N], which have `_group`, as the service does, and tell their truths."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    about = pl.DataFrame(
+        {
+            "id": [f"{name}-{number}" for number in range(rows.height)],
+            "time": [begin + timedelta(seconds=number) for number in range(rows.height)],
+        }
+    )
+    hour = f"{project.name}/date=2026-01-01/hour=00/{name}.parquet"
+    store.write(
+        f"predictions/{hour}", parquet(pl.concat([about, rows.select(project.schema.feature_names)], how="horizontal"))
+    )
+    if project.schema.target is not None:
+        told = rows.select(pl.col(project.schema.target.name).alias("truth"), pl.col("_group").alias("group"))
+        feedback = pl.concat([about, told], how="horizontal").with_columns(client=pl.lit(""))
+        store.write(f"feedback/{hour}", parquet(feedback))
 
 
 def test_every_candidate_learns_and_shuffled_rows_teach_nothing(
@@ -198,9 +273,9 @@ def test_images_are_sent_without_a_loss(project: Project, rows: pl.DataFrame) ->
 
 
 def test_the_changed_world_drifts_where_it_is_watched(project: Project, rows: pl.DataFrame) -> None:
-    drifted = registry.load(project.drift.scenario)(rows, np.random.default_rng(1))
-    assert drifted.columns == rows.columns
-    assert drifted.height == rows.height
+    later = registry.load(project.drift.scenario)(rows, np.random.default_rng(1))
+    assert later.columns in (rows.columns, [*rows.columns, project.group])
+    assert later.height == rows.height
     # As in a live platform: the reference and the first requests are different rows of the same world.
     half = pl.Series([place % 2 == 0 for place in range(rows.height)])
     words = vocabularies(project.schema, rows.filter(half))
@@ -216,7 +291,7 @@ def test_the_changed_world_drifts_where_it_is_watched(project: Project, rows: pl
         return found
 
     assert tuple(one.feature for one in known) == project.watched
-    assert max(worst(drifted).values()) > 2 * project.drift.psi, worst(drifted)
+    assert max(worst(later).values()) > 2 * project.drift.psi, worst(later)
     same = worst(rows.filter(~half))
     assert max(same.values()) < project.drift.psi, same
 
@@ -225,7 +300,11 @@ def test_retraining_answers_the_changed_world(
     project: Project, split: tuple[pl.DataFrame, pl.DataFrame], fitted: Once
 ) -> None:
     train, holdout = split
-    world = registry.load(project.drift.scenario)
+
+    def world(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+        later: pl.DataFrame = registry.load(project.drift.scenario)(rows, random)
+        return later.select(rows.columns)
+
     candidate = max(project.candidates, key=lambda one: score(project, fitted(one), holdout))
     both = pl.concat([train, world(train, np.random.default_rng(1))])
     new = fit(both, project, candidate)

@@ -32,6 +32,7 @@ project = Project(
     ),
     transform="titanic.data:transform",
     train="titanic.model:train",
+    group="Ticket",  # who travelled together lived or died together
     candidates=(
         Candidate(name="logistic_regression", params={"C": 1.0}),
         Candidate(name="decision_tree", params={"max_depth": 4}),

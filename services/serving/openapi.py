@@ -50,6 +50,11 @@ REFUSALS = {
 }
 BODY_CODES = (411, 413, 415, 422, 503)
 TEXT = {"type": "string"}
+GROUP = {
+    "type": "string",
+    "pattern": f"^{requests.GROUP.pattern}$",
+    "description": "SHA-256 of what rows that resemble this one have in common; they stay on one side of the split",
+}
 SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
@@ -108,7 +113,11 @@ def document() -> dict[str, Any]:
             predict["requestBody"]["content"] |= {kind: {} for kind in sorted(content_types.IMAGES - JSON_ONLY)}
         paths[f"/{project.name}/predict"] = {"post": predict}
         told = answers.schema(project.schema.target, truth=True)
-        truth = {"type": "object", "properties": {"id": TEXT, "truth": told}, "required": ["id", "truth"]}
+        truth = {
+            "type": "object",
+            "properties": {"id": TEXT, "truth": told, "group": GROUP},
+            "required": ["id", "truth"],
+        }
         feedback = {
             "type": "object",
             "properties": {"truths": {"type": "array", "items": truth}},

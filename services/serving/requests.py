@@ -33,6 +33,8 @@ BATCH: Final = re.compile(rb'\s*\{\s*"rows"\s*:\s*\[')
 PLACE: Final = re.compile(r" - at `(?P<place>[^`]*)`$")
 NOT_A_NUMBER: Final = re.compile(rb'"(?P<field>\w{1,48})"\s*:\s*(?P<found>NaN|-?Infinity)')
 DATA_URL: Final = re.compile(r"data:image/[a-z+]{1,10};base64,")
+GROUP: Final = re.compile(r"([0-9a-f]{64})?")
+"""SHA-256 of what a row's group is called; empty of a row that is a group of its own."""
 SHAPE: Final = f'Send one row as an object, or {{"rows": [..]}} with 1 to {MOST_ROWS} rows.'
 
 Row = tuple[Any, ...]
@@ -114,7 +116,13 @@ def reader(project_name: str) -> Reader:
     rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]  # made here
     batch = msgspec.defstruct("Batch", [("rows", rows)], forbid_unknown_fields=True)
     identity = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    one = msgspec.defstruct("Truth", [("id", identity), ("truth", _truth_type(project))], forbid_unknown_fields=True)
+    group = Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS_OF_A_WORD)]
+    fields_of_truth: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("id", identity),
+        ("truth", _truth_type(project)),
+        ("group", group, ""),
+    ]
+    one = msgspec.defstruct("Truth", fields_of_truth, forbid_unknown_fields=True)
     truths = Annotated[list[one], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]  # made here
     feedback = msgspec.defstruct("Feedback", [("truths", truths)], forbid_unknown_fields=True)
     closed = tuple(

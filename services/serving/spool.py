@@ -35,12 +35,13 @@ KINDS: Final[Mapping[str, Any]] = {
 def schema_of(project: Project, kind: str) -> dict[str, Any]:
     """Columns and types of `predictions` or `feedback`; `time` is in microseconds since the epoch.
 
-    `client` is the name of the token that came with a truth; files of earlier releases lack it.
+    `client` is the name of the token that came with a truth, `group` the group of the row that the client named, "" where it named
+    none; files of earlier releases lack them.
     """
     target = project.schema.target
     truth = pl.Float64 if target is not None and target.kind in {"number", "integer"} else pl.String
     if kind == "feedback":
-        return {"id": pl.String, "time": pl.Int64, "truth": truth, "client": pl.String}
+        return {"id": pl.String, "time": pl.Int64, "truth": truth, "client": pl.String, "group": pl.String}
     features = {column.name: KINDS.get(column.kind, pl.String) for column in project.schema.features}
     return (
         {"id": pl.String, "time": pl.Int64, "version": pl.String}
@@ -174,7 +175,8 @@ def frame(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
         if readable == whole:
             raise
         return frame(readable, schema)
-    empty = [pl.col("client").fill_null("")] if "truth" in schema else []  # a line of an earlier release has none
+    # A line of an earlier release has neither.
+    empty = [pl.col("client", "group").fill_null("")] if "truth" in schema else []
     return rows.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")), *empty)
 
 

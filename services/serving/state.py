@@ -34,6 +34,7 @@ LONG_TRUTH: Final = 1000
 REASONS: Final = 3
 """Features that an answer names where its model tells what each contributed."""
 FEEDBACK: Final = 'Send {"truths": [{"id": "..", "truth": ..}]}, each truth of the target\'s kind.'
+GROUP: Final = "Send the SHA-256 of the group's name, 64 lower-case hexadecimal digits, or leave the field out."
 
 
 @dataclass(slots=True)  # not frozen: one is made for each request, and a frozen one takes three times as long
@@ -182,8 +183,13 @@ class Service:
                     suggestion(found, target.allowed) or "Send one of them.",
                     field="truth",
                 )
+        for number, one in enumerate(truths):
+            if not requests.GROUP.fullmatch(one.group):
+                raise RefusedError(f"truths[{number}].group is {one.group[:SHOWN]!r}", GROUP, field="group")
         now = time.time_ns() // 1000
-        self._write(project, "feedback", [(identity, now, truth, client) for identity, truth in told])
+        groups = [one.group for one in truths]
+        lines = zip(told, groups, strict=True)
+        self._write(project, "feedback", [(identity, now, truth, client, group) for (identity, truth), group in lines])
         for identity, truth in told:
             self.observed.truth(project, identity, truth)
             if isinstance(truth, str) and len(truth) > LONG_TRUTH:

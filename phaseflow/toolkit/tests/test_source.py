@@ -140,3 +140,49 @@ def test_a_source_that_breaks_off_says_so(place: Settings, tmp_path: Path) -> No
     (place.data_mirror / "right").write_bytes(b"")
     with pytest.raises(DataError, match=r"The mirror of from_scratch holds 0 rows; allowed: 1 or more"):
         source.load(project, place, Store(place.store))
+
+
+def by_ticket(**changes: object) -> tuple[Project, pl.DataFrame]:
+    """Titanic's declaration, changed, and its sample as it is read."""
+    project = dataclasses.replace(registry.get("titanic"), **changes)
+    return project, source.read_csv(registry.load(project.source.sample)(1))
+
+
+def test_a_column_of_the_source_gives_the_group_and_is_dropped() -> None:
+    project, raw = by_ticket()
+    tickets = raw.with_columns(pl.Series("Ticket", [None, "  A/5 1", "a/5  1", "A/51"] + ["x"] * (raw.height - 4)))
+    groups = source.transformed(tickets, project)["_group"]
+    assert groups[0] is None
+    assert groups[1] == groups[2] == hashlib.sha256(b"a/5 1").hexdigest()
+    assert groups[3] != groups[1]
+    loaded = source.Loaded(frame=tickets, origin="sample", sha256="")
+    rows = source.rows(loaded, project)
+    assert rows.columns == [column.name for column in project.schema.columns]
+    grouped = source.grouped_rows(loaded, project, from_environment({}))
+    assert grouped.columns == [*rows.columns, "_group", "_key"]
+    assert grouped["_group"][0] == grouped["_key"][0]
+
+
+def test_a_group_that_neither_the_source_nor_transform_has_gets_a_suggestion() -> None:
+    project, raw = by_ticket(group="Tickets")
+    with pytest.raises(DataError) as caught:
+        source.transformed(raw, project)
+    assert str(caught.value).startswith(
+        "Neither the source of titanic nor titanic.data:transform has the column 'Tickets' of Project.group; found: PassengerId, "
+    )
+    assert str(caught.value).endswith('Did you mean "Ticket"?')
+
+
+def test_a_transform_that_drops_rows_has_to_give_the_group_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    project, raw = by_ticket()
+    whole = registry.load(project.transform)
+    monkeypatch.setattr("projects.titanic.data.transform", lambda frame: whole(frame).head(5))
+    with pytest.raises(DataError) as caught:
+        source.transformed(raw, project)
+    assert str(caught.value) == (
+        "titanic.data:transform makes 5 rows of 891, so that nobody knows which 'Ticket' is whose. Give the column 'Ticket' from it."
+    )
+    monkeypatch.setattr(
+        "projects.titanic.data.transform", lambda frame: frame.select("Ticket", *whole(frame).iter_columns()).head(5)
+    )
+    assert source.transformed(raw, project)["_group"].len() == 5

@@ -28,6 +28,7 @@ from phaseflow.toolkit import source
 from phaseflow.toolkit.holdout import in_holdout, keys, sides
 from pipelines.etl.caps import allowed
 from pipelines.etl.extract import extract, parquet
+from pipelines.etl.parts import COLUMNS
 from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import refused, validate
 
@@ -118,7 +119,7 @@ def test_without_a_truth_every_logged_row_comes_back(tmp_path: Path) -> None:
     assert made["feedback_rows"] == 2
     folder = f"datasets/customer_segments/{made['snapshot']}"
     kept = pl.concat([pl.read_parquet(store.read(f"{folder}/{side}.parquet")) for side in ("train", "holdout")])
-    assert kept.columns == [*project.schema.feature_names, "_key", "_origin", "_time"]
+    assert kept.columns == [*project.schema.feature_names, *COLUMNS]
     assert sorted(kept.filter(pl.col("_origin") == "feedback")["milk"]) == [5, 6]
 
 
@@ -261,6 +262,8 @@ def told(store: Store, rows: dict[str, list[Any]], kind: str = "a") -> None:
     predictions = pl.DataFrame({"id": ids, "time": times, "version": ["1"] * count, **columns})
     store.write(f"predictions/{hour}/{kind}.parquet", parquet(predictions))
     feedback = pl.DataFrame({"id": ids, "time": times, "truth": rows["survived"], "client": rows["client"]})
+    if "group" in rows:
+        feedback = feedback.with_columns(group=pl.Series(rows["group"], dtype=pl.String))
     store.write(f"feedback/{hour}/{kind}.parquet", parquet(feedback))
 
 
@@ -280,12 +283,28 @@ def test_false_labels_of_one_client_stay_below_the_cap_on_both_sides(place: Sett
     for side, rows in after.items():
         back = rows.filter(pl.col("_origin") == "feedback")
         base = rows.filter(pl.col("_origin") == "base")
-        assert base.height == before[side].height
+        assert base.equals(before[side])  # what is trusted, and judged apart, is what it was
         assert back.height == base.height  # a half, and the cap is used up
-        newest = pl.Series(range(5000), dtype=pl.Float64).tail(int(5000 - back["fare"].min()))  # type: ignore[arg-type, operator]  # a number
-        assert back.height == pytest.approx(newest.len() * (0.75 if side == "train" else 0.25), rel=0.15)
+        assert back["fare"].mean() == pytest.approx(2500, rel=0.15)  # of the old ones as many as of the new ones
+        assert base["_trusted"].all()
+        assert not back["_trusted"].any()
     assert first["feedback_rows"] == 891
-    assert "_client" not in after["train"].columns
+
+
+def test_a_group_that_was_told_with_a_truth_decides_the_side_and_a_named_client_is_trusted(
+    place: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(place.store)
+    monkeypatch.setattr(sys.modules[__name__], "TITANIC", dataclasses.replace(TITANIC, trusted_clients=("shop",)))
+    groups = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(60)]
+    told(store, {"client": ["shop", ""] * 30, "survived": ["1", "0"] * 30, "group": groups})
+    sides_found = split(store, run(place, changed()))
+    for side, rows in sides_found.items():
+        back = rows.filter(pl.col("_origin") == "feedback")
+        assert back.height > 5
+        assert all(in_holdout(group, 0.25) == (side == "holdout") for group in back["_group"])
+        assert set(back["_group"]) <= set(groups)
+        assert back["_trusted"].equals(back["_client"] == "shop", check_names=False)
 
 
 def test_nobody_in_particular_is_one_client_and_all_together_have_a_cap(place: Settings) -> None:

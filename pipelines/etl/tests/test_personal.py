@@ -12,7 +12,9 @@ from phaseflow import Column, DataError, Drift, Gate, PlatformError, Project, Sc
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
+from phaseflow.toolkit.holdout import keys
 from pipelines.etl.extract import extract
+from pipelines.etl.parts import of_base
 from pipelines.etl.validate import validate
 from pipelines.steps import bins, profile
 from pipelines.steps.register import impersonal
@@ -54,6 +56,16 @@ def test_titles_are_hashed_and_nothing_else_changes(place: Settings) -> None:
     hashes = personal.Pseudonyms(declared(), "key")
     assert after["title"].to_list() == [hashes("title", title) for title in before["title"]]
     assert after.drop("title").equals(before.drop("title"))
+
+
+def test_traffic_and_the_etl_compute_the_same_group_and_a_log_without_ages_too(place: Settings) -> None:
+    project = dataclasses.replace(declared(), group="title")
+    base = of_base(validated(project, place), project)
+    known = source.grouped_rows(source.load(project, place, Store(place.store)), project, place)
+    assert known.select("_key", "_group").equals(base.select("_key", "_group"))
+    assert known["title"].is_in(["Mr", "Mrs", "Miss", "Master", "Rare"]).all()
+    logged = base.with_columns(pl.lit(None, pl.Float64).alias("age"))
+    assert keys(logged, project).equals(base["_key"])
 
 
 def test_without_the_key_nothing_is_kept(place: Settings) -> None:

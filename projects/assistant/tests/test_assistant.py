@@ -18,8 +18,12 @@ from transformers import PreTrainedTokenizerFast
 from phaseflow import DataError, PlatformError, registry
 from phaseflow.errors import ContractError
 from phaseflow.generation import prompted
+from phaseflow.settings import from_environment
+from phaseflow.store import Store
 from phaseflow.toolkit import device as devices
-from phaseflow.toolkit import experiments, graph
+from phaseflow.toolkit import experiments, graph, source
+from phaseflow.toolkit.draws import drifted
+from phaseflow.toolkit.holdout import keys, sides
 from projects.assistant import ask, base, data, endpoint, model, prompts, retrieval, shop, tuning
 from projects.assistant.prompts import Prompt
 
@@ -242,3 +246,22 @@ def test_token_f1_by_hand() -> None:
 
     assert token_f1(["a b c"], ["b c d"]) == pytest.approx(2 / 3)
     assert token_f1(["", "A, b!"], ["a", "a b"]) == pytest.approx(0.5)
+
+
+def wording(question: str) -> str:
+    """A question without how it begins and ends."""
+    begin = max((one for one in shop.OPENINGS if question.startswith(one)), key=len)
+    end = max((one for one in shop.ENDINGS if question.endswith(one)), key=len)
+    return question[len(begin) : len(question) - len(end)]
+
+
+def test_no_wording_of_a_held_out_question_is_trained_on_after_the_world_drifted(tmp_path: Path) -> None:
+    settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    known = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT, settings)
+    played = drifted(known, PROJECT, np.random.default_rng(1))
+    shares = []
+    for rows in (played.with_columns(_group=pl.Series(keys(played, PROJECT))), played):
+        train, held = ({wording(text) for text in side["instruction"]} for side in sides(rows, PROJECT))
+        shares.append(len(held & train) / len(held))
+    assert shares[0] > 0.9  # each row by itself, as politely as it was asked
+    assert shares[1] == 0

@@ -117,5 +117,9 @@ def test_pages_describe_every_project(serving: Any) -> None:
             assert "requestBody" not in operation or {"404", "411", "413", "415", "422", "503"} <= codes, path
             assert "{project}" not in path or "404" in codes, path
             assert ("401" in codes) == path.endswith("/feedback"), path
+    told = document["paths"]["/titanic/feedback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    truth = told["properties"]["truths"]["items"]
+    assert set(truth["properties"]) == {"id", "truth", "group"}
+    assert truth["required"] == ["id", "truth"]
     about = serving.get("/titanic/model").json()
     assert (about["project"], about["stale"], len(about["sha256"])) == ("titanic", False, 64)

@@ -182,7 +182,7 @@ def test_feedback_becomes_live_loss_once_and_after_a_restart(serve: Any) -> None
     said = service.post("/titanic/predict", json={"rows": rows}).json()["predictions"]
     wrong = [str(1 - int(one["label"])) for one in said]
     truths = [
-        {"id": said[0]["id"], "truth": said[0]["label"]},
+        {"id": said[0]["id"], "truth": said[0]["label"], "group": "0a" * 32},
         {"id": said[1]["id"], "truth": wrong[1]},
         {"id": said[2]["id"], "truth": int(wrong[2])},
         {"id": "unheard-of", "truth": "1"},
@@ -216,6 +216,8 @@ def test_feedback_becomes_live_loss_once_and_after_a_restart(serve: Any) -> None
     logged = service.logged("feedback")
     assert {"unheard-of", waiting[0], *(one["id"] for one in said)} == set(logged["id"])
     assert set(logged["truth"]) == {"0", "1"}
+    groups = set(logged.select("id", "group").rows())
+    assert groups == {(said[0]["id"], "0a" * 32), *((name, "") for name in set(logged["id"]) - {said[0]["id"]})}
 
 
 def test_metrics_count_every_row_in_its_bin(serve: Any) -> None:

@@ -89,7 +89,7 @@ def test_recall_keeps_the_newest_and_outlives_a_store_that_is_away(
         rows = [(f"{part}-{n}", begin + n, "1", *example, "0", 0.5, 1.0) for n in range(10)]
         service.log.append(titanic, "predictions", rows)
         service.log.ship()
-    service.log.append(titanic, "feedback", [("3-9", 1_700_000_000_000_000, "0", "")])
+    service.log.append(titanic, "feedback", [("3-9", 1_700_000_000_000_000, "0", "", "")])
     service.log.ship()
     newest = [identity for identity, _ in recall.recent(service.store, titanic, 15)]
     assert newest == [f"2-{n}" for n in range(5, 10)] + [f"3-{n}" for n in range(9)]

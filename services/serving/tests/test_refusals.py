@@ -224,6 +224,33 @@ def test_wrong_truths_are_refused(serving: Any, truths: Any, problem: str) -> No
     assert (answer.status_code, answer.json()["error"]["problem"]) == (422, problem)
 
 
+@pytest.mark.parametrize(
+    "group", ["A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64, " ", "../../x", "\u0660" * 64]
+)
+def test_a_group_that_is_no_hash_is_refused(serving: Any, group: str) -> None:
+    truths = [{"id": "a", "truth": 0, "group": "b" * 64}, {"id": "b", "truth": 0, "group": group}]
+    answer = serving.post("/titanic/feedback", json={"truths": truths})
+    assert answer.status_code == 422
+    assert answer.json()["error"] == {
+        "field": "group",
+        "problem": f"truths[1].group is {group[:100]!r}",
+        "fix": "Send the SHA-256 of the group's name, 64 lower-case hexadecimal digits, or leave the field out.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "problem"),
+    [
+        (7, "Expected `str`, got `int` (at truths[0].group)"),
+        (None, "Expected `str`, got `null` (at truths[0].group)"),
+        ("a" * 1001, "Expected `str` of length <= 1000 (at truths[0].group)"),
+    ],
+)
+def test_a_group_that_is_no_short_text_is_refused(serving: Any, group: Any, problem: str) -> None:
+    answer = serving.post("/titanic/feedback", json={"truths": [{"id": "a", "truth": 0, "group": group}]})
+    assert (answer.status_code, answer.json()["error"]["problem"]) == (422, problem)
+
+
 def test_a_number_is_no_class_and_a_text_no_number(serving: Any) -> None:
     for truth in ("208500", None, -5, True):
         answer = serving.post("/house_prices/feedback", json={"truths": [{"id": "a", "truth": truth}]})

@@ -15,8 +15,8 @@ from services.serving.spool import Log
 TITANIC = registry.get("titanic")
 
 
-def truths(count: int, name: str = "a") -> list[tuple[str, int, str, str]]:
-    return [(f"{name}-{number}", 1_700_000_000_000_000, "1", "ann") for number in range(count)]
+def truths(count: int, name: str = "a") -> list[tuple[str, int, str, str, str]]:
+    return [(f"{name}-{number}", 1_700_000_000_000_000, "1", "ann", "f" * 64) for number in range(count)]
 
 
 def stored(store: Store) -> list[str]:
@@ -54,8 +54,8 @@ def test_lines_of_an_earlier_release_are_of_nobody_in_particular(tmp_path: Path)
     log = Log(tmp_path / "spool", store)
     log.append(TITANIC, "feedback", truths(1))
     log.ship()
-    clients = [pl.read_parquet(store.path(key))["client"].to_list() for key in store.keys("feedback/titanic")]
-    assert sorted(clients) == [[""], ["ann"]]
+    told = [pl.read_parquet(store.path(key)).select("client", "group").rows() for key in store.keys("feedback/titanic")]
+    assert sorted(told) == [[("", "")], [("ann", "f" * 64)]]
 
 
 def test_a_file_shipped_twice_is_one_object(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""Groups, trust, caps and the two sides, on frames alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phaseflow import Project, registry
+from phaseflow.toolkit import source
+from phaseflow.toolkit.holdout import in_holdout, keys, sides
+from phaseflow.toolkit.twins import twins
+from pipelines.etl.caps import capped, largest, reservoir
+from pipelines.etl.parts import COLUMNS, of_base, of_feedback, split
+
+TITANIC = dataclasses.replace(registry.get("titanic"), group="", holdout_share=0.25)
+BY_TICKET = dataclasses.replace(TITANIC, group="Ticket")
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named(side: str, project: Project = TITANIC) -> str:
+    """A group of that side."""
+    candidates = (digest(f"{number}") for number in range(1000))
+    return next(one for one in candidates if in_holdout(one, project.holdout_share) == (side == "holdout"))
+
+
+def rows(fares: list[float], **columns: list[Any]) -> pl.DataFrame:
+    """Rows of titanic that differ in their fares alone."""
+    example = {column.name: TITANIC.example.get(column.name) for column in TITANIC.schema.features}
+    frame = pl.DataFrame({name: [value] * len(fares) for name, value in example.items()})
+    typed = source.conform(
+        frame.with_columns(pl.Series("fare", fares, dtype=pl.Float64), survived=pl.lit("1")), TITANIC.schema
+    )
+    return typed.with_columns(**{name: pl.Series(values, dtype=pl.String) for name, values in columns.items()})
+
+
+def back(fares: list[float], client: str = "", **columns: list[Any]) -> pl.DataFrame:
+    """Such rows as they come back."""
+    return rows(fares, _id=[f"{client}-{fare}" for fare in fares], **columns).with_columns(
+        _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")), _client=pl.lit(client)
+    )
+
+
+def base_of(project: Project, count: int = 40) -> pl.DataFrame:
+    fares = [float(number) for number in range(count)]
+    groups = {"_group": [digest(f"ticket {number // 2}") for number in range(count)]} if project.group else {}
+    return of_base(rows(fares, **groups), project)
+
+
+def test_without_a_group_every_row_stays_where_it_is_today() -> None:
+    base = base_of(TITANIC)
+    assert base.columns == [*(column.name for column in TITANIC.schema.columns), *COLUMNS]
+    assert base["_group"].equals(base["_key"].rename("_group"))
+    train, held = split(base, base.clear(), TITANIC)
+    by_key = [in_holdout(key, 0.25) for key in base["_key"]]
+    assert held["fare"].to_list() == base.filter(pl.Series(by_key))["fare"].to_list()
+    assert train.height + held.height == base.height
+
+
+def test_rows_of_a_raw_group_stay_together_and_the_column_is_no_feature() -> None:
+    base = base_of(BY_TICKET)
+    assert base["_group"].n_unique() == 20
+    assert "Ticket" not in base.columns
+    train, held = split(base, base.clear(), BY_TICKET)
+    assert train.height
+    assert held.height
+    assert not set(train["_group"]) & set(held["_group"])
+
+
+def test_equal_rows_of_two_groups_make_them_one() -> None:
+    """A chain: each ticket has a row that equals one of the next ticket's."""
+    fares = [float(number // 2) for number in range(1, 41)]
+    base = of_base(rows(fares, _group=[digest(f"{number // 2}") for number in range(40)]), BY_TICKET)
+    assert base["_group"].unique().to_list() == [digest("0")]
+    alone = of_base(rows([1.0, 2.0], _group=[None, digest("a")]), BY_TICKET)
+    assert alone["_group"].to_list() == [alone["_key"][0], digest("a")]
+
+
+@pytest.mark.parametrize("project", [TITANIC, BY_TICKET], ids=["key", "ticket"])
+def test_what_comes_back_inherits_the_side_of_the_row_that_it_equals_else_of_the_group_that_was_sent(
+    project: Project,
+) -> None:
+    base = base_of(project)
+    other = {name: named("holdout" if name == "train" else "train") for name in ("train", "holdout")}
+    by_fare = dict(zip(base["fare"], base["_group"], strict=True))
+    held = {fare: in_holdout(group, 0.25) for fare, group in by_fare.items()}
+    lied = [other["holdout" if held[fare] else "train"] for fare in by_fare]
+    equal = of_feedback(back(list(by_fare), _group=lied), base, project)
+    assert equal["_group"].to_list() == base["_group"].to_list()
+    drifted = of_feedback(back([100.0, 101.0, 102.0], _group=[named("holdout"), named("train"), ""]), base, project)
+    assert drifted["_group"].to_list() == [named("holdout"), named("train"), drifted["_key"][2]]
+    old = of_feedback(back([100.0]), base, project)  # a log of an earlier release
+    assert old["_group"].to_list() == old["_key"].to_list()
+
+
+def test_a_feature_names_the_group_whatever_was_sent() -> None:
+    project = dataclasses.replace(registry.get("driving"), group="road")
+    image = bytes(project.schema["image"].size)
+    frame = pl.DataFrame(
+        {
+            "image": [image] * 4,
+            "road": ["sand-7", " Sand-7 ", None, "sand-8"],
+            "steer": ["[0.0]"] * 4,
+            "_id": list("abcd"),
+            "_time": [TIME] * 4,
+            "_client": [""] * 4,
+            "_group": [named("train"), named("holdout"), named("train"), ""],
+        }
+    )
+    came = of_feedback(frame, of_base(frame.select("image", "road", "steer").clear(), project), project)
+    assert came["_group"].to_list() == [digest("sand-7"), digest("sand-7"), came["_key"][2], digest("sand-8")]
+
+
+def test_no_client_puts_a_twin_of_a_held_out_row_among_the_train_rows() -> None:
+    base = base_of(TITANIC)
+    fares = [200.0, 200.0, 201.0, 201.0]
+    sent = [named("train"), named("holdout"), named("train"), named("train")]
+    frame = back(fares, _group=sent).with_columns(_id=pl.Series(["a", "b", "c", "d"]))
+    train, held = split(base, of_feedback(frame, base, TITANIC), TITANIC)
+    assert held.filter(pl.col("fare") == 200).height == 1
+    assert train.filter(pl.col("fare") == 200).height == 0
+    assert train.filter(pl.col("fare") == 201).height == 2
+    assert train.filter(pl.col("_origin") == "base").height + held.filter(pl.col("_origin") == "base").height == 40
+    assert twins(train, held, TITANIC) == 0
+    # The same row, a hair away: a number that went through 32 bits.
+    near = of_feedback(back([200.0 + 1e-6], _group=[named("holdout")]), base, TITANIC)
+    copy = of_feedback(back([200.0], _group=[named("train")]), base, TITANIC)
+    train, held = split(base, pl.concat([near, copy]), TITANIC)
+    assert train.filter(pl.col("fare") > 199).is_empty()
+
+
+def test_trusted_is_the_source_and_the_clients_that_the_project_names() -> None:
+    project = dataclasses.replace(TITANIC, trusted_clients=("shop",))
+    base = base_of(project)
+    frames = [
+        of_feedback(back([300.0 + place], client), base, project) for place, client in enumerate(("shop", "", "eve"))
+    ]
+    assert base["_trusted"].all()
+    assert pl.concat(frames)["_trusted"].to_list() == [True, False, False]
+    assert not of_feedback(back([1.0], "shop"), base, TITANIC)["_trusted"].any()
+
+
+CLIENTS = st.sampled_from(["", "a", "b", "c"])
+
+
+@st.composite
+def feedback(draw: st.DrawFn) -> pl.DataFrame:
+    clients = draw(st.lists(CLIENTS, max_size=120))
+    frame = rows([1000.0 + place for place in range(len(clients))], _id=[f"r{place}" for place in range(len(clients))])
+    frame = frame.with_columns(
+        _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")), _client=pl.Series(clients, dtype=pl.String)
+    )
+    return of_feedback(frame, base_of(TITANIC, 4).clear(), TITANIC)
+
+
+@given(
+    feedback(),
+    st.integers(0, 30),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.randoms(use_true_random=False),
+    st.integers(1, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_choice_under_the_caps_depends_neither_on_order_nor_on_parts(
+    came: pl.DataFrame, count: int, share: float, each: float, random: Any, parts: int
+) -> None:
+    """Rows that are looked at part by part, each part reduced with what the parts before it left, in any order."""
+    project = dataclasses.replace(TITANIC, feedback_share=share, feedback_share_per_client=each)
+    base = base_of(project, count)
+    by_side = dict(zip(("train", "holdout"), (side.height for side in sides(base, project)), strict=True))
+
+    def chosen(feedback: pl.DataFrame) -> set[str]:
+        kept = capped(pl.concat([base, feedback]), project)
+        assert kept.filter(pl.col("_origin") == "base").height == base.height
+        return set(kept["_id"].drop_nulls())
+
+    whole = chosen(came)
+    order = list(range(came.height))
+    random.shuffle(order)
+    assert chosen(came[order]) == whole
+    state = came.clear()
+    for part in range(parts):
+        state = reservoir(pl.concat([state, came[order[part::parts]]]), project, by_side)
+    assert chosen(state) == whole
+    bounds = [largest(rows, project) for rows in by_side.values()]
+    if None not in bounds:
+        assert state.height <= 4 * sum(bounds)  # type: ignore[arg-type]  # of each client
+
+
+def test_of_a_history_no_reservoir_is_smaller_than_the_rows() -> None:
+    project = registry.get("recommender")
+    frame = pl.DataFrame({"user": ["a"], "items": ['["1"]']})
+    base = of_base(frame, project)
+    assert reservoir(base, project, {"train": 0, "holdout": 0}).equals(base)
+    assert keys(frame, project)[0] == base["_group"][0]
