@@ -5,6 +5,7 @@ Anyone who can predict and tell truths could otherwise outvote the base rows, in
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 
@@ -15,23 +16,25 @@ from phaseflow.toolkit.holdout import sides
 
 
 def capped(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] of a snapshot, in order, without the oldest feedback rows above the caps.
+    """Rows [N] of a snapshot, in order, without the feedback rows above the caps, those with the largest SHA-256 of `_id`.
 
-    `rows` has the columns of a snapshot and `_client`, the name of the token that came with a row's truth, "" of nobody in particular.
+    `rows` has the columns of a snapshot, of which `_client` is the name of the token that came with a row's truth, "" of nobody in
+    particular.
     Both caps hold on each side of the split. Without a target no truth is told, so that the cap of a client has no meaning, and only the
     other one holds. Of a history what is left out may change which rows are held out, so that it is looked at again until nothing is.
     """
-    rows = rows.with_row_index("_place")
+    hashes = [None if name is None else hashlib.sha256(name.encode()).hexdigest() for name in rows["_id"]]
+    rows = rows.with_row_index("_place").with_columns(pl.Series("_rank", hashes, dtype=pl.String))
     while True:
         surplus = [place for side in sides(rows, project) for place in _surplus(side, project)]
         if not surplus:
-            return rows.drop("_place")
+            return rows.drop("_place", "_rank")
         rows = rows.filter(~pl.col("_place").is_in(surplus))
 
 
 def _surplus(side: pl.DataFrame, project: Project) -> list[int]:
-    """Places of a side's feedback rows above the caps, the oldest ones of each client and then of all."""
-    feedback = side.filter(pl.col("_origin") == "feedback").sort("_time", "_place", descending=True)
+    """Places of a side's feedback rows above the caps, the last ones by hash of each client and then of all."""
+    feedback = side.filter(pl.col("_origin") == "feedback").sort("_rank")
     if feedback.is_empty():
         return []
     client_share = 1.0 if project.schema.target is None else project.feedback_share_per_client
