@@ -1,4 +1,4 @@
-"""Merge the small files of finished hours of a project's logs into one sorted file each, with the hour's statistics beside it.
+"""`python -m pipelines.etl.compact [--result FILE]`: merge the small files of finished hours of a project's logs into one sorted file each, with the hour's statistics beside it.
 
 The order of writes is what makes it safe to be ended at any point, and to run twice at the same time:
 
@@ -11,9 +11,14 @@ Whatever is left out by a run that ended early, the next one does. A file that a
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -22,8 +27,9 @@ from phaseflow import erasure, logs, registry
 from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.lease import Lock
-from phaseflow.log import logger
-from phaseflow.store import Entry, Store
+from phaseflow.log import configure, logger
+from phaseflow.settings import from_environment
+from phaseflow.store import Entry, Store, hand_over
 from phaseflow.toolkit import histograms
 
 PART_BYTES: Final = 96 << 20
@@ -34,13 +40,30 @@ GROUP_FILES: Final = 300
 GROUP_BYTES: Final = 8 << 20
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Merge the logs of every project, and print how much was merged of each."""
+    parser = argparse.ArgumentParser(prog="pipelines.etl.compact")
+    parser.add_argument("--result", type=Path)
+    options = parser.parse_args(arguments)
+    configure()
+    try:
+        result = compact_all(Store(from_environment().store))
+    except PhaseflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    print(json.dumps(result))
+    if options.result:
+        hand_over(options.result, json.dumps(result).encode())
+    return 0
+
+
 def compact(project: Project, store: Store, now: datetime | None = None) -> dict[str, int]:
     """Merge what is finished at `now`, and give how many hours, files and rows were merged.
 
     Raises PlatformError when the store is away, or another process compacts the project's logs.
     """
     done = {"hours": 0, "files": 0, "rows": 0}
-    with store.lock(f"retention-{project.name}") as lock:  # that of whoever removes or erases
+    with locked(store, project) as lock:
         for kind in logs.KINDS:
             for hour, entries in _finished(store, kind, project.name, now or datetime.now(UTC)):
                 try:
@@ -53,6 +76,11 @@ def compact(project: Project, store: Store, now: datetime | None = None) -> dict
                     "rows": done["rows"] + rows,
                 }
     return done
+
+
+def locked(store: Store, project: Project) -> AbstractContextManager[Lock]:
+    """The lock of whoever changes what is in the logs: it is that of retention, too."""
+    return store.lock(f"retention-{project.name}")
 
 
 def compact_all(store: Store) -> dict[str, Any]:
@@ -170,3 +198,7 @@ def _remove(store: Store, entries: Sequence[Entry], lock: Lock) -> None:
     for entry in entries:
         lock.check()
         store.delete(entry.key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -428,13 +428,13 @@ def read(content: bytes, name: str) -> State:
 
 
 def key(project: str, snapshot: str, state: State) -> str:
-    """Where the state of a snapshot is."""
-    return f"datasets/{project}/{snapshot}/state-{state.watermark.astimezone(UTC):{STAMP}}.parquet"
+    """Where the state of a snapshot is, a Parquet file."""
+    return f"datasets/{project}/{snapshot}/state-{state.watermark.astimezone(UTC):{STAMP}}.state"
 
 
 def is_state(key: str) -> bool:
     """Whether an object is a snapshot's state."""
-    return "/state-" in key and key.endswith(".parquet")
+    return "/state-" in key
 
 
 def latest(store: Store, project: str) -> State | None:
