@@ -191,7 +191,9 @@ def measured(folder: Path, hours: int, rounds: int) -> dict[str, Any]:
     """All figures."""
     need = hours * DISK
     if shutil.disk_usage(folder).free < need:
-        raise SystemExit(f"{folder} has less than {need / 1e9:.0f} GB free. Give another by --folder, or fewer --hours.")
+        raise SystemExit(
+            f"{folder} has less than {need / 1e9:.0f} GB free. Give another by --folder, or fewer --hours."
+        )
     opened = logs.floor(datetime.now(UTC)) - timedelta(days=1)
     homes = {"one hour": folder / "hour", "history": folder / "month"}
     counts = {"one hour": 1, "history": hours}

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -264,9 +264,7 @@ def together(
     """
     contents = _each(store, keys)
     with contextlib.suppress(pl.exceptions.PolarsError):
-        scan = pl.scan_parquet(
-            [io.BytesIO(content) for content in contents], extra_columns="raise", missing_columns="raise"
-        )
+        scan = pl.scan_parquet(list(contents), extra_columns="raise", missing_columns="raise")
         return _narrowed(scan, columns, matching), set()
     frames, unreadable = [], set()
     for key, content in zip(keys, contents, strict=True):
@@ -322,9 +320,11 @@ def frame(
 
 def last(rows: pl.DataFrame) -> pl.DataFrame:
     """Of rows with `id` and `time` one of each id, by time and id: the latest; of the same moment the one that sorts last."""
-    once = rows.unique("id", keep="none")
-    if once.height < rows.height:
-        again = rows.join(once, on="id", how="anti")
+    if rows["id"].n_unique() == rows.height:  # as nearly always
+        return rows.sort("time", "id")
+    twice = pl.col("id").is_duplicated()
+    once, again = rows.filter(~twice), rows.filter(twice)
+    if again.height:
         others = [name for name, dtype in again.schema.items() if name not in {"id", "time"} and dtype != pl.Binary]
         again = again.sort("time", *sorted(others)).unique("id", keep="last")
         once = pl.concat([once, again])
@@ -397,11 +397,11 @@ def lookup(store: Store, project: str, ids: pl.DataFrame, since: datetime, until
     """
     timed = ids.with_columns(id_time(pl.col("id")).alias("_moment"))
     wanted: dict[datetime, list[pl.Series]] = {}
-    ends = timed.select("id", low=pl.col("_moment") - REACH, high=pl.col("_moment")).drop_nulls("high")
+    dated = timed.select("id", low=pl.col("_moment") - REACH, high=pl.col("_moment")).drop_nulls("high")
     old = timed.filter(pl.col("_moment").is_null())
     days = old.select("id", low=pl.col("_hour") - EARLIER, high=pl.col("_hour") + HOUR)
     for (low, high), part in (
-        pl.concat([ends.with_columns(pl.col("low", "high").dt.truncate("1h")), days])
+        pl.concat([dated.with_columns(pl.col("low", "high").dt.truncate("1h")), days])
         .partition_by("low", "high", as_dict=True)
         .items()
     ):
@@ -413,8 +413,8 @@ def lookup(store: Store, project: str, ids: pl.DataFrame, since: datetime, until
         moments = pl.DataFrame({"id": series}).select(id_time(pl.col("id")).alias("at"))["at"]
         matching = pl.col("id").is_in(known)
         if not moments.null_count():  # the statistics of each group of rows say whether it can hold any of these
-            low, high = moments.min(), moments.max()
-            matching = pl.col("time").is_between(low - SLACK, high + SLACK) & matching
+            ends: tuple[Any, Any] = moments.min(), moments.max()
+            matching = pl.col("time").is_between(ends[0] - SLACK, ends[1] + SLACK) & matching
         yield from batches(store, "predictions", project, hour, matching=matching)
 
 

@@ -28,6 +28,7 @@ from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.lease import Lock
 from phaseflow.log import configure, logger
+from phaseflow.reference import PREDICTION
 from phaseflow.settings import from_environment
 from phaseflow.store import Entry, Store, hand_over
 from phaseflow.toolkit import histograms
@@ -189,9 +190,14 @@ def _describe(store: Store, kind: str, project: Project, hour: datetime, lock: L
     if kind != "predictions":
         return
     lock.check()
-    found = histograms.of(project, logs.batches(store, kind, project.name, hour))
+    found = histograms.of(project, logs.batches(store, kind, project.name, hour, _watched(project)))
     key = f"{logs.folder(kind, project.name, hour)}/{logs.STATISTICS}"
     store.write(key, histograms.to_json(found))
+
+
+def _watched(project: Project) -> set[str]:
+    """The logged columns that the statistics are of."""
+    return {"id", "version", PREDICTION, *(name.partition(".")[0] for name in project.watched)}
 
 
 def _remove(store: Store, entries: Sequence[Entry], lock: Lock) -> None:
