@@ -326,7 +326,9 @@ def last(rows: pl.DataFrame) -> pl.DataFrame:
     once, again = rows.filter(~twice), rows.filter(twice)
     if again.height:
         others = [name for name, dtype in again.schema.items() if name not in {"id", "time"} and dtype != pl.Binary]
-        again = again.sort("time", *sorted(others)).unique("id", keep="last")
+        # Columns that a reader has added, such as the folder's hour, come after what the log itself says.
+        order = sorted(others, key=lambda name: (name.startswith("_"), name))
+        again = again.sort("time", *order).unique("id", keep="last")
         once = pl.concat([once, again])
     return once.sort("time", "id")
 

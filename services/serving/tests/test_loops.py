@@ -97,4 +97,4 @@ def test_recall_keeps_the_newest_and_outlives_a_store_that_is_away(
     assert newest == [f"2-{n}" for n in range(5, 10)] + [f"3-{n}" for n in range(9)]
     logging.getLogger("phaseflow").propagate = True
     assert list(recall.recent(Away(service.store.root), titanic)) == []
-    assert "is left out" in caplog.text
+    assert "earlier answers of titanic are not remembered" in caplog.text
