@@ -2,6 +2,8 @@
 
 from dags.clean import load as load_retention
 from dags.factory import load
+from dags.maintenance import load as load_maintenance
 
 load(globals())
 load_retention(globals())
+load_maintenance(globals())

@@ -78,19 +78,15 @@ def groups(rows: pl.DataFrame, project: Project) -> pl.Series:
         linked = turn
 
 
-def feedback_groups(rows: pl.DataFrame, base: pl.DataFrame, project: Project) -> pl.Series:
-    """`_group` of rows [N] that came back, beside the source's rows; both have `_key`, `base` has `_group` of `groups`.
+def feedback_groups(rows: pl.DataFrame, project: Project) -> pl.Series:
+    """`_group` of rows [N] that came back, which have `_key` and `_sent`: the group that came with the label, "" where none came.
 
-    A feature names the group whoever sent the row. Else a row that equals one of the source belongs to that one's group; any other to
-    the group that came with its truth, `_group` of `rows` (null where none came), or to its own. Each row is decided by itself
-    and the source alone, so that it stays where it is whatever else comes back.
+    A feature names the group whoever sent the row. Else it is the group that was sent, or the row's key. A row is decided by itself
+    alone, so that it stays on its side whatever else comes back and however the source grows.
     """
     if project.group in project.schema.feature_names:
         return groups(rows, project)
-    sent = pl.col("_group") if "_group" in rows.columns else pl.lit(None, pl.String)
-    known = base.select("_key", pl.col("_group").alias("_known")).unique("_key", keep="first", maintain_order=True)
-    joined = rows.select("_key", sent.alias("_group")).join(known, on="_key", how="left", maintain_order="left")
-    return joined.select(pl.coalesce("_known", "_group", "_key").alias("_group")).to_series()
+    return rows.select(pl.when(pl.col("_sent") != "").then("_sent").otherwise("_key").alias("_group")).to_series()
 
 
 def in_holdout(key: str, share: float) -> bool:

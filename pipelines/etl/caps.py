@@ -25,7 +25,7 @@ def capped(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
     other one holds. Of a history what is left out may change which rows are held out, so that it is looked at again until nothing is.
 
     The choice is a bottom-k sample by SHA-256 of a row's id (Cohen and Kaplan, PODC 2007): it depends neither on the rows' order nor on
-    when it is made, and `reservoir` of parts, made in any order, changes nothing of it.
+    when it is made, so that a snapshot can be made of an earlier one's state (`pipelines.etl.state`).
     """
     rows = _ranked(rows).with_row_index("_place")
     while True:
@@ -33,23 +33,6 @@ def capped(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
         if not surplus:
             return rows.drop("_place", "_rank")
         rows = rows.filter(~pl.col("_place").is_in(surplus))
-
-
-def reservoir(rows: pl.DataFrame, project: Project, base: Mapping[str, int]) -> pl.DataFrame:
-    """Feedback rows [N], in order, without those that `capped` can never keep, whatever other feedback comes.
-
-    `base` says how many rows of the source are on each side, `train` and `holdout`. Of each side and client as many rows stay as the
-    largest cap can be. All rows stay where no number can be named: of a history, whose sides depend on the other rows, and of a project
-    whose shares are without a bound.
-    """
-    if project.history:
-        return rows
-    ranked = _ranked(rows).with_row_index("_place")
-    kept = []
-    for name, side in zip(("train", "holdout"), sides(ranked, project), strict=True):
-        most = largest(base[name], project)
-        kept.append(side if most is None else _smallest(side, most))
-    return pl.concat(kept).sort("_place").drop("_place", "_rank")
 
 
 def largest(base: int, project: Project) -> int | None:

@@ -10,11 +10,11 @@ from typing import Final
 import polars as pl
 
 from phaseflow.contract import Project
+from phaseflow.logs import TIME
 from phaseflow.toolkit.holdout import feedback_groups, groups, keys, sides
 from phaseflow.toolkit.twins import twin_keys
 from pipelines.etl.caps import capped
 
-TIME: Final = pl.Datetime("us", "UTC")
 COLUMNS: Final = ("_id", "_key", "_group", "_origin", "_time", "_client", "_trusted")
 """Of a row: the id of its prediction (null of a base row), its hash, its group's, `base` or `feedback`, when it was answered (null of a
 base row), who told its truth ("" of nobody in particular and of a base row), and whether that is somebody whose word counts."""
@@ -33,21 +33,20 @@ def of_base(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
     return _ordered(rows.with_columns(groups(rows, project)), project)
 
 
-def of_feedback(rows: pl.DataFrame, base: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] that came back, likewise.
+def identified(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """Rows [N] that came back, which have the schema's columns and `_sent`, with `_key` and `_group`."""
+    rows = rows.with_columns(keys(rows, project))
+    return rows.with_columns(feedback_groups(rows, project))
 
-    They have the schema's columns, `_id`, `_time`, `_client`, and `_group` where one came with the truth ("" or null where none did).
-    `base` is what `of_base` gave.
-    """
-    if "_group" in rows.columns:
-        rows = rows.with_columns(pl.when(pl.col("_group") != "").then("_group"))
+
+def of_feedback(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """Rows [N] of `identified`, which have `_id`, `_time` and `_client`, with the columns of a snapshot."""
     rows = rows.with_columns(
-        keys(rows, project),
         pl.lit("feedback").alias("_origin"),
         pl.col("_time").cast(TIME),
         pl.col("_client").is_in(list(project.trusted_clients)).alias("_trusted"),
     )
-    return _ordered(rows.with_columns(feedback_groups(rows, base, project)), project)
+    return _ordered(rows, project)
 
 
 def _ordered(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
@@ -57,10 +56,16 @@ def _ordered(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
 def split(base: pl.DataFrame, feedback: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows to train on [N] and rows that are held out [M], of `of_base` and `of_feedback`: the source's first, then feedback as it comes.
 
-    Feedback above the caps is left out, and train rows that came back and are twins of a held-out row: nothing but the source itself
-    can then put the same row on both sides, whatever groups its clients name.
+    Feedback above the caps is left out. So is feedback that is a twin of a row on the other side: held-out feedback that the source
+    has among its train rows, then train feedback that is held out. Nothing but the source itself can then put the same row on both
+    sides, whatever groups clients name.
     """
     train, held = sides(capped(pl.concat([base, feedback]), project), project)
-    taken = twin_keys(held, project).to_list()
-    leak = twin_keys(train, project).is_in(taken) & (train["_origin"] == "feedback")
-    return train.filter(~leak), held
+    held = _without_twins(held, train.filter(pl.col("_origin") == "base"), project)
+    return _without_twins(train, held, project), held
+
+
+def _without_twins(rows: pl.DataFrame, others: pl.DataFrame, project: Project) -> pl.DataFrame:
+    """Rows [N] but for the feedback that is a twin of one of `others` [M]."""
+    twin = twin_keys(rows, project).is_in(twin_keys(others, project).implode())
+    return rows.filter(~(twin & (rows["_origin"] == "feedback")))

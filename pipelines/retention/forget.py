@@ -25,6 +25,7 @@ from phaseflow.lease import Lock
 from phaseflow.log import logger
 from phaseflow.store import Entry, Store
 from phaseflow.toolkit.holdout import lines
+from pipelines.etl import state as states
 from pipelines.retention import objects
 
 SIDES: Final = ("train", "holdout")
@@ -88,6 +89,7 @@ def _erase(store: Store, project: Project, erased: Erasures, lock: Lock, since: 
             trace.rows.append(hits)
         trace.times += hits["time"].to_list()
     snapshots = _snapshots(store, project, erased, trace, lock, since)
+    _states(store, project, erased, lock, since)
     reports = _reports(store, project, trace, snapshots, lock)
     count = 0
     for key in files:
@@ -129,14 +131,14 @@ def _log_files(
             yield entry.key, rows.filter(erased.mask(rows["id"]))
 
 
-def _rewritten(store: Store, key: str, erased: Erasures) -> int:
+def _rewritten(store: Store, key: str, erased: Erasures, column: str = "id") -> int:
     """Write the file without the rows; how many those were."""
     try:
         content = store.read(key)
     except FileNotFoundError:  # merged meanwhile: readers leave the rows out, and the next sweep finds the file
         return 0
     rows = pl.read_parquet(content)
-    rest = erased.without(rows)
+    rest = erased.without(rows, column)
     if rest.height < rows.height:
         store.write(key, _parquet(rest, content))
     return rows.height - rest.height
@@ -202,6 +204,14 @@ def _times(before: Mapping[str, pl.DataFrame], erased: Erasures) -> list[datetim
     """When the rows were answered, where the log does not hold them any more."""
     frames = [rows for rows in before.values() if "_id" in rows.columns]
     return [time for rows in frames for time in rows.filter(erased.mask(rows["_id"]))["_time"] if time is not None]
+
+
+def _states(store: Store, project: Project, erased: Erasures, lock: Lock, since: float) -> None:
+    """Rewrite what snapshots hold for the next one: it has rows that are in no snapshot."""
+    for entry in store.entries(f"datasets/{project.name}"):
+        if states.is_state(entry.key) and entry.modified >= since:
+            lock.check()
+            _rewritten(store, entry.key, erased, "_id")
 
 
 def _renamed(

@@ -41,5 +41,5 @@ def manifest(project: Project, snapshot: str) -> dict[str, Any]:
     """Where the snapshot comes from; raises FileNotFoundError, and PlatformError when it is of another format."""
     held = erasure.current(store(), project.name, snapshot)
     found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{held}/manifest.json"))
-    formats.require(f"The snapshot {snapshot} of {project.name}", found.get("format"), formats.SNAPSHOT)
+    formats.require(f"The snapshot {snapshot} of {project.name}", found.get("format"), *formats.SNAPSHOTS)
     return found

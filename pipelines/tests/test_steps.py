@@ -216,8 +216,8 @@ def test_a_snapshot_of_another_format_is_refused_by_name(tmp_path: Path, monkeyp
     store.write("datasets/titanic/abc/train.parquet", (tmp_path / "rows").read_bytes())
     store.write("datasets/titanic/abc/manifest.json", b"{}")  # as the first releases wrote it
     assert data.split(TITANIC, "abc", "train").equals(rows)
-    store.write("datasets/titanic/abc/manifest.json", b'{"format": 2}')
+    store.write("datasets/titanic/abc/manifest.json", b'{"format": 3}')
     with pytest.raises(
-        PlatformError, match=r"The snapshot abc of titanic has the format 2; this release reads format 1\. Use"
+        PlatformError, match=r"The snapshot abc of titanic has the format 3; this release reads format 1 and 2\. Use"
     ):
         data.split(TITANIC, "abc", "train")

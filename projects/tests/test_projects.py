@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from phaseflow import Project, answers, registry
+from phaseflow import Project, answers, logs, registry
 from phaseflow.contract import UNSUPERVISED, Candidate
 from phaseflow.reference import psi
 from phaseflow.settings import from_environment
@@ -184,21 +184,19 @@ def test_no_twin_of_a_held_out_row_is_trained_on_before_and_after_the_world_drif
 
 def answered(project: Project, store: Store, rows: pl.DataFrame, name: str) -> None:
     """Log rows [N], which have `_group`, as the service does, and tell their truths."""
-    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    begin = datetime.now(UTC)
     about = pl.DataFrame(
         {
             "id": [f"{name}-{number}" for number in range(rows.height)],
-            "time": [begin + timedelta(seconds=number) for number in range(rows.height)],
+            "time": [begin + timedelta(microseconds=number) for number in range(rows.height)],
         }
     )
-    hour = f"{project.name}/date=2026-01-01/hour=00/{name}.parquet"
-    store.write(
-        f"predictions/{hour}", parquet(pl.concat([about, rows.select(project.schema.feature_names)], how="horizontal"))
-    )
+    predictions = pl.concat([about, rows.select(project.schema.feature_names)], how="horizontal")
+    store.write(f"{logs.folder('predictions', project.name, begin)}/{name}.parquet", parquet(predictions))
     if project.schema.target is not None:
         told = rows.select(pl.col(project.schema.target.name).alias("truth"), pl.col("_group").alias("group"))
         feedback = pl.concat([about, told], how="horizontal").with_columns(client=pl.lit(""))
-        store.write(f"feedback/{hour}", parquet(feedback))
+        store.write(f"{logs.folder('feedback', project.name, begin)}/{name}.parquet", parquet(feedback))
 
 
 def test_every_candidate_learns_and_shuffled_rows_teach_nothing(

@@ -12,7 +12,6 @@ import os
 os.environ["DO_NOT_TRACK"] = "1"
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import answers, erasure, registry
+from phaseflow import answers, erasure, logs, registry
 from phaseflow.contract import DERIVED, NAMED, Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.reference import PREDICTION
@@ -41,36 +40,18 @@ ANGLES: Final = str.maketrans({"<": "\u2039", ">": "\u203a"})
 NUMERIC: Final = frozenset({"number", "integer"})
 
 
-def window(store: Store, project: Project, kind: str, since: datetime) -> pl.DataFrame:
-    """Rows of `predictions` or `feedback` since a moment; files that can't be read are left out."""
-    frames = []
-    hour = since.replace(minute=0, second=0, microsecond=0)
-    while hour <= datetime.now(UTC):
-        for key in store.keys(f"{kind}/{project.name}/date={hour:%Y-%m-%d}/hour={hour:%H}"):
-            with contextlib.suppress(pl.exceptions.ComputeError, OSError):
-                frames.append(pl.read_parquet(store.read(key)))
-        hour += timedelta(hours=1)
-    if not frames:
-        return pl.DataFrame()
-    return (
-        erasure.erasures(store, project.name)
-        .without(pl.concat(frames, how="diagonal_relaxed"))
-        .sort("time", maintain_order=True)  # the names of files say nothing of it
-        .unique("id", keep="last", maintain_order=True)
-        .filter(pl.col("time") >= since)
-    )
-
-
 def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The window's rows and the reference's, a bounded sample of each, with `target` where the truth is known.
 
     What is no scalar is replaced by its figures.
     """
-    since = datetime.now(UTC) - timedelta(seconds=seconds)
-    current = window(store, project, "predictions", since)
+    until = datetime.now(UTC)
+    since = until - timedelta(seconds=seconds)
+    current = logs.sample(store, "predictions", project.name, since, until, MOST_ROWS, project.seed)
+    current = erasure.erasures(store, project.name).without(current)
     if current.is_empty():
         return current, current
-    truths = window(store, project, "feedback", since)
+    truths = logs.labels_of(store, project.name, current["id"], since, until)
     if not truths.is_empty():
         current = current.join(truths.select("id", pl.col("truth").alias(TARGET)), on="id", how="left")
     held = erasure.current(store, project.name, snapshot)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import polars as pl
 
+from phaseflow import logs
 from phaseflow.contract import Project
 from phaseflow.errors import PlatformError
 from phaseflow.log import logger
@@ -15,44 +17,31 @@ from services.serving.observed import Remembered
 
 MAX_ROWS: Final = 50_000
 """Rows of a project."""
+MAX_AGE: Final = timedelta(days=1)
+"""Of an answer whose truth is still waited for in memory; a later truth counts in the reports and in training alone."""
 
 
-def recent(store: Store, project: Project, limit: int = MAX_ROWS) -> Iterator[tuple[str, Remembered]]:
-    """At most `limit` answers without a truth, the newest ones, the oldest of them first; never more than a file above it is in memory."""
+def recent(
+    store: Store, project: Project, limit: int = MAX_ROWS, now: datetime | None = None
+) -> Iterator[tuple[str, Remembered]]:
+    """At most `limit` answers of the last `MAX_AGE` without a truth, the newest ones, the oldest of them first.
+
+    No more than that many rows and a batch are in memory. Where the store is away nothing is remembered, which a warning says.
+    """
+    until = now or datetime.now(UTC)
     slices = [part.column for part in project.gate.slices]
-    frames, rows, since = [], 0, ""
-    entries = store.entries(f"predictions/{project.name}")
-    for entry in sorted(entries, key=lambda entry: (_hour(entry.key), entry.modified), reverse=True):
-        key = entry.key
-        frame = _read(store, key, ["id", "time", "version", "prediction", *slices])
-        if frame is not None:
-            frames.append(frame)
-            rows, since = rows + frame.height, _hour(key)
-        if rows >= limit:
-            break
-    if not rows:
-        return
-    answers = pl.concat(frames, how="diagonal_relaxed").sort("time").tail(limit)
-    frames.clear()
-    for key in store.keys(f"feedback/{project.name}"):
-        labels = (
-            _read(store, key, ["id"]) if _hour(key) >= since else None
-        )  # a truth is never older than its prediction
-        if labels is not None:
-            answers = answers.join(labels, on="id", how="anti", maintain_order="left")
-    for identity, version, prediction, *values in answers.select("id", "version", "prediction", *slices).iter_rows():
-        yield identity, (project.name, version, prediction, tuple(values))
-
-
-def _hour(key: str) -> str:
-    """`date=…/hour=…` of a key."""
-    return "/".join(key.split("/")[2:4])
-
-
-def _read(store: Store, key: str, columns: list[str]) -> pl.DataFrame | None:
-    """The file's columns; None where it can't be read, also because the store is away."""
+    columns = {"id", "time", "version", "prediction", *slices}
     try:
-        return pl.read_parquet(store.read(key), columns=columns)
-    except (OSError, PlatformError, pl.exceptions.PolarsError) as error:
-        logger.warning("%s is left out: %s", key, error)
-        return None
+        answers = logs.newest(store, "predictions", project.name, until - MAX_AGE, until, limit, columns)
+        if answers.is_empty():
+            return
+        since = answers["time"].min() or until  # a truth is never older than its prediction
+        for labels in logs.window(store, "feedback", project.name, since, until, {"id"}):  # type: ignore[arg-type]  # a time
+            answers = answers.join(labels, on="id", how="anti", maintain_order="left")
+    except PlatformError as error:
+        logger.warning("earlier answers of %s are not remembered: %s", project.name, error)
+        return
+    missing = [pl.lit(None).alias(name) for name in slices if name not in answers.columns]
+    ordered = answers.with_columns(missing).select("id", "version", "prediction", *slices)
+    for identity, version, prediction, *values in ordered.iter_rows():
+        yield identity, (project.name, version, prediction, tuple(values))

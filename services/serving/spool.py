@@ -1,7 +1,8 @@
 """The prediction log: a row is a line on disk before its answer leaves; lines become Parquet in the store.
 
 A spool file is locked by the process that writes it. One that nobody holds is complete, or was left by a process that died;
-either is shipped by the next sweep. Its name becomes the object's, so that shipping it twice writes the same object twice.
+either is shipped by the next sweep. Its name becomes the object's, so that shipping it twice writes the same object twice. In which hour's
+folder that is, `phaseflow.logs` says.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import polars as pl
 
-from phaseflow import personal, registry
+from phaseflow import logs, personal, registry
 from phaseflow.contract import Project
 from phaseflow.log import logger
 from phaseflow.store import Store
 
+TRIED: Final = "%Y%m%dT%H%M%SZ"
+"""The form of a time in a file's name."""
 KINDS: Final[Mapping[str, Any]] = {
     "number": pl.Float64,
     "integer": pl.Int64,
@@ -137,16 +141,15 @@ class Log:
             except (BlockingIOError, FileNotFoundError):  # another holds it, or has just shipped it
                 continue
             except Exception as error:  # whatever ails one file, it is kept, and the others go on
-                with contextlib.suppress(OSError):
-                    waiting += path.read_bytes().count(b"\n")
+                waiting += _lines(path)
                 said = f"{path.name} and perhaps others wait: {error}"
         if said and said != self._said:
             logger.warning("%s", said)
         self._waiting, self._said = waiting, said
 
 
-def shipped(path: Path, store: Store) -> None:
-    """Write the file's rows as one Parquet object, then remove it.
+def shipped(path: Path, store: Store, now: datetime | None = None) -> None:
+    """Write the file's rows as a Parquet object for each of their hours, then remove it.
 
     Raises BlockingIOError where a process holds it, FileNotFoundError where it is gone, PlatformError when the store is full.
     """
@@ -156,13 +159,44 @@ def shipped(path: Path, store: Store) -> None:
         if not path.exists():
             raise FileNotFoundError(path)
         content = file.read()
-        rows = frame(content, schema_of(registry.get(name), kind))
+        project = registry.get(name)
+        rows = frame(content, schema_of(project, kind))
         if not rows.is_empty():
-            parquet = io.BytesIO()
-            rows.write_parquet(parquet)
-            key = f"{kind}/{name}/{rows['time'][0]:date=%Y-%m-%d/hour=%H}/{identity}.parquet"
-            store.write(key, parquet.getvalue())
+            path, identity, arrived = _arrived(path, rows, now or datetime.now(UTC))
+            for hour, part in logs.by_hour(rows, project, kind, arrived):
+                parquet = io.BytesIO()
+                part.write_parquet(parquet)
+                store.write(f"{logs.folder(kind, name, hour)}/{identity}.parquet", parquet.getvalue())
         path.unlink()
+
+
+def _lines(path: Path) -> int:
+    """Rows of a file that could not be shipped, also where the try has given it another name."""
+    identity = path.stem.split("-", 2)[-1].rpartition("~")[2]
+    for each in (path, *path.parent.glob(f"*~{identity}.jsonl")):
+        with contextlib.suppress(OSError):
+            return each.read_bytes().count(b"\n")
+    return 0
+
+
+def _arrived(path: Path, rows: pl.DataFrame, now: datetime) -> tuple[Path, str, datetime]:
+    """The file, the name of its object, and the time at which it counts as shipped.
+
+    Of rows that are late, the time of the first try is kept in the file's name: whoever ships the file again writes the same object.
+    After an outage of more than an hour it is another time, as readers may have read that hour; what they find twice counts once.
+    """
+    kind, name, identity = path.stem.split("-", 2)
+    tried, mark, rest = identity.partition("~")
+    if mark:
+        first = datetime.strptime(tried, TRIED).replace(tzinfo=UTC)
+        if now - first < logs.HOUR:
+            return path, rest, first
+        identity = rest
+    if rows["time"].min() >= now - logs.LATE:  # type: ignore[operator]  # a time
+        return path, identity, now
+    marked = path.with_name(f"{kind}-{name}-{now:{TRIED}}~{identity}{path.suffix}")
+    path.rename(marked)
+    return marked, identity, now.replace(microsecond=0)
 
 
 def frame(lines: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from phaseflow import answers, registry
+from phaseflow import answers, logs, registry
 from phaseflow.contract import Column, Project
 from phaseflow.errors import DataError, suggestion
 from phaseflow.generation import LateError
@@ -146,9 +146,9 @@ class Service:
         target = model.project.schema.target
         kept = [answers.kept(value, target) for value in answer.predictions]
         figures = models.figures(model, rows, answer.predictions)
-        request = os.urandom(16).hex()
-        ids = [f"{request}-{number}" for number in range(len(rows))]
         now, latency = time.time_ns() // 1000, (time.perf_counter() - begin) * 1000
+        request = logs.new_id(now, os.urandom(16))
+        ids = [f"{request}-{number}" for number in range(len(rows))]
         lines = zip(ids, rows, kept, answer.scores, strict=True)
         check()  # what nobody waits for is not logged as answered
         self._write(

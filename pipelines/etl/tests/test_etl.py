@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseflow import DataError, events, registry
+from phaseflow import DataError, events, logs, registry
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
@@ -80,7 +80,8 @@ def test_the_whole_way_is_idempotent(place: Settings) -> None:
     assert [event["type"] for event in recorded] == ["dev.phaseflow.snapshot"]
     manifest = json.loads(Store(place.store).read(f"datasets/titanic/{first['snapshot']}/manifest.json"))
     assert {"source", "sha256", "rows", "schema", "created", "parent"} <= manifest.keys()
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
+    assert {"watermark", "state"} <= manifest.keys()
 
 
 def test_images_go_the_whole_way_and_a_torn_one_is_in_quarantine(tmp_path: Path) -> None:
@@ -218,6 +219,11 @@ def test_the_command_ends_with_2_and_the_error_last(place: Settings, tmp_path: P
     assert not (tmp_path / "x").exists()
 
 
+def part(kind: str, name: str = "a", project: str = "titanic") -> str:
+    """A file that arrives now."""
+    return f"{logs.folder(kind, project, datetime.now(UTC))}/{name}.parquet"
+
+
 def log(place: Settings, truths: dict[str, str], age: float = 50.0) -> None:
     """Predictions r0, r1, … and their truths, as the service ships them."""
     now = datetime.now(UTC)
@@ -227,8 +233,8 @@ def log(place: Settings, truths: dict[str, str], age: float = 50.0) -> None:
     predictions = pl.DataFrame({"id": ids, "time": [now] * len(ids), "version": ["1"] * len(ids), **columns})
     feedback = pl.DataFrame({"id": ids, "time": [now] * len(ids), "truth": [truths[name] for name in ids]})
     store = Store(place.store)
-    store.write("predictions/titanic/date=2026-01-01/hour=00/a.parquet", parquet(predictions))
-    store.write("feedback/titanic/date=2026-01-01/hour=00/a.parquet", parquet(feedback))
+    store.write(part("predictions"), parquet(predictions))
+    store.write(part("feedback", "a"), parquet(feedback))
 
 
 def test_truths_that_came_back_join_the_next_snapshot(place: Settings) -> None:
@@ -236,10 +242,10 @@ def test_truths_that_came_back_join_the_next_snapshot(place: Settings) -> None:
     log(place, {"r0": "1", "r1": "0", "r2": "1"})
     store = Store(place.store)
     stranger = pl.DataFrame({"id": ["nobody"], "time": [datetime.now(UTC)], "truth": ["1"]})
-    store.write("feedback/titanic/date=2026-01-01/hour=00/b.parquet", parquet(stranger))
+    store.write(part("feedback", "b"), parquet(stranger))
     corrected = pl.DataFrame({"id": ["r0"], "time": [datetime.now(UTC)], "truth": ["0"]})
-    store.write("feedback/titanic/date=2026-01-01/hour=00/c.parquet", parquet(corrected))
-    store.write("feedback/titanic/date=2026-01-01/hour=00/torn.parquet", b"PAR1 torn")
+    store.write(part("feedback", "c"), parquet(corrected))
+    store.write(part("feedback", "torn"), b"PAR1 torn")
     after = run(place, changed(), name="r2")
     assert after["feedback_rows"] == 3
     assert after["snapshot"] != before["snapshot"]
@@ -253,18 +259,17 @@ def test_truths_that_came_back_join_the_next_snapshot(place: Settings) -> None:
 
 def told(store: Store, rows: dict[str, list[Any]], kind: str = "a") -> None:
     """Predictions and their truths of clients, as the service ships them: `client` and `survived` of each row."""
-    count, begin = len(rows["client"]), datetime(2026, 1, 1, tzinfo=UTC)
-    times = [begin + timedelta(seconds=number) for number in range(count)]
+    count, begin = len(rows["client"]), datetime.now(UTC)
+    times = [begin + timedelta(microseconds=number) for number in range(count)]
     ids = [f"{kind}{number}" for number in range(count)]
     columns: dict[str, Any] = {name: [TITANIC.example.get(name)] * count for name in TITANIC.schema.feature_names}
     columns["fare"] = [float(number) for number in range(count)]  # each is another row
-    hour = "titanic/date=2026-01-01/hour=00"
     predictions = pl.DataFrame({"id": ids, "time": times, "version": ["1"] * count, **columns})
-    store.write(f"predictions/{hour}/{kind}.parquet", parquet(predictions))
+    store.write(part("predictions", kind), parquet(predictions))
     feedback = pl.DataFrame({"id": ids, "time": times, "truth": rows["survived"], "client": rows["client"]})
     if "group" in rows:
         feedback = feedback.with_columns(group=pl.Series(rows["group"], dtype=pl.String))
-    store.write(f"feedback/{hour}/{kind}.parquet", parquet(feedback))
+    store.write(part("feedback", kind), parquet(feedback))
 
 
 def split(store: Store, found: dict[str, Any], project: str = "titanic") -> dict[str, pl.DataFrame]:
@@ -315,10 +320,13 @@ def test_nobody_in_particular_is_one_client_and_all_together_have_a_cap(place: S
     for rows in sides_found.values():
         assert (rows["_origin"] == "feedback").mean() == pytest.approx(0.8, abs=0.005)
         assert (rows["_origin"] == "feedback").mean() <= 0.8
-    # The one who floods does not push out those who are within their share.
+
+
+def test_who_floods_does_not_push_out_those_who_are_within_their_share(place: Settings) -> None:
+    store = Store(place.store)
     few = {"client": ["ann"] * 100 + [""] * 5000, "survived": ["0"] * 100 + ["1"] * 5000}
     told(store, few)
-    after = split(store, run(place, changed(), name="r2"))
+    after = split(store, run(place, changed()))
     kept = pl.concat(after.values()).filter(pl.col("_origin") == "feedback")
     assert kept.filter(pl.col("fare") < 100).height == 100
     assert (kept["survived"] == "1").sum() <= (kept.height + 891) / 2

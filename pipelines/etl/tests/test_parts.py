@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from phaseflow import Project, registry
 from phaseflow.toolkit import source
-from phaseflow.toolkit.holdout import in_holdout, keys, sides
+from phaseflow.toolkit.holdout import in_holdout
 from phaseflow.toolkit.twins import twins
-from pipelines.etl.caps import capped, largest, reservoir
-from pipelines.etl.parts import COLUMNS, of_base, of_feedback, split
+from pipelines.etl.caps import capped
+from pipelines.etl.parts import COLUMNS, identified, of_base, of_feedback, split
 
 TITANIC = dataclasses.replace(registry.get("titanic"), group="", holdout_share=0.25)
 BY_TICKET = dataclasses.replace(TITANIC, group="Ticket")
@@ -44,11 +44,17 @@ def rows(fares: list[float], **columns: list[Any]) -> pl.DataFrame:
     return typed.with_columns(**{name: pl.Series(values, dtype=pl.String) for name, values in columns.items()})
 
 
-def back(fares: list[float], client: str = "", **columns: list[Any]) -> pl.DataFrame:
-    """Such rows as they come back."""
-    return rows(fares, _id=[f"{client}-{fare}" for fare in fares], **columns).with_columns(
-        _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")), _client=pl.lit(client)
+def back(
+    fares: list[float], sent: list[str] | None = None, client: str = "", project: Project = TITANIC
+) -> pl.DataFrame:
+    """Such rows as they come back, with the groups that were sent."""
+    frame = rows(fares, _id=[f"{client}-{number}-{fare}" for number, fare in enumerate(fares)])
+    frame = frame.with_columns(
+        _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")),
+        _client=pl.lit(client),
+        _sent=pl.Series(sent or [""] * len(fares), dtype=pl.String),
     )
+    return of_feedback(identified(frame, project), project)
 
 
 def base_of(project: Project, count: int = 40) -> pl.DataFrame:
@@ -87,20 +93,24 @@ def test_equal_rows_of_two_groups_make_them_one() -> None:
 
 
 @pytest.mark.parametrize("project", [TITANIC, BY_TICKET], ids=["key", "ticket"])
-def test_what_comes_back_inherits_the_side_of_the_row_that_it_equals_else_of_the_group_that_was_sent(
-    project: Project,
-) -> None:
+def test_what_comes_back_belongs_to_the_group_that_was_sent_else_to_itself(project: Project) -> None:
+    came = back([100.0, 101.0, 102.0], [named("holdout"), named("train"), ""], project=project)
+    assert came["_group"].to_list() == [named("holdout"), named("train"), came["_key"][2]]
+    assert came.columns == base_of(project).columns
+
+
+@pytest.mark.parametrize("project", [TITANIC, BY_TICKET], ids=["key", "ticket"])
+def test_no_client_moves_a_copy_of_the_source_s_row_to_the_other_side(project: Project) -> None:
     base = base_of(project)
-    other = {name: named("holdout" if name == "train" else "train") for name in ("train", "holdout")}
-    by_fare = dict(zip(base["fare"], base["_group"], strict=True))
-    held = {fare: in_holdout(group, 0.25) for fare, group in by_fare.items()}
-    lied = [other["holdout" if held[fare] else "train"] for fare in by_fare]
-    equal = of_feedback(back(list(by_fare), _group=lied), base, project)
-    assert equal["_group"].to_list() == base["_group"].to_list()
-    drifted = of_feedback(back([100.0, 101.0, 102.0], _group=[named("holdout"), named("train"), ""]), base, project)
-    assert drifted["_group"].to_list() == [named("holdout"), named("train"), drifted["_key"][2]]
-    old = of_feedback(back([100.0]), base, project)  # a log of an earlier release
-    assert old["_group"].to_list() == old["_key"].to_list()
+    train, held = split(base, base.clear(), project)
+    lied = [back(train["fare"].to_list(), [named("holdout")] * train.height, "a", project)]
+    lied.append(back(held["fare"].to_list(), [named("train")] * held.height, "b", project))
+    for frame, before in zip(split(base, pl.concat(lied), project), (train, held), strict=True):
+        assert frame.equals(before)
+    honest = [back(side["fare"].to_list(), side["_group"].to_list(), "a", project) for side in (train, held)]
+    for frame, before in zip(split(base, pl.concat(honest), project), (train, held), strict=True):
+        assert frame.height > before.height
+        assert set(frame["_key"]) == set(before["_key"])
 
 
 def test_a_feature_names_the_group_whatever_was_sent() -> None:
@@ -114,10 +124,10 @@ def test_a_feature_names_the_group_whatever_was_sent() -> None:
             "_id": list("abcd"),
             "_time": [TIME] * 4,
             "_client": [""] * 4,
-            "_group": [named("train"), named("holdout"), named("train"), ""],
+            "_sent": [named("train"), named("holdout"), named("train"), ""],
         }
     )
-    came = of_feedback(frame, of_base(frame.select("image", "road", "steer").clear(), project), project)
+    came = of_feedback(identified(frame, project), project)
     assert came["_group"].to_list() == [digest("sand-7"), digest("sand-7"), came["_key"][2], digest("sand-8")]
 
 
@@ -125,16 +135,14 @@ def test_no_client_puts_a_twin_of_a_held_out_row_among_the_train_rows() -> None:
     base = base_of(TITANIC)
     fares = [200.0, 200.0, 201.0, 201.0]
     sent = [named("train"), named("holdout"), named("train"), named("train")]
-    frame = back(fares, _group=sent).with_columns(_id=pl.Series(["a", "b", "c", "d"]))
-    train, held = split(base, of_feedback(frame, base, TITANIC), TITANIC)
+    train, held = split(base, back(fares, sent), TITANIC)
     assert held.filter(pl.col("fare") == 200).height == 1
     assert train.filter(pl.col("fare") == 200).height == 0
     assert train.filter(pl.col("fare") == 201).height == 2
     assert train.filter(pl.col("_origin") == "base").height + held.filter(pl.col("_origin") == "base").height == 40
     assert twins(train, held, TITANIC) == 0
     # The same row, a hair away: a number that went through 32 bits.
-    near = of_feedback(back([200.0 + 1e-6], _group=[named("holdout")]), base, TITANIC)
-    copy = of_feedback(back([200.0], _group=[named("train")]), base, TITANIC)
+    near, copy = back([200.0 + 1e-6], [named("holdout")]), back([200.0], [named("train")])
     train, held = split(base, pl.concat([near, copy]), TITANIC)
     assert train.filter(pl.col("fare") > 199).is_empty()
 
@@ -142,12 +150,10 @@ def test_no_client_puts_a_twin_of_a_held_out_row_among_the_train_rows() -> None:
 def test_trusted_is_the_source_and_the_clients_that_the_project_names() -> None:
     project = dataclasses.replace(TITANIC, trusted_clients=("shop",))
     base = base_of(project)
-    frames = [
-        of_feedback(back([300.0 + place], client), base, project) for place, client in enumerate(("shop", "", "eve"))
-    ]
+    frames = [back([300.0 + place], client=client, project=project) for place, client in enumerate(("shop", "", "eve"))]
     assert base["_trusted"].all()
     assert pl.concat(frames)["_trusted"].to_list() == [True, False, False]
-    assert not of_feedback(back([1.0], "shop"), base, TITANIC)["_trusted"].any()
+    assert not back([1.0], client="shop")["_trusted"].any()
 
 
 CLIENTS = st.sampled_from(["", "a", "b", "c"])
@@ -156,11 +162,8 @@ CLIENTS = st.sampled_from(["", "a", "b", "c"])
 @st.composite
 def feedback(draw: st.DrawFn) -> pl.DataFrame:
     clients = draw(st.lists(CLIENTS, max_size=120))
-    frame = rows([1000.0 + place for place in range(len(clients))], _id=[f"r{place}" for place in range(len(clients))])
-    frame = frame.with_columns(
-        _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")), _client=pl.Series(clients, dtype=pl.String)
-    )
-    return of_feedback(frame, base_of(TITANIC, 4).clear(), TITANIC)
+    frames = [back([1000.0 + place], client=client) for place, client in enumerate(clients)]
+    return pl.concat(frames) if frames else back([])
 
 
 @given(
@@ -169,16 +172,13 @@ def feedback(draw: st.DrawFn) -> pl.DataFrame:
     st.floats(0, 1),
     st.floats(0, 1),
     st.randoms(use_true_random=False),
-    st.integers(1, 5),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_choice_under_the_caps_depends_neither_on_order_nor_on_parts(
-    came: pl.DataFrame, count: int, share: float, each: float, random: Any, parts: int
+def test_the_choice_under_the_caps_does_not_depend_on_the_order(
+    came: pl.DataFrame, count: int, share: float, each: float, random: Any
 ) -> None:
-    """Rows that are looked at part by part, each part reduced with what the parts before it left, in any order."""
     project = dataclasses.replace(TITANIC, feedback_share=share, feedback_share_per_client=each)
     base = base_of(project, count)
-    by_side = dict(zip(("train", "holdout"), (side.height for side in sides(base, project)), strict=True))
 
     def chosen(feedback: pl.DataFrame) -> set[str]:
         kept = capped(pl.concat([base, feedback]), project)
@@ -189,18 +189,3 @@ def test_the_choice_under_the_caps_depends_neither_on_order_nor_on_parts(
     order = list(range(came.height))
     random.shuffle(order)
     assert chosen(came[order]) == whole
-    state = came.clear()
-    for part in range(parts):
-        state = reservoir(pl.concat([state, came[order[part::parts]]]), project, by_side)
-    assert chosen(state) == whole
-    bounds = [largest(rows, project) for rows in by_side.values()]
-    if None not in bounds:
-        assert state.height <= 4 * sum(bounds)  # type: ignore[arg-type]  # of each client
-
-
-def test_of_a_history_no_reservoir_is_smaller_than_the_rows() -> None:
-    project = registry.get("recommender")
-    frame = pl.DataFrame({"user": ["a"], "items": ['["1"]']})
-    base = of_base(frame, project)
-    assert reservoir(base, project, {"train": 0, "holdout": 0}).equals(base)
-    assert keys(frame, project)[0] == base["_group"][0]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from phaseflow import PermanentError, erasure, registry
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
+from pipelines.etl import state as states
 from pipelines.etl.extract import extract, parquet
 from pipelines.etl.snapshot import latest, snapshot
 from pipelines.etl.validate import validate
@@ -79,6 +80,19 @@ def filled(place: Settings) -> tuple[Store, str]:
     return store, name
 
 
+def as_format_1(store: Store, name: str) -> None:
+    """Make of a snapshot one as earlier releases wrote it: without ids and without a state."""
+    folder = f"datasets/titanic/{name}"
+    for side in ("train", "holdout"):
+        rows = pl.read_parquet(store.read(f"{folder}/{side}.parquet"))
+        store.write(f"{folder}/{side}.parquet", parquet(rows.drop("_id", "_client")))
+    about = json.loads(store.read(f"{folder}/manifest.json"))
+    store.write(f"{folder}/manifest.json", json.dumps(about | {"format": 1}).encode())
+    for key in list(store.keys(folder)):
+        if key.endswith(".state"):
+            store.delete(key)
+
+
 def frames(store: Store, *prefixes: str) -> dict[str, pl.DataFrame]:
     """The rows of the files that can be read, by key."""
     return {
@@ -122,6 +136,7 @@ def test_the_row_is_gone_and_the_others_are_as_before(place: Settings) -> None:
     assert sum(frame.height for frame in after.values()) == rows - 1
     manifest = json.loads(store.read(f"datasets/titanic/{new}/manifest.json"))
     assert manifest["erased_from"] == old
+    assert not [key for key in store.keys("datasets") if key.endswith(".state")]  # it was removed with the old name
     assert manifest["snapshot"] == new == latest(store, "titanic")
     assert manifest["rows"] == manifest["train_rows"] + manifest["holdout_rows"] == rows - 1
     assert manifest["feedback_rows"] == ROWS - 1
@@ -197,6 +212,27 @@ def test_a_snapshot_that_was_being_made_is_rewritten_by_clean(place: Settings) -
     assert traces(store, 3) == []
 
 
+def test_the_row_leaves_what_a_snapshot_holds_for_the_next_one(place: Settings) -> None:
+    store, old = filled(place)
+    (key,) = [key for key in store.keys("datasets") if key.endswith(".state")]
+    elsewhere = key.replace(old, "another")
+    store.write(elsewhere, store.read(key))
+    assert identity(3) in pl.read_parquet(store.read(elsewhere))["_id"]
+    forget(store, TITANIC, identity(3), NOW)
+    rest = pl.read_parquet(store.read(elsewhere))["_id"]
+    assert identity(3) not in rest
+    assert rest.len() == ROWS - 1
+    assert states.read(store.read(elsewhere), elsewhere).rows.height == ROWS - 1
+
+
+def test_of_a_snapshot_without_ids_the_row_is_known_by_its_features_and_its_time(place: Settings) -> None:
+    store, old = filled(place)
+    as_format_1(store, old)
+    assert len(traces(store, 3)) == 3
+    assert list(forget(store, TITANIC, identity(3), NOW)["snapshots"]) == [old]
+    assert traces(store, 3) == []
+
+
 def test_by_ids_a_snapshot_is_searched_when_the_log_is_gone(place: Settings) -> None:
     store, old = filled(place)
     for side in ("train", "holdout"):
@@ -214,6 +250,7 @@ def test_by_ids_a_snapshot_is_searched_when_the_log_is_gone(place: Settings) -> 
 
 def test_without_ids_and_without_the_log_it_says_what_it_does_not_know(place: Settings) -> None:
     store, old = filled(place)
+    as_format_1(store, old)
     erasure.record(store, "titanic", identity(3), NOW)
     for key in [*store.keys("predictions/titanic"), *store.keys("feedback/titanic")]:
         store.delete(key)

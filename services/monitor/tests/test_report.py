@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
+from phaseflow import logs
 from phaseflow.store import Store
 from services.monitor import report
 from services.monitor.app import application
@@ -106,5 +107,5 @@ def test_of_two_truths_of_an_id_the_later_counts_whatever_the_files_are_called(t
 
     write(store, f"{part}/a.parquet", truth("new", 1))
     write(store, f"{part}/b.parquet", truth("old", 2))
-    window = report.window(store, TITANIC, "feedback", NOW - timedelta(hours=1))
-    assert window["truth"].to_list() == ["new"]
+    ids = pl.Series("id", ["a"])
+    assert logs.labels_of(store, "titanic", ids, NOW - timedelta(hours=1), NOW)["truth"].to_list() == ["new"]
