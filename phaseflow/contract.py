@@ -516,6 +516,9 @@ class Project:
     takes notice. Empty, or where a row has no value: the row's own hash decides."""
     feedback_share: float = 0.8
     """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. Of more a hash picks some."""
+    feedback_half_life_hours: float = 1.0
+    """By how many hours a row that came back must be newer to count twice when some are picked: a short one adapts to a drift with one
+    retraining, a long one mixes the hours of more days."""
     feedback_share_per_client: float = 0.5
     """Likewise of each client, which is its token's name; all who show no token are one. Without a target it has no meaning."""
     trusted_clients: tuple[str, ...] = ()
@@ -562,6 +565,7 @@ class Project:
         checks.within("Project.quarantine_share", self.quarantine_share, 0, 1)
         checks.within("Project.holdout_share", self.holdout_share, 0.05, 0.5)
         checks.within("Project.feedback_share", self.feedback_share, 0, 1)
+        checks.within("Project.feedback_half_life_hours", self.feedback_half_life_hours, 0.01, 100_000, "hours")
         checks.within("Project.feedback_share_per_client", self.feedback_share_per_client, 0, 1)
         checks.within("Project.monitor_seconds", self.monitor_seconds, 10, 86_400, "s")
         ids = [column.name for column in self.schema.features if column.kind == "id"]

@@ -20,6 +20,12 @@ BACKUP: Final = 1
 """`manifest.json` of a backup."""
 
 
+def is_state(key: str) -> bool:
+    """Whether an object is a snapshot's state, `state-<time>.state`."""
+    name = key.rpartition("/")[2]
+    return name.startswith("state-") and name.endswith(".state")
+
+
 def require(name: str, version: object, *supported: int) -> None:
     """Raise PermanentError when the file `name` has another format than the supported ones.
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from phaseflow.contract import Keep
 from phaseflow.erasure import FORWARD
+from phaseflow.formats import is_state
 from phaseflow.store import Entry
 
 PREFIXES: Final = ("predictions", "feedback", "staging", "quarantine", "reports", "runs", "events", "datasets")
@@ -95,7 +96,10 @@ def plan(
         for item in report_items
         if not item.remove and item.name in reports
     }
-    yield from _snapshots(_folders(entries.get("datasets", ())), manifests, keep.snapshots, needs, shown, now)
+    datasets = list(entries.get("datasets", ()))
+    yield from _states([entry for entry in datasets if is_state(entry.key)], now)
+    folders = _folders(entry for entry in datasets if not is_state(entry.key))
+    yield from _snapshots(folders, manifests, keep.snapshots, needs, shown, now)
 
 
 def summary(items: Iterable[Item]) -> list[dict[str, Any]]:
@@ -173,7 +177,7 @@ def _snapshots(
         group = groups.get(name, [])
         young = any(entry.modified > (now - IN_USE).timestamp() for entry in group)
         why = (
-            ("the next snapshot extends it" if place == 0 else "")
+            ("the newest" if place == 0 else "")
             or needs.snapshots.get(name)
             or shown.get(name)
             or (f"one of the newest {most}" if place < most else "")
@@ -189,6 +193,15 @@ def _snapshots(
         remove = max(entry.modified for entry in group) < (now - IN_USE).timestamp()
         why = "left by a step that broke off" if remove else "younger than a day: a step may be writing it"
         yield _item("snapshots", name, group, remove=remove, why=why)
+
+
+def _states(entries: Iterable[Entry], now: datetime) -> Iterator[Item]:
+    """Of the states that snapshots extend, whose names tell their times, only the newest is read."""
+    for place, entry in enumerate(sorted(entries, key=_file, reverse=True)):
+        young = entry.modified > (now - IN_USE).timestamp()
+        why = "the next snapshot extends it" if place == 0 else "younger than a day: a run may read it" if young else ""
+        name = "/".join(entry.key.split("/")[2:])
+        yield _item("states", name, [entry], remove=not why, why=why or "a newer one is extended")
 
 
 def _item(kind: str, name: str, group: list[Entry], *, remove: bool, why: str) -> Item:

@@ -156,6 +156,11 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
             "that range.",
         ),
         (
+            {"feedback_half_life_hours": 0},
+            "Project.feedback_half_life_hours is 0 hours; allowed: 0.01 to 100000. Set Project.feedback_half_life_hours to a number in "
+            "that range",
+        ),
+        (
             {"holdout_share": 0.9},
             "Project.holdout_share is 0.9; allowed: 0.05 to 0.5. Set Project.holdout_share to a number in that range.",
         ),

@@ -122,7 +122,7 @@ def test_snapshots_that_something_needs_stay() -> None:
         "c": "the report 20260531T000000Z needs it",
         "d": "beyond the newest 2",
         "e": "one of the newest 2",
-        "f": "the next snapshot extends it",
+        "f": "the newest",
     }
     assert {name for name in manifests if found[f"snapshots {name}"].remove} == {"b", "d"}
     assert found["snapshots b"].keys[0] == "datasets/toy/b/manifest.json"
@@ -140,6 +140,27 @@ def test_without_an_answer_of_mlflow_nothing_goes_that_an_alias_may_need() -> No
     )
     assert {name for name, item in found.items() if item.remove} == {"staging r1"}
     assert found["snapshots a"].why == found["runs r1"].why == "MLflow did not say which ones its aliases need"
+
+
+def test_of_the_states_that_snapshots_extend_the_newest_stays_wherever_it_is() -> None:
+    entries, manifests = snapshots("a", "b")
+    found = decided(
+        *entries,
+        entry("datasets/toy/a/state-20260501T100000000000Z.state", 31),  # the source went back to the rows of a
+        entry("datasets/toy/b/state-20260430T100000000000Z.state", 32),
+        entry("datasets/toy/a/state-20260429T100000000000Z.state", 0.5),
+        keep=Keep(snapshots=1),
+        manifests=manifests,
+    )
+    states = {name.rpartition("-")[2][:8]: (item.remove, item.why) for name, item in found.items() if "state" in name}
+    assert states == {
+        "20260501": (False, "the next snapshot extends it"),
+        "20260430": (True, "a newer one is extended"),
+        "20260429": (False, "younger than a day: a run may read it"),
+    }
+    assert found["snapshots a"].keys == tuple(
+        f"datasets/toy/a/{file}" for file in ("manifest.json", "holdout.parquet", "train.parquet")
+    )
 
 
 def test_half_a_snapshot_goes_after_a_day() -> None:

@@ -11,23 +11,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
 
 import polars as pl
 
 from phaseflow.contract import Project
+from phaseflow.logs import id_time
 from phaseflow.toolkit.holdout import hashed, sides
+
+EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""From where ranks count time; near, so that a number of 64 bits tells two of them apart."""
 
 
 def capped(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] of a snapshot, in order, without the feedback rows above the caps: of these the ones with the smallest hashes stay.
+    """Rows [N] of a snapshot, in order, without the feedback rows above the caps: of these the ones with the lowest ranks stay.
 
     Both caps hold on each side of the split. Without a target no truth is told, so that the cap of a client has no meaning, and only the
     other one holds. Of a history what is left out may change which rows are held out, so that it is looked at again until nothing is.
 
-    The choice is a bottom-k sample by SHA-256 of a row's id (Cohen and Kaplan, PODC 2007): it depends neither on the rows' order nor on
-    when it is made, so that a snapshot can be made of an earlier one's state (`pipelines.etl.state`).
+    The choice depends neither on the rows' order nor on when it is made (see `ranks`), so that a snapshot can be made of an earlier
+    one's state (`pipelines.etl.state`).
     """
-    rows = _ranked(rows).with_row_index("_place")
+    rows = _ranked(rows, project).with_row_index("_place")
     while True:
         surplus = [place for side in sides(rows, project) for place in _surplus(side, project)]
         if not surplus:
@@ -47,17 +53,32 @@ def _client_share(project: Project) -> float:
     return 1.0 if project.schema.target is None else project.feedback_share_per_client
 
 
-def _ranked(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(hashed(rows["_id"]).alias("_rank"))
+def ranks(ids: pl.Series, project: Project) -> pl.Series:
+    """`_rank` of rows [N] by their ids: of those above a cap the lowest stay; null of a null.
+
+    A bottom-k sample by the SHA-256 of the id (Cohen and Kaplan, PODC 2007), whose weights double with each
+    `Project.feedback_half_life_hours` of the id's time (forward decay: Cormode, Shkapenyuk, Srivastava and Xu, ICDE 2009). A row's rank
+    is its own: ln(-ln u) - ln 2 * t / half-life, where u in (0, 1) is the hash and t the time. Ids of earlier releases, which tell no
+    time, count as those of `EPOCH`.
+    """
+    digits = hashed(ids).str.slice(0, 13).str.to_integer(base=16, strict=False)
+    uniform = (digits.cast(pl.Float64) + 0.5) / 2.0**52
+    times = pl.DataFrame({"id": ids.cast(pl.String)}).select(id_time(pl.col("id")))["id"].fill_null(EPOCH)
+    half_lives = (times - EPOCH).dt.total_microseconds() / (3_600_000_000 * project.feedback_half_life_hours)
+    return ((-uniform.log()).log() - math.log(2) * half_lives).rename("_rank")
+
+
+def _ranked(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
+    return rows.with_columns(ranks(rows["_id"], project))
 
 
 def _smallest(feedback: pl.DataFrame, most: int) -> pl.DataFrame:
-    """Of each client the `most` rows with the smallest hashes, these first."""
-    return feedback.sort("_rank").filter(pl.int_range(pl.len()).over("_client") < most)
+    """Of each client the `most` rows with the lowest ranks, these first."""
+    return feedback.sort("_rank", "_id").filter(pl.int_range(pl.len()).over("_client") < most)
 
 
 def _surplus(side: pl.DataFrame, project: Project) -> list[int]:
-    """Places of a side's feedback rows above the caps: those with the largest hashes of each client and then of all."""
+    """Places of a side's feedback rows above the caps: those with the highest ranks of each client and then of all."""
     feedback = side.filter(pl.col("_origin") == "feedback")
     if feedback.is_empty():
         return []

@@ -1,8 +1,8 @@
 """What a snapshot has to know so that the next one reads only what has arrived since: the rows that came back, as far as they can count.
 
-Of each side and client a snapshot keeps at most as many rows as the largest cap allows, those with the smallest SHA-256 of their ids
-(a bottom-k sample: Cohen and Kaplan, Summarizing Data Using Bottom-k Sketches, PODC 2007). A state holds half as many more. Where rows
-were left out, a threshold says from which hash on; below it the state is complete. This stays true when labels come late, again, from
+Of each side and client a snapshot keeps at most as many rows as the largest cap allows, those with the lowest ranks
+(`pipelines.etl.caps.ranks`). A state holds half as many more. Where rows
+were left out, a threshold says from which rank on; below it the state is complete. This stays true when labels come late, again, from
 another client or before their prediction, when rows are erased, and when the source changes. A state whose rows below a threshold are
 fewer than a cap asks for gives no exact result: then all rows that are still retained are read, an hour at a time.
 
@@ -30,8 +30,8 @@ from phaseflow.errors import PermanentError
 from phaseflow.log import logger
 from phaseflow.store import Store
 from phaseflow.toolkit import source
-from phaseflow.toolkit.holdout import hashed, sides
-from pipelines.etl.caps import largest
+from phaseflow.toolkit.holdout import sides
+from pipelines.etl.caps import largest, ranks
 from pipelines.etl.parts import identified
 
 SIDES: Final = ("train", "holdout")
@@ -57,11 +57,11 @@ class State:
     watermark: datetime
     rows: pl.DataFrame = field(default_factory=pl.DataFrame)
     """[N]: the schema's columns, `_id`, `_time` (when it was predicted), the label as `_LABELS` without `id` (renamed to `_at`, `_truth`,
-    `_client`, `_sent`, `_hour`), `_key`, `_group`, `_side` and `_hash`, the SHA-256 of the id."""
+    `_client`, `_sent`, `_hour`), `_key`, `_group`, `_side` and `_rank`."""
     pending: pl.DataFrame = field(default_factory=pl.DataFrame)
     """[M]: labels without a prediction yet, with the columns `_LABELS`."""
-    thresholds: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """Of a side and a client the hash from which on rows were left out."""
+    thresholds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Of a side and a client the rank from which on rows were left out."""
     since: datetime
     """The first hour of the prediction log. No id is looked up more than `EARLIEST` before it, whatever time it tells."""
     fingerprint: str = ""
@@ -78,7 +78,14 @@ def fingerprint(project: Project) -> str:
         [column.name, column.kind, column.nullable, list(column.allowed), list(column.shape)]
         for column in project.schema.columns
     ]
-    deciding = [about, project.schema.target is None, project.holdout_share, project.history, project.group]
+    deciding = [
+        about,
+        project.schema.target is None,
+        project.holdout_share,
+        project.history,
+        project.group,
+        project.feedback_half_life_hours,
+    ]
     return hashlib.sha256(json.dumps(deciding, default=str).encode()).hexdigest()[:16]
 
 
@@ -106,13 +113,13 @@ def _counts(rows: pl.DataFrame) -> dict[tuple[str, str], int]:
 
 
 def candidates(state: State, most: Mapping[str, int | None]) -> pl.DataFrame:
-    """The rows that the caps choose from, by time and id: of each side and client those with the smallest hashes."""
+    """The rows that the caps choose from, by time and id: of each side and client those with the lowest ranks."""
     rows = state.rows
     if rows.is_empty():
         return rows
-    rank = pl.col("_hash").rank("ordinal").over("_side", "_client")
+    place = pl.int_range(pl.len()).over("_side", "_client")
     limit = pl.col("_side").replace_strict({side: most[side] for side in most}, default=None, return_dtype=pl.Int64)
-    return rows.filter(limit.is_null() | (rank <= limit)).sort("_time", "_id")
+    return rows.sort("_rank", "_id").filter(limit.is_null() | (place < limit)).sort("_time", "_id")
 
 
 def current(
@@ -242,8 +249,8 @@ def _with_labels(
     )
     if held is not None and held.height:
         labels = _together(labels, _labels_of(held))
-    labels = labels.with_columns(hashed(labels["id"]).rename("_hash"))
-    labels = labels.filter(_below(state.thresholds, list(_sides_of(project)), pl.col("_hash"), pl.col("client")))
+    labels = labels.with_columns(ranks(labels["id"], project))
+    labels = labels.filter(_below(state.thresholds, list(_sides_of(project)), pl.col("_rank"), pl.col("client")))
     rows = state.rows
     if held is not None and held.height:
         rows = rows.join(held.select("_id"), on="_id", how="anti")
@@ -262,7 +269,7 @@ def _sides_of(project: Project) -> tuple[str, ...]:
     return ("",) if project.history else SIDES
 
 
-def _below(thresholds: Mapping[tuple[str, str], str], names: list[str], hashes: pl.Expr, client: pl.Expr) -> pl.Expr:
+def _below(thresholds: Mapping[tuple[str, str], float], names: list[str], rank: pl.Expr, client: pl.Expr) -> pl.Expr:
     """Whether a row may be below the threshold of its client on one of some sides."""
     clients = {name for _, name in thresholds}
     edges = {
@@ -272,8 +279,8 @@ def _below(thresholds: Mapping[tuple[str, str], str], names: list[str], hashes: 
     }
     if not edges:
         return pl.lit(value=True)
-    edge = client.replace_strict(edges, default=None, return_dtype=pl.String)
-    return edge.is_null() | (hashes < edge)
+    edge = client.replace_strict(edges, default=None, return_dtype=pl.Float64)
+    return edge.is_null() | (rank < edge)
 
 
 def _labels_of(rows: pl.DataFrame) -> pl.DataFrame:
@@ -328,7 +335,7 @@ def _labelled(project: Project, joined: pl.DataFrame) -> pl.DataFrame:
         pl.col("client").alias("_client"),
         pl.col("group").alias("_sent"),
         "_hour",
-        "_hash",
+        "_rank",
     )
     return pl.concat([rows, about], how="horizontal").filter(pl.col(target.name).is_not_null())
 
@@ -345,13 +352,13 @@ def _unlabelled(project: Project, batch: pl.DataFrame, hour: datetime) -> pl.Dat
         pl.lit("").alias("_client"),
         pl.lit("").alias("_sent"),
         pl.lit(hour).cast(logs.TIME).alias("_hour"),
-        hashed(rows["id"]).rename("_hash"),
+        ranks(rows["id"], project),
     )
 
 
 def _with_rows(project: Project, state: State, rows: pl.DataFrame, most: Mapping[str, int | None]) -> State:
     """The state with some more rows, of which it holds as many as it must."""
-    rows = rows.filter(_below(state.thresholds, list(_sides_of(project)), pl.col("_hash"), pl.col("_client")))
+    rows = rows.filter(_below(state.thresholds, list(_sides_of(project)), pl.col("_rank"), pl.col("_client")))
     if state.rows.height and rows.height:
         again = state.rows.select("_id", pl.col("_hour").alias("_before"))
         rows = rows.join(again, on="_id", how="left").filter(pl.col("_before").is_null()).drop("_before")
@@ -360,7 +367,7 @@ def _with_rows(project: Project, state: State, rows: pl.DataFrame, most: Mapping
     split = _with_side(project, rows)
     for (side, client), edge in state.thresholds.items():
         here = (pl.col("_side") == side) & (pl.col("_client") == client)
-        split = split.filter(~here | (pl.col("_hash") < edge))
+        split = split.filter(~here | (pl.col("_rank") < edge))
     if state.rows.height:
         split = pl.concat([state.rows, split.select(state.rows.columns)], how="vertical_relaxed")
     return _trimmed(dataclasses.replace(state, rows=split), most)
@@ -386,9 +393,10 @@ def _trimmed(state: State, most: Mapping[str, int | None]) -> State:
         if count <= keep:
             continue
         here = (pl.col("_side") == side) & (pl.col("_client") == client)
-        ordered = rows.filter(here).sort("_hash")
-        thresholds[side, client] = ordered["_hash"][keep]
-        rows = pl.concat([rows.filter(~here), ordered.head(keep)])
+        ordered = rows.filter(here).sort("_rank")
+        edge = ordered["_rank"][keep]
+        thresholds[side, client] = edge
+        rows = pl.concat([rows.filter(~here), ordered.filter(pl.col("_rank") < edge)])
     return dataclasses.replace(state, rows=rows, thresholds=thresholds)
 
 
@@ -417,13 +425,13 @@ def read(content: bytes, name: str) -> State:
     about = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[ABOUT])
     formats.require(name, about["format"], formats.STATE)
     whole = pl.read_parquet(content)
-    waits = pl.col("_hash").is_null() if "_hash" in whole.columns else pl.lit(value=True)
+    waits = pl.col("_rank").is_null() if "_rank" in whole.columns else pl.lit(value=True)
     pending = whole.filter(waits)
     if pending.height:
         pending = _labels_of(pending)
     return State(
         watermark=datetime.fromisoformat(about["watermark"]),
-        rows=whole.filter(~waits) if "_hash" in whole.columns else pl.DataFrame(),
+        rows=whole.filter(~waits) if "_rank" in whole.columns else pl.DataFrame(),
         pending=pending if pending.height else pl.DataFrame(),
         thresholds={(side, client): edge for side, client, edge in about["thresholds"]},
         since=datetime.fromisoformat(about["since"]),
@@ -437,14 +445,9 @@ def key(project: str, snapshot: str, state: State) -> str:
     return f"datasets/{project}/{snapshot}/state-{state.watermark.astimezone(UTC):{STAMP}}.state"
 
 
-def is_state(key: str) -> bool:
-    """Whether an object is a snapshot's state."""
-    return "/state-" in key
-
-
 def latest(store: Store, project: str) -> State | None:
     """The newest state of a project's snapshots; None where none can be read."""
-    found = [each for each in store.keys(f"datasets/{project}") if is_state(each)]
+    found = [each for each in store.keys(f"datasets/{project}") if formats.is_state(each)]
     for each in sorted(found, key=lambda each: each.rpartition("/")[2], reverse=True)[:1]:
         try:
             return read(store.read(each), each)

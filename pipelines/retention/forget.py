@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import erasure
+from phaseflow import erasure, formats
 from phaseflow.contract import Project
 from phaseflow.erasure import Erasures
 from phaseflow.errors import PermanentError
@@ -25,7 +25,6 @@ from phaseflow.lease import Lock
 from phaseflow.log import logger
 from phaseflow.store import Entry, Store
 from phaseflow.toolkit.holdout import lines
-from pipelines.etl import state as states
 from pipelines.retention import objects
 
 SIDES: Final = ("train", "holdout")
@@ -209,7 +208,7 @@ def _times(before: Mapping[str, pl.DataFrame], erased: Erasures) -> list[datetim
 def _states(store: Store, project: Project, erased: Erasures, lock: Lock, since: float) -> None:
     """Rewrite what snapshots hold for the next one: it has rows that are in no snapshot."""
     for entry in store.entries(f"datasets/{project.name}"):
-        if states.is_state(entry.key) and entry.modified >= since:
+        if formats.is_state(entry.key) and entry.modified >= since:
             lock.check()
             _rewritten(store, entry.key, erased, "_id")
 

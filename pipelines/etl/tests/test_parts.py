@@ -16,7 +16,7 @@ from phaseflow import Project, registry
 from phaseflow.toolkit import source
 from phaseflow.toolkit.holdout import in_holdout
 from phaseflow.toolkit.twins import twins
-from pipelines.etl.caps import capped
+from pipelines.etl.caps import capped, ranks
 from pipelines.etl.parts import COLUMNS, identified, of_base, of_feedback, split
 
 TITANIC = dataclasses.replace(registry.get("titanic"), group="", holdout_share=0.25)
@@ -189,3 +189,28 @@ def test_the_choice_under_the_caps_does_not_depend_on_the_order(
     order = list(range(came.height))
     random.shuffle(order)
     assert chosen(came[order]) == whole
+
+
+def test_after_a_month_of_one_world_an_hour_of_another_is_half_of_what_is_picked() -> None:
+    """Of 50 rows an hour the newest hour counts as much as all hours before it; the rest is spread over these."""
+    begin, hours = 1_800_000_000_000, 720
+    moments = [begin + 72_000 * number for number in range(50 * hours)]
+    ids = pl.Series("_id", [f"{moment:012x}{number:032x}-0" for number, moment in enumerate(moments)])
+    age = pl.Series("age", [(moments[-1] - moment) / 3_600_000 for moment in moments])
+    frame = pl.DataFrame([ids, age]).with_columns(ranks(ids, TITANIC)).sort("_rank")
+    # Rows of the last hour are fewer than the cap: all of them stay, then half of those of the hour before, and so on.
+    assert frame.head(200).filter(pl.col("age") < 1).height == pytest.approx(50, abs=5)
+    few = frame.head(40)
+    assert 0.35 < (few["age"] < 1).mean() < 0.65
+    assert (few["age"] > 2).any()
+    slow = dataclasses.replace(TITANIC, feedback_half_life_hours=10_000.0)
+    spread = pl.DataFrame([ids, age]).with_columns(ranks(ids, slow)).sort("_rank").head(400)
+    assert spread["age"].mean() == pytest.approx(360, rel=0.15)
+
+
+def test_a_rank_is_the_row_s_own_and_an_id_without_a_time_is_the_oldest() -> None:
+    ids = pl.Series(["0" * 43 + "1-0", f"{1_800_000_000_000:012x}{7:032x}-3", "r7", None])
+    together = ranks(ids, TITANIC)
+    assert [ranks(ids[place : place + 1], TITANIC)[0] for place in range(4)] == together.to_list()
+    assert together[1] < together[2]
+    assert together[3] is None

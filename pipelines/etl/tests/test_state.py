@@ -167,6 +167,7 @@ def test_only_the_hours_since_the_watermark_are_read(tmp_path: Path, monkeypatch
     [
         ({"feedback_share": 0.97, "feedback_share_per_client": 0.97}, "the caps allow more rows"),
         ({"holdout_share": 0.4}, "the declaration has changed"),
+        ({"feedback_half_life_hours": 24.0}, "the declaration has changed"),
     ],
 )
 def test_where_the_state_does_not_suffice_all_rows_are_read(tmp_path: Path, change: dict[str, Any], why: str) -> None:
