@@ -515,7 +515,7 @@ class Project:
     of the split. A feature, or a column that `transform` gives beside the schema's, or one of the source, of which the split alone
     takes notice. Empty, or where a row has no value: the row's own hash decides."""
     feedback_share: float = 0.8
-    """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. Of more a hash picks some."""
+    """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. Of more some are picked, newer ones more often."""
     feedback_half_life_hours: float = 1.0
     """By how many hours a row that came back must be newer to count twice when some are picked: a short one adapts to a drift with one
     retraining, a long one mixes the hours of more days."""

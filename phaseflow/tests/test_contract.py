@@ -157,8 +157,8 @@ def test_what_is_no_scalar_is_watched_by_its_figures() -> None:
         ),
         (
             {"feedback_half_life_hours": 0},
-            "Project.feedback_half_life_hours is 0 hours; allowed: 0.01 to 100000. Set Project.feedback_half_life_hours to a number in "
-            "that range",
+            "Project.feedback_half_life_hours is 0; allowed: 0.01 to 100000 hours. Set Project.feedback_half_life_hours to a number in "
+            "that range.",
         ),
         (
             {"holdout_share": 0.9},

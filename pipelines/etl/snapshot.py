@@ -27,7 +27,7 @@ def snapshot(
 ) -> dict[str, Any]:
     """Write the data set if its content is new; `extracted` is what the step extract found.
 
-    Of feedback above the project's caps the rows with the smallest hashes of their ids stay; feedback that is a twin of a row on the
+    Of feedback above the project's caps the rows with the lowest ranks stay (`caps.ranks`); feedback that is a twin of a row on the
     other side is left out. The snapshot extends the newest state of an earlier one by what has arrived since, or reads all rows where
     that would not give the same.
 
