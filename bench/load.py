@@ -20,12 +20,13 @@ PAUSE_SECONDS: Final = 0.05
 """The pause after a broken connection, since the service needs a while to return."""
 LOGGED: Final = """
 import json, sys
-from pathlib import Path
-import polars as pl
+from phaseflow import logs
 from phaseflow.settings import from_environment
-files = sorted((Path(from_environment().store) / "predictions" / sys.argv[1]).rglob("*.parquet"))
-ids = pl.concat([pl.read_parquet(file, columns=["id"]) for file in files])["id"].to_list() if files else []
-json.dump(ids, sys.stdout)
+from phaseflow.store import Store
+store = Store(from_environment().store)
+log = "predictions", sys.argv[1]
+batches = (batch for hour in logs.all_hours(store, *log) for batch in logs.batches(store, *log, hour, {"id"}))
+json.dump([row for batch in batches for row in batch["id"]], sys.stdout)
 """
 """Runs in the environment `serving`, which reads Parquet."""
 

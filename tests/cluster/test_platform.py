@@ -239,14 +239,14 @@ def test_the_front_door_refuses_what_others_send(cluster: Cluster, story: dict[s
 
 
 COUNT = """
-import io, json
-import polars as pl
+import json
+from phaseflow import logs
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 store = Store(from_environment().store)
-keys = list(store.keys("feedback/house_prices/"))
-ids = {row for key in keys for row in pl.read_parquet(io.BytesIO(store.read(key)))["id"]}
-print(json.dumps(sorted(ids)))
+log = "feedback", "house_prices"
+batches = (batch for hour in logs.all_hours(store, *log) for batch in logs.batches(store, *log, hour, {"id"}))
+print(json.dumps(sorted({row for batch in batches for row in batch["id"]})))
 """
 
 
