@@ -275,3 +275,77 @@ def test_only_the_key_of_maintenance_cleans_and_forgets(objects: Objects, tmp_pa
         assert (f"store/{log}" not in left) is done
         assert f"store/{later}" in left
     assert bytes(administrator.get(f"store/{later}").bytes()) != content
+
+
+LOG = """
+import sys
+from datetime import UTC, datetime, timedelta
+from phaseflow.store import Store
+from pipelines.etl.tests.world import World
+world = World(Store("s3://phaseflow/store"), now=datetime.now(UTC) - timedelta(hours=float(sys.argv[1])))
+for number in range(20):
+    world.label(world.predict(5), str(number % 2), "ann")
+    world.pass_(0.1)
+"""
+"""Two minutes of predictions and labels, as the service writes them."""
+SNAPSHOT = """
+import json
+from phaseflow.settings import from_environment
+from phaseflow.store import Store
+from pipelines.etl.extract import extract
+from pipelines.etl.snapshot import snapshot
+from pipelines.etl.tests.world import TITANIC
+from pipelines.etl.validate import validate
+settings = from_environment()
+store = Store(settings.store)
+extracted = extract(TITANIC, "run", settings, store)
+validate(TITANIC, "run", store)
+result = snapshot(TITANIC, "run", store, extracted)
+manifest = json.loads(store.read(f"datasets/titanic/{result['snapshot']}/manifest.json"))
+print(json.dumps([result["feedback_rows"], manifest["whole"]]))
+"""
+
+
+def test_maintenance_compacts_the_log_that_serving_writes_and_steps_extend_their_snapshot(
+    objects: Objects, tmp_path: Path
+) -> None:
+    python = from_environment().python("tabular")
+    administrator = objects.bucket("")
+    for folder in ("predictions", "feedback", "datasets", "erased"):
+        for page in administrator.list(f"store/{folder}/titanic"):
+            for entry in page:
+                administrator.delete(entry["path"])
+
+    def run(part: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = objects.environment(part, tmp_path) | {
+            "PHASEFLOW_STORE": "s3://phaseflow/store",
+            "PHASEFLOW_HOME": str(tmp_path),
+            "PHASEFLOW_OFFLINE": "1",
+            "PHASEFLOW_DATA_MIRROR": "",
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.run([python, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    def files() -> list[str]:
+        pages = [*administrator.list("store/predictions/titanic"), *administrator.list("store/feedback/titanic")]
+        return sorted(entry["path"].rpartition("/")[2] for page in pages for entry in page)
+
+    def snapshot() -> tuple[int, str | None]:
+        done = run("steps", "-c", SNAPSHOT)
+        assert done.returncode == 0, done.stderr
+        rows, whole = json.loads(done.stdout.splitlines()[-1])
+        return rows, whole
+
+    assert run("serving", "-c", LOG, "50").returncode == 0
+    assert len(files()) == 40
+    assert snapshot() == (100, "no earlier snapshot has a state")
+    compact = ["-m", "pipelines.etl.compact"]
+    refused = run("steps", *compact)
+    assert refused.returncode == 1
+    assert "does not do what was asked" in refused.stderr
+    done = run("maintenance", *compact)
+    assert done.returncode == 0, done.stderr
+    assert {name.partition("-")[0] for name in files()} == {"compacted", "statistics.json"}
+    assert snapshot() == (100, "no earlier snapshot has a state")  # the same content, and so the same manifest
+    assert run("serving", "-c", LOG, "0").returncode == 0
+    assert snapshot() == (200, None)
