@@ -50,8 +50,8 @@ from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from pipelines.etl.snapshot import snapshot
 store = Store(from_environment().store)
-made = snapshot(registry.get("titanic"), "bench", store, {"source": "sample"}, datetime.fromisoformat(sys.argv[1]))
-print(json.dumps(made))
+result = snapshot(registry.get("titanic"), "bench", store, {"source": "sample"}, datetime.fromisoformat(sys.argv[1]))
+print(json.dumps(result))
 """
 """As the step, at another time than now."""
 
@@ -156,11 +156,11 @@ def retraining(home: Path, now: datetime) -> tuple[float, float]:
     """As `etl`, and afterwards only the snapshots that were there before."""
     datasets = home / "store" / "datasets" / PROJECT
     before = {path for path in datasets.rglob("*") if path.is_file()}
-    found = etl(home, now)
+    cost = etl(home, now)
     for path in datasets.rglob("*"):
         if path.is_file() and path not in before:
             path.unlink()
-    return found
+    return cost
 
 
 def compaction(home: Path, hour: datetime) -> tuple[float, float]:
@@ -171,14 +171,14 @@ def compaction(home: Path, hour: datetime) -> tuple[float, float]:
 
 
 def medians(measure: Callable[[], tuple[float, float]], rounds: int, name: str) -> dict[str, float]:
-    """Of seconds and peaks."""
-    found = []
+    """The median of the seconds and of the peaks of `rounds` measurements."""
+    costs = []
     for number in range(rounds):
-        found.append(measure())
-        say(f"{name}, {number + 1} of {rounds}: {found[-1][0]:.2f} s, {found[-1][1]:.0f} MiB")
+        costs.append(measure())
+        say(f"{name}, {number + 1} of {rounds}: {costs[-1][0]:.2f} s, {costs[-1][1]:.0f} MiB")
     return {
-        "seconds": round(statistics.median(seconds for seconds, _ in found), 2),
-        "mib": round(statistics.median(peak for _, peak in found), 1),
+        "seconds": round(statistics.median(seconds for seconds, _ in costs), 2),
+        "mib": round(statistics.median(peak for _, peak in costs), 1),
     }
 
 
@@ -206,17 +206,17 @@ def measured(folder: Path, hours: int, rounds: int) -> dict[str, Any]:
         say(f"{name}: all rows that came back are read in {whole[0]:.1f} s and {whole[1]:.0f} MiB")
         small_files(store, opened, 9999)
     now = opened + timedelta(minutes=61)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in homes}
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in homes}
     for number in range(rounds):
         for name, home in homes.items():
-            found[name].append(retraining(home, now))
-            say(f"{name}, {number + 1} of {rounds}: {found[name][-1][0]:.2f} s, {found[name][-1][1]:.0f} MiB")
+            costs[name].append(retraining(home, now))
+            say(f"{name}, {number + 1} of {rounds}: {costs[name][-1][0]:.2f} s, {costs[name][-1][1]:.0f} MiB")
     figures = {
         name: {
             "seconds": round(statistics.median(seconds for seconds, _ in pairs), 2),
             "mib": round(statistics.median(peak for _, peak in pairs), 1),
         }
-        for name, pairs in found.items()
+        for name, pairs in costs.items()
     }
     third = folder / "compaction"
     third.mkdir()
@@ -236,7 +236,7 @@ def measured(folder: Path, hours: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, write the figures and the table, and end with 1 where one is beyond its budget."""
+    """Measure, and write the figures and the table. Returns 1 when a figure is beyond its budget."""
     parser = argparse.ArgumentParser(prog="bench.history")
     parser.add_argument("--hours", type=int, default=720)
     parser.add_argument("--rounds", type=int, default=5)
@@ -244,16 +244,16 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="phaseflow-history-", dir=options.folder) as folder:
-        found = measured(Path(folder), options.hours, options.rounds)
-    options.results.write_text(json.dumps(found, indent=1) + "\n")
+        figures = measured(Path(folder), options.hours, options.rounds)
+    options.results.write_text(json.dumps(figures, indent=1) + "\n")
     if options.results == RESULTS:
         write_table()
-    print(json.dumps(found, indent=1))
+    print(json.dumps(figures, indent=1))
     flat = {
-        "time_ratio": found["time_ratio"],
-        "memory_ratio": found["memory_ratio"],
-        "compaction seconds": found["compaction"]["seconds"],
-        "compaction mib": found["compaction"]["mib"],
+        "time_ratio": figures["time_ratio"],
+        "memory_ratio": figures["memory_ratio"],
+        "compaction seconds": figures["compaction"]["seconds"],
+        "compaction mib": figures["compaction"]["mib"],
     }
     beyond = [f"{name} is {flat[name]}, above {most}" for name, most in BUDGETS.items() if flat[name] > most]
     for line in beyond:

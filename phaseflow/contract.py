@@ -517,8 +517,8 @@ class Project:
     feedback_share: float = 0.8
     """Most of a snapshot's training rows, and of its holdout, that come from the service; 1 is all. Of more some are picked, newer ones more often."""
     feedback_half_life_hours: float = 1.0
-    """By how many hours a row that came back must be newer to count twice when some are picked: a short one adapts to a drift with one
-    retraining, a long one mixes the hours of more days."""
+    """When feedback is above its share, a row's chance to be picked halves with every so many hours of its age. A short half-life adapts
+    to a drift with one retraining; a long one mixes rows of several days."""
     feedback_share_per_client: float = 0.5
     """Likewise of each client, which is its token's name; all who show no token are one. Without a target it has no meaning."""
     trusted_clients: tuple[str, ...] = ()

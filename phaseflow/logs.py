@@ -36,9 +36,9 @@ from phaseflow.store import Entry, Store
 KINDS: Final = ("predictions", "feedback")
 HOUR: Final = timedelta(hours=1)
 LATE: Final = timedelta(minutes=15)
-"""After so long a row that is read by its arrival is shipped to the hour of its arrival."""
+"""The age from which on a row is written to the folder of the hour in which it is shipped, if readers read it by arrival."""
 SKEW: Final = timedelta(minutes=5)
-"""By how much the clocks of two machines may differ."""
+"""The largest difference between the clocks of two machines that readers allow for."""
 COMPACTED: Final = "compacted-"
 """How the name of a compacted file begins."""
 STATISTICS: Final = "statistics.json"
@@ -319,7 +319,7 @@ def frame(
 
 
 def last(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of rows with `id` and `time` one of each id, by time and id: the latest; of the same moment the one that sorts last."""
+    """The last row of each id, sorted by time and id. Of rows of the same moment it is the one whose other columns sort last."""
     if rows["id"].n_unique() == rows.height:  # as nearly always
         return rows.sort("time", "id")
     twice = pl.col("id").is_duplicated()
@@ -425,7 +425,7 @@ EARLIER: Final = timedelta(days=1)
 REACH: Final = timedelta(minutes=1)
 """How long the rows of a file of an earlier release reach into the next hour."""
 SLACK: Final = timedelta(minutes=5)
-"""By how much the time of a row may differ from that of its id."""
+"""The largest difference between the time of a row and the time of its id."""
 
 
 def _concat(rows: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:

@@ -196,7 +196,7 @@ def _snapshots(
 
 
 def _states(entries: Iterable[Entry], now: datetime) -> Iterator[Item]:
-    """Of the states that snapshots extend, whose names tell their times, only the newest is read."""
+    """Only the newest state is read; the names of states tell their times."""
     for place, entry in enumerate(sorted(entries, key=_file, reverse=True)):
         young = entry.modified > (now - IN_USE).timestamp()
         why = "the next snapshot extends it" if place == 0 else "younger than a day: a run may read it" if young else ""
