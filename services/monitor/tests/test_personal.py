@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import polars as pl
 
 from phaseflow import Drift, Gate, Project, Schema, erasure, registry
 from phaseflow.store import Store
-from services.monitor.report import judged, window
+from services.monitor.report import frames, judged
+from services.monitor.tests.test_monitor import Monitor, logged
 
 TITANIC = registry.get("titanic")
 
@@ -34,12 +36,12 @@ def test_a_report_leaves_personal_columns_out() -> None:
 
 
 def test_a_report_reads_no_erased_row(tmp_path: Path) -> None:
-    store, now = Store(str(tmp_path)), datetime.now(UTC)
-    rows = pl.DataFrame({"id": ["a-0", "a-1"], "time": [now, now]})
-    content = io.BytesIO()
-    rows.write_parquet(content)
-    store.write(f"predictions/titanic/{now:date=%Y-%m-%d/hour=%H}/x.parquet", content.getvalue())
-    since = now - timedelta(minutes=5)
-    assert window(store, TITANIC, "predictions", since)["id"].to_list() == ["a-0", "a-1"]
-    erasure.record(store, "titanic", "a-0", now)
-    assert window(store, TITANIC, "predictions", since)["id"].to_list() == ["a-1"]
+    store = Store(str(tmp_path))
+    logged(cast("Monitor", SimpleNamespace(store=store)), 60.0)
+    (key,) = (key for key in store.keys("predictions") if key.endswith(".parquet"))
+    ids = pl.read_parquet(store.path(key))["id"].to_list()
+    current, _ = frames(store, TITANIC, "s1", 3600)
+    assert current.height == len(ids)
+    erasure.record(store, "titanic", ids[0], datetime.now(UTC))
+    current, _ = frames(store, TITANIC, "s1", 3600)
+    assert current.height == len(ids) - 1
