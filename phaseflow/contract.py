@@ -326,16 +326,31 @@ class Candidate:
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
 
 
+ORIGINS: Final[Mapping[str, str]] = MappingProxyType(
+    {"sample": "sample", "package": "package", "public": "public", "cache": "public", "mirror": "public"}
+)
+"""By a snapshot's source: the origin whose bounds hold. The cache and the mirror hold the public files."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A figure of quality. A model beyond `bound` (below for higher, above for lower) is not promoted."""
 
     name: str
     direction: str = ""
-    bound: float | None = None
+    bound: float | Mapping[str, float] | None = None
+    """One for all data, or one by the data's origin: `{"sample": 0.95, "public": 0.9}`. An origin that is not named has no bound."""
 
     def __post_init__(self) -> None:
         checks.name("Metric.name", self.name)
+        if isinstance(self.bound, Mapping):
+            checks.not_empty(f"Metric {self.name!r}: bound", tuple(self.bound))
+            for origin, value in self.bound.items():
+                checks.one_of(f"Metric {self.name!r}: an origin of bound", origin, set(ORIGINS.values()))
+                checks.within(f"Metric {self.name!r}: bound of {origin}", value, -1e12, 1e12)
+            object.__setattr__(self, "bound", MappingProxyType(dict(self.bound)))
+        elif self.bound is not None:
+            checks.within(f"Metric {self.name!r}: bound", self.bound, -1e12, 1e12)
         known = METRICS.get(self.name)
         if not self.direction:
             if known is None:
@@ -351,6 +366,18 @@ class Metric:
         """Whether `left` is strictly better than `right`."""
         return left > right if self.direction == "higher" else left < right
 
+    def limit(self, source: str) -> float | None:
+        """The bound for data of this source: `sample`, `package`, `public`, `cache` or `mirror`."""
+        return self.bound.get(ORIGINS.get(source, source)) if isinstance(self.bound, Mapping) else self.bound
+
+    @property
+    def bounds(self) -> str:
+        """The bound in words: ">= 0.9", or one for each origin; empty where there is none."""
+        sign = ">=" if self.direction == "higher" else "<="
+        if isinstance(self.bound, Mapping):
+            return ", ".join(f"{sign} {value:g} ({origin})" for origin, value in self.bound.items())
+        return "" if self.bound is None else f"{sign} {self.bound:g}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
@@ -363,19 +390,35 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What a candidate must reach to become champion, beside each metric's `bound`."""
+    """What a candidate must reach to become champion, beside each metric's `bound`: docs/adr/0034-the-gate-asks-for-evidence.md."""
 
     minimum_gain: float = 0.0
-    """Gain of the first metric over the champion on the same holdout; ties go to the champion."""
+    """The paired interval of the first metric's gain over the champion, same holdout, lies above it."""
+    margin: float = 0.0
+    """A challenger may also win that is certainly not worse by more than this, and cheaper by `cheaper`; 0 switches that rule off."""
+    cheaper: float = 0.5
+    """The share of the champion's latency or size that such a challenger saves."""
     slices: tuple[Slice, ...] = ()
+    calibration: float | None = None
+    """Largest expected calibration error (ECE) of a classifier on the holdout; None asks for nothing."""
+    trusted_loss: float = 0.0
+    """A challenger that is certainly worse than the champion by more than this on the holdout's trusted rows is refused."""
     latency_ms: float = 50.0
     """99th percentile of one row through the served artifact."""
     size_mb: float = 100.0
+    folds: int = 5
+    """Of the cross-validation by which candidates are compared; 1 is a single validation part, which costs a fifth."""
 
     def __post_init__(self) -> None:
         checks.within("Gate.minimum_gain", self.minimum_gain, 0, 1e12)
+        checks.within("Gate.margin", self.margin, 0, 1e12)
+        checks.within("Gate.cheaper", self.cheaper, 0.01, 0.99)
+        if self.calibration is not None:
+            checks.within("Gate.calibration", self.calibration, 0, 1)
+        checks.within("Gate.trusted_loss", self.trusted_loss, 0, 1e12)
         checks.within("Gate.latency_ms", self.latency_ms, 0.001, 600_000, "ms")
         checks.within("Gate.size_mb", self.size_mb, 0.001, 100_000, "MB")
+        checks.within("Gate.folds", self.folds, 1, 20, "folds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

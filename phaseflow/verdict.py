@@ -12,7 +12,9 @@ def figure(value: object) -> str:
 
 
 def refused(verdict: Mapping[str, Any]) -> str:
-    """The checks that a version did not pass, in one line."""
+    """Why a version stays challenger, in one line: the verdict's own sentence, else the checks that it did not pass."""
+    if verdict.get("why"):
+        return str(verdict["why"]).rstrip(".")
     return "; ".join(
         f"{check['check']} is {figure(check['found'])}, allowed {figure(check['allowed'])}"
         for check in verdict["checks"]

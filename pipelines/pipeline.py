@@ -36,7 +36,7 @@ def profile(project: str, snapshot: str, page: Output[HTML], dataset: Output[Dat
 
 
 def train(project: str, snapshot: str, candidate: str, model: Output[Model], metrics: Output[Metrics]) -> None:
-    """One candidate as ONNX."""
+    """One candidate as ONNX, and its figure inside the training rows."""
     from pathlib import Path
 
     from pipelines.steps.train import train as fit
@@ -88,6 +88,7 @@ def gate(project: str, evaluation: Input[Dataset], verdict: Output[Dataset]) -> 
     Path(verdict.path).write_text(json.dumps(said.to_dict()))
     for check in said.checks:
         print(f"{'pass' if check.passed else 'FAIL'}  {check.check}: {check.found} (allowed: {check.allowed})")
+    print(said.why)
     return said.passed
 
 

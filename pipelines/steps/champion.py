@@ -6,10 +6,17 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from phaseflow import formats
 from phaseflow.contract import Project
 from pipelines.steps import tracking
+
+AGAINST: Final = "phaseflow.judged_against"
+"""Tag of a version: the champion that it was compared with."""
+LOOK: Final = "phaseflow.look"
+"""Tag of a version: its look at the holdout, as JSON."""
+VERSIONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,21 @@ def fetch(project: Project) -> Champion | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         return read(project, str(version.version), Path(tracking.download(version, folder)))
+
+
+def last_look(project: Project, version: str) -> dict[str, Any] | None:
+    """The last look (`pipelines.steps.budget`) that compared a challenger with this version, None where there was none.
+
+    It is a tag of the challenger's version. Raises PlatformError when MLflow can't be reached.
+    """
+    client = tracking.client()
+    found = tracking.reach(
+        lambda: client.search_model_versions(
+            f"name = '{project.name}'", max_results=VERSIONS, order_by=["version_number DESC"]
+        )
+    )
+    looks = [json.loads(one.tags[LOOK]) for one in found if one.tags.get(AGAINST) == version and LOOK in one.tags]
+    return looks[0] if looks else None
 
 
 def read(project: Project, version: str, folder: Path) -> Champion:

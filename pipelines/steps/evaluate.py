@@ -1,10 +1,16 @@
-"""All candidates and the champion on the same holdout: figures, intervals, slices, latency and size."""
+"""All candidates and the champion on the same holdout: figures, intervals, slices, latency and size.
+
+Which candidate is the winner is decided before, inside the training rows (`selection`); the holdout's figures of the others are reported, and
+decide nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,58 +18,22 @@ import numpy as np
 import polars as pl
 
 from phaseflow import answers, registry
-from phaseflow.contract import Project
+from phaseflow.contract import Metric, Project
 from phaseflow.toolkit import graph
+from phaseflow.toolkit.newest import ENOUGH
 from phaseflow.toolkit.scalars import answered, words_of_answers
+from pipelines.steps import budget, data, metrics, selection
 from pipelines.steps import champion as champions
-from pipelines.steps import data, gate, metrics
+from pipelines.steps.champion import Champion
 from pipelines.steps.metrics import Answers, Array
+from pipelines.steps.predictions import ask, played
 
 LATENCY_CALLS: Final = 200
 LEAST_CALLS: Final = 20
 LATENCY_SECONDS: Final = 10.0
 """After it `LEAST_CALLS` are enough: a text takes a second to write."""
-
-
-def ask(project: Project, model: bytes | graph.Session, classes: tuple[str, ...], rows: pl.DataFrame) -> Answers:
-    """What the served file says of rows [N]."""
-    said, target = graph.run(model, graph.feed(rows, project.schema)), project.schema.target
-    if target is not None and answers.structured(target):
-        truths = [answers.read(text, target) for text in rows[target.name]]
-        return Answers(
-            truth=metrics.objects(truths),
-            predicted=metrics.objects(answers.values(said, target, classes)),
-            classes=classes,
-            said=said,
-            rows=rows,
-        )
-    # What the project's own figures are made of; ours need neither.
-    kept: dict[str, Any] = {"said": said, "rows": rows} if project.evaluate else {}
-    truth: Array = np.array([])
-    if target is not None:
-        truth = rows[target.name].cast(pl.String if classes else pl.Float64).to_numpy()
-    if classes:
-        return Answers(
-            truth=truth.astype(str),
-            predicted=said["label"].astype(str),
-            probabilities=said["probabilities"].astype(np.float64),
-            classes=classes,
-            **kept,
-        )
-    return Answers(truth=truth, predicted=said["value"].astype(np.float64), **kept)
-
-
-def played(project: Project, model: graph.Session, said: Answers, rows: pl.DataFrame) -> Answers:
-    """What is judged: the games that the model plays in a world like that of rows [N], else what it said of the rows."""
-    if not project.play:
-        return said
-
-    def asked(seen: pl.DataFrame) -> dict[str, Array]:
-        return graph.run(model, graph.feed(seen, project.schema))
-
-    came, games = registry.load(project.play)(asked, rows, project)
-    nothing = np.array([])
-    return Answers(truth=nothing, predicted=np.arange(games.height), said=came, rows=games)
+FEW: Final = 50
+"""Rows that came back, below which the newest data is the whole holdout."""
 
 
 def latency_ms(project: Project, model: graph.Session, rows: pl.DataFrame) -> float:
@@ -103,56 +73,192 @@ def losses(project: Project, said: Answers) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A candidate's file, and what its training wrote of it."""
+
+    onnx: bytes
+    about: Mapping[str, Any]
+
+
 def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[str, Any]:
     """Figures of the models in `folders` and of the champion, as one dictionary of plain values."""
     project = registry.get(project_name)
-    rows = data.split(project, snapshot, "holdout")
-    samples: list[Array] = []
-    found: dict[str, Any] = {"snapshot": snapshot, "rows": rows.height, "candidates": {}, "champion": None}
-    draws: dict[str, Array] = {}
-    everyone: dict[str, Answers] = {}
-    answered_as: dict[str, Answers] = {}
-    for folder in folders:
-        about = json.loads((folder / "trained.json").read_text())
-        onnx = (folder / "model.onnx").read_bytes()
-        model = graph.session(onnx)
-        told = ask(project, model, tuple(about["classes"]), rows)
-        said = played(project, model, told, rows)
-        samples = samples or metrics.resamples(len(said.predicted), project.seed)
-        name = about["candidate"]
-        everyone[name] = said
-        answered_as[name] = told
-        draws[name] = metrics.bootstrap(project, [project.primary], said, samples)[project.primary.name]
-        found["candidates"][name] = about | {
-            "metrics": metrics.figures(project, said),
-            "intervals": {project.primary.name: metrics.interval(draws[name])},
-            "slices": slices(project, said, rows),
-            "losses": losses(project, told),
-            "latency_ms": latency_ms(project, model, rows),
-            "size_mb": len(onnx) / 1e6,
-        }
-    best = gate.winner(project, found["candidates"])
-    found["winner"] = best
-    found["candidates"][best]["intervals"] |= {
-        name: metrics.interval(values)
-        for name, values in metrics.bootstrap(project, project.metrics[1:], everyone[best], samples).items()
+    contenders = [
+        Contender(onnx=(folder / "model.onnx").read_bytes(), about=json.loads((folder / "trained.json").read_text()))
+        for folder in folders
+    ]
+    champion = champions.fetch(project)
+    return compare(
+        project,
+        data.split(project, snapshot, "holdout"),
+        contenders,
+        champion,
+        snapshot=snapshot,
+        source=str(data.manifest(project, snapshot).get("source")),
+        earlier=champion and champions.last_look(project, champion.version),
+    )
+
+
+def compare(
+    project: Project,
+    rows: pl.DataFrame,
+    contenders: Sequence[Contender],
+    champion: Champion | None,
+    *,
+    snapshot: str,
+    source: str,
+    earlier: Mapping[str, Any] | None = None,
+    latency: Callable[[Project, graph.Session, pl.DataFrame], float] = latency_ms,
+) -> dict[str, Any]:
+    """What the gate needs to know of holdout rows [N]; `earlier` is the last look of the same champion at its holdout."""
+    found: dict[str, Any] = {"snapshot": snapshot, "source": source, "rows": rows.height, "candidates": {}}
+    judged = {
+        one.about["candidate"]: _judged(project, one.onnx, tuple(one.about["classes"]), rows) for one in contenders
     }
-    found["curves"] = curves(project, answered_as[best])
-    present = champions.fetch(project)
-    if present is not None:
-        model = graph.session(present.onnx)
-        said = played(project, model, ask(project, model, present.classes, rows), rows)
-        gains = draws[best] - metrics.bootstrap(project, [project.primary], said, samples)[project.primary.name]
-        gains = gains if project.primary.direction == "higher" else -gains
-        found["champion"] = {
-            "version": present.version,
-            "candidate": present.candidate,
-            "metrics": metrics.figures(project, said),
-            "slices": slices(project, said, rows),
-            "gain_interval": metrics.interval(gains),
-            "share_of_resamples_better": float(np.nanmean(gains > 0)) if not np.isnan(gains).all() else None,
+    best = selection.winner(project, {one.about["candidate"]: one.about for one in contenders})
+    primary = project.primary
+    for one in contenders:
+        name = one.about["candidate"]
+        model = judged[name]
+        count = _count(project, decides=False)
+        asked = project.metrics if name == best else [primary]
+        drawn = metrics.bootstrap(project, asked, model.answers, model.resamples(count))
+        found["candidates"][name] = {key: value for key, value in one.about.items() if key != "selection"} | {
+            "selection": {key: value for key, value in one.about["selection"].items() if key != "draws"},
+            "metrics": metrics.figures(project, model.answers),
+            "intervals": {metric: metrics.interval(values) for metric, values in drawn.items()},
+            "slices": slices(project, model.answers, rows),
+            "losses": losses(project, model.told),
+            "calibration": metrics.calibration_error(model.answers),
+            "latency_ms": latency(project, model.session, rows),
+            "size_mb": len(one.onnx) / 1e6,
         }
+    found |= {"winner": best, "curves": curves(project, judged[best].told), "champion": None, "look": None}
+    if champion is None:
+        return found
+    winner, present = judged[best], _judged(project, champion.onnx, champion.classes, rows)
+    drawn = [_draws(project, one, [primary])[primary.name] for one in (winner, present)]
+    sha256 = hashlib.sha256(next(one.onnx for one in contenders if one.about["candidate"] == best)).hexdigest()
+    look = budget.look(earlier, rows, snapshot=snapshot, model=sha256, same=bool((drawn[0] == drawn[1]).all()))
+    figures = metrics.figures(project, present.answers)
+    found["look"] = look.to_dict()
+    found["champion"] = {
+        "version": champion.version,
+        "candidate": champion.candidate,
+        "metrics": figures,
+        "slices": slices(project, present.answers, rows),
+        "latency_ms": latency(project, present.session, rows),
+        "size_mb": len(champion.onnx) / 1e6,
+        "gain": (gain := _gain(project, winner, present, drawn, look.level)),
+        "gain_interval": gain["interval"],
+        "share_of_resamples_better": gain["share_better"],
+        "newest": _newest(project, source, rows, winner, present, look.level),
+        "trusted": _trusted(project, rows, winner, present),
+    }
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """A model on rows of the holdout."""
+
+    project: Project
+    session: graph.Session
+    rows: pl.DataFrame
+    told: Answers
+    """What it predicted of the rows."""
+    answers: Answers
+    """What is judged: these, or the games that it played."""
+
+    def on(self, places: Array) -> _Judged:
+        """The same model on some of the rows."""
+        rows, told = self.rows[places], self.told.take(places)
+        judged = played(self.project, self.session, told, rows) if self.project.play else told
+        return _Judged(project=self.project, session=self.session, rows=rows, told=told, answers=judged)
+
+    def resamples(self, count: int) -> metrics.Resamples:
+        return selection.resamples(self.project, self.rows, self.answers, count)
+
+
+def _judged(project: Project, onnx: bytes, classes: tuple[str, ...], rows: pl.DataFrame) -> _Judged:
+    model = graph.session(onnx)
+    told = ask(project, model, classes, rows)
+    return _Judged(project=project, session=model, rows=rows, told=told, answers=played(project, model, told, rows))
+
+
+def _count(project: Project, *, decides: bool) -> int:
+    """Bootstrap samples: all the same where they cost nothing."""
+    if not project.evaluate:
+        return metrics.RESAMPLES
+    return metrics.OWN_RESAMPLES if decides else metrics.REPORTED_RESAMPLES
+
+
+def _draws(project: Project, model: _Judged, asked: Sequence[Metric]) -> dict[str, Array]:
+    return metrics.bootstrap(project, asked, model.answers, model.resamples(_count(project, decides=True)))
+
+
+def _gain(project: Project, winner: _Judged, champion: _Judged, drawn: Sequence[Array], level: float) -> dict[str, Any]:
+    """By how much the winner is better, and both ends of it, in pairs over the same bootstrap samples."""
+    sign = 1.0 if project.primary.direction == "higher" else -1.0
+    ours, theirs = (metrics.figure(project, project.primary, one.answers) for one in (winner, champion))
+    gains = sign * (drawn[0] - drawn[1])
+    value = None if ours is None or theirs is None else sign * (ours - theirs)
+    low, high = (None, None)
+    if value is not None:
+        low, above = (metrics.lower_end(part * value, part * gains, level) for part in (1.0, -1.0))
+        high = None if above is None else -above
+    known = gains[~np.isnan(gains)]
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "level": level,
+        "resamples": len(known),
+        "interval": metrics.interval(gains),
+        "share_better": float((known > 0).mean()) if len(known) else None,
+    }
+
+
+def _newest(
+    project: Project, source: str, rows: pl.DataFrame, winner: _Judged, champion: _Judged, level: float
+) -> dict[str, Any]:
+    """Both models on the newest rows that came back (on all rows where these are few): each bounded metric, and the best that the
+    champion's may be at `level`.
+    """
+    places = np.arange(rows.height)
+    back = rows.with_row_index("_place").filter(pl.col("_origin") == "feedback") if "_origin" in rows.columns else None
+    if back is not None and back.height >= FEW:
+        places = back.sort("_time", maintain_order=True).tail(ENOUGH)["_place"].to_numpy()
+    ours, theirs = (one if len(places) == rows.height else one.on(places) for one in (winner, champion))
+    bounded = [metric for metric in project.metrics if metric.limit(source) is not None]
+    drawn = _draws(project, theirs, bounded) if bounded else {}
+    figures: dict[str, Any] = {}
+    for metric in bounded:
+        sign = 1.0 if metric.direction == "higher" else -1.0
+        value = metrics.figure(project, metric, theirs.answers)
+        worst = None if value is None else metrics.lower_end(-sign * value, -sign * drawn[metric.name], level)
+        figures[metric.name] = {
+            "champion": value,
+            "champion_at_best": None if worst is None else -sign * worst,
+            "winner": metrics.figure(project, metric, ours.answers),
+        }
+    return {"rows": len(places), "metrics": figures}
+
+
+def _trusted(project: Project, rows: pl.DataFrame, winner: _Judged, champion: _Judged) -> dict[str, Any] | None:
+    """Both models on the rows whose labels are trusted; None where all rows are, or none is, or the snapshot doesn't say."""
+    if "_trusted" not in rows.columns or rows["_trusted"].n_unique() < 2:
+        return None
+    places = np.flatnonzero(rows["_trusted"].fill_null(value=False).to_numpy())
+    ours, theirs = winner.on(places), champion.on(places)
+    drawn = [_draws(project, one, [project.primary])[project.primary.name] for one in (ours, theirs)]
+    return {
+        "rows": len(places),
+        "metrics": metrics.figures(project, ours.answers),
+        "champion_metrics": metrics.figures(project, theirs.answers),
+        "gain": _gain(project, ours, theirs, drawn, budget.ALPHA / 2),
+    }
 
 
 def curves(project: Project, said: Answers) -> dict[str, Any]:

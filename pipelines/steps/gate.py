@@ -1,12 +1,20 @@
-"""The gate: may the winner become champion? A pure function of figures, so that every number of a verdict can be shown."""
+"""The gate: may the winner become champion? A pure function of figures, so that every number of a verdict can be shown.
+
+Three rules speak for a promotion, and everything else is a veto: docs/adr/0034-the-gate-asks-for-evidence.md.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from phaseflow.contract import Metric, Project
+from phaseflow.verdict import figure
+
+LATENCY: Final = "latency, 99th percentile of one row (ms)"
+TOLERANCE: Final = 0.1
+"""By how much the one cost may rise where the other falls: two measurements of one latency differ by as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,65 +34,175 @@ class Verdict:
     candidate: str
     passed: bool
     checks: tuple[Check, ...]
+    reason: str
+    """Why it may become champion: `first`, `better`, `champion_failed` or `cheaper`; "" where it may not."""
+    why: str
+    """One sentence, in words."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, for JSON."""
         return asdict(self)
 
 
-def winner(project: Project, candidates: Mapping[str, Mapping[str, Any]]) -> str:
-    """The candidate that is best in the first metric; ties go to the one declared first."""
-    best = ""
-    for candidate in project.candidates:
-        value = candidates[candidate.name]["metrics"][project.primary.name]
-        if value is None:
-            continue
-        if not best or project.primary.better(value, candidates[best]["metrics"][project.primary.name]):
-            best = candidate.name
-    return best or project.candidates[0].name
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What speaks for a promotion."""
+
+    reason: str
+    why: str
+    check: Check
 
 
 def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
     """Every condition on the winner of an evaluation (as `pipelines.steps.evaluate` writes it)."""
-    name = winner(project, evaluation["candidates"])
-    figures = evaluation["candidates"][name]
-    checks = [
-        _bound(metric, figures["metrics"].get(metric.name)) for metric in project.metrics if metric.bound is not None
-    ]
-    checks.append(_gain(project, figures, evaluation.get("champion")))
+    figures, source = evaluation["candidates"][evaluation["winner"]], evaluation["source"]
+    champion = evaluation.get("champion")
+    case = _case(project, figures, champion, source)
+    checks = [*_bounds(project, source, figures["metrics"]), case.check]
     for part in project.gate.slices:
         for value, found in figures["slices"].get(part.column, {}).items():
             if found["rows"] >= part.minimum_rows and found["value"] is not None:
-                metric = Metric(name=project.primary.name, direction=project.primary.direction, bound=part.bound)
-                checks.append(_bound(metric, found["value"], f"{metric.name} where {part.column} is {value}"))
-    checks.append(_most("latency, 99th percentile of one row (ms)", figures["latency_ms"], project.gate.latency_ms))
+                name = f"{project.primary.name} where {part.column} is {value}"
+                checks.append(_bound(project.primary, part.bound, found["value"], name))
+    if champion is not None and champion["trusted"] is not None:
+        checks += _trusted(project, source, champion["trusted"])
+    if project.gate.calibration is not None and figures["calibration"] is not None:
+        checks.append(_most("expected calibration error", figures["calibration"], project.gate.calibration))
+    checks.append(_most(LATENCY, figures["latency_ms"], project.gate.latency_ms))
     checks.append(_most("size (MB)", figures["size_mb"], project.gate.size_mb))
-    return Verdict(candidate=name, passed=all(check.passed for check in checks), checks=tuple(checks))
-
-
-def _bound(metric: Metric, found: float | None, name: str = "") -> Check:
-    assert metric.bound is not None  # noqa: S101  # the callers pass bounded metrics only
-    higher = metric.direction == "higher"
-    passed = found is not None and (found >= metric.bound if higher else found <= metric.bound)
-    return Check(
-        check=name or metric.name, found=found, allowed=f"{'>=' if higher else '<='} {metric.bound:g}", passed=passed
+    vetoes = [check for check in checks if not check.passed and check is not case.check]
+    passed = bool(case.reason) and not vetoes
+    why = case.why
+    if vetoes:
+        why = "; ".join(f"{check.check} is {figure(check.found)}, allowed {check.allowed}" for check in vetoes)
+        why = f"It may not be served: {why}."
+    return Verdict(
+        candidate=evaluation["winner"],
+        passed=passed,
+        checks=tuple(checks),
+        reason=case.reason if passed else "",
+        why=why,
     )
 
 
-def _gain(project: Project, figures: Mapping[str, Any], champion: Mapping[str, Any] | None) -> Check:
-    metric = project.primary
-    name = f"gain in {metric.name} over the champion, same holdout"
+def _case(project: Project, figures: Mapping[str, Any], champion: Mapping[str, Any] | None, source: str) -> _Case:
+    """The first rule that speaks for a promotion, else the gain that is not enough."""
+    metric, gate = project.primary, project.gate
+    name = f"gain in {metric.name} over the champion, same holdout: lower end of the interval"
     if champion is None:
-        return Check(check=name, found=None, allowed="no champion yet", passed=True)
-    mine, theirs = figures["metrics"][metric.name], champion["metrics"][metric.name]
-    if theirs is None:
-        return Check(check=name, found=None, allowed="the champion has no figure on this holdout", passed=True)
-    if mine is None:
-        return Check(check=name, found=None, allowed=f"> {project.gate.minimum_gain:g}", passed=False)
-    gain = mine - theirs if metric.direction == "higher" else theirs - mine
-    return Check(
-        check=name, found=gain, allowed=f"> {project.gate.minimum_gain:g}", passed=gain > project.gate.minimum_gain
+        check = Check(check=name, found=None, allowed="no champion yet", passed=True)
+        return _Case(reason="first", why="It is the first version, and within every bound.", check=check)
+    gain = champion["gain"]
+    wanted = f"> {gate.minimum_gain:g}"
+    if champion["metrics"][metric.name] is None and figures["metrics"][metric.name] is not None:
+        why = f"The champion has no {metric.name} on this holdout."
+        allowed = "the champion has no figure on this holdout"
+        return _Case(
+            reason="champion_failed", why=why, check=Check(check=name, found=None, allowed=allowed, passed=True)
+        )
+    better = gain["low"] is not None and gain["low"] > gate.minimum_gain
+    check = Check(check=name, found=gain["low"], allowed=wanted, passed=better)
+    text = _gain_text(metric, gain)
+    if better:
+        why = f"{text}, above the wanted {gate.minimum_gain:g}."
+        return _Case(reason="better", why=why, check=check)
+    return (
+        _failed(project, champion, source)
+        or _cheaper(project, figures, champion)
+        or _Case(
+            reason="", why=f"It is not certainly better: {text}; wanted: above {gate.minimum_gain:g}.", check=check
+        )
     )
+
+
+def _gain_text(metric: Metric, gain: Mapping[str, Any]) -> str:
+    if gain["low"] is None:
+        return f"its gain in {metric.name} has no interval on this holdout"
+    return (
+        f"its gain in {metric.name} is {figure(gain['value'])}, with {1 - gain['level']:.4g} confidence at least "
+        f"{figure(gain['low'])}"
+    )
+
+
+def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case | None:
+    """The champion is certainly beyond a bound on the newest data, and the winner within all of them."""
+    newest = champion["newest"]
+    bounds = {metric.name: metric.limit(source) for metric in project.metrics}
+    for metric in project.metrics:
+        found, bound = newest["metrics"].get(metric.name), bounds[metric.name]
+        if found is None or bound is None or found["champion_at_best"] is None:
+            continue
+        if _within(metric, bound, found["champion_at_best"]):
+            continue
+        if all(
+            _within(one, bounds[one.name], newest["metrics"][one.name]["winner"])
+            for one in project.metrics
+            if one.name in newest["metrics"]
+        ):
+            name = f"{metric.name} of the champion on the newest {newest['rows']} rows, at best"
+            allowed = (
+                f"{'<' if metric.direction == 'higher' else '>'} {bound:g}, where the new version is within its bounds"
+            )
+            why = (
+                f"The champion (version {champion['version']}) no longer is within its bounds: {metric.name} is "
+                f"{figure(found['champion'])} on the newest {newest['rows']} rows, that of the new version "
+                f"{figure(found['winner'])}; the bound is {bound:g}."
+            )
+            return _Case(
+                reason="champion_failed",
+                why=why,
+                check=Check(check=name, found=found["champion_at_best"], allowed=allowed, passed=True),
+            )
+    return None
+
+
+def _cheaper(project: Project, figures: Mapping[str, Any], champion: Mapping[str, Any]) -> _Case | None:
+    """The winner is certainly not worse by more than the margin, saves enough of latency or size, and costs no more of the other."""
+    gate, gain = project.gate, champion["gain"]
+    if not gate.margin or gain["low"] is None or gain["low"] <= -gate.margin:
+        return None
+    costs = {"latency": "latency_ms", "size": "size_mb"}
+    shares = {name: figures[key] / champion[key] for name, key in costs.items()}
+    best = min(shares, key=lambda name: shares[name])
+    if shares[best] > 1 - gate.cheaper or max(shares.values()) > 1 + TOLERANCE:
+        return None
+    why = (
+        f"It is as good as the champion within {gate.margin:g} of {project.primary.name}, and its {best} is "
+        f"{1 - shares[best]:.0%} less."
+    )
+    name = f"{best} beside the champion's, {project.primary.name} not worse by more than {gate.margin:g}"
+    check = Check(check=name, found=shares[best], allowed=f"<= {1 - gate.cheaper:g}", passed=True)
+    return _Case(reason="cheaper", why=why, check=check)
+
+
+def _trusted(project: Project, source: str, trusted: Mapping[str, Any]) -> list[Check]:
+    """On rows whose labels are trusted the winner is within its bounds, and not certainly worse than the champion."""
+    where = f"on the {trusted['rows']} rows whose labels are trusted"
+    checks = _bounds(project, source, trusted["metrics"], where)
+    high, lowest = trusted["gain"]["high"], -project.gate.trusted_loss
+    if high is not None:
+        name = f"gain in {project.primary.name} over the champion {where}: upper end of the interval"
+        checks.append(Check(check=name, found=high, allowed=f">= {lowest:g}", passed=high >= lowest))
+    return checks
+
+
+def _bounds(project: Project, source: str, figures: Mapping[str, float | None], where: str = "") -> list[Check]:
+    return [
+        _bound(metric, bound, figures.get(metric.name), f"{metric.name} {where}".strip())
+        for metric in project.metrics
+        if (bound := metric.limit(source)) is not None
+    ]
+
+
+def _within(metric: Metric, bound: float | None, value: float | None) -> bool:
+    if bound is None:
+        return True
+    return value is not None and (value >= bound if metric.direction == "higher" else value <= bound)
+
+
+def _bound(metric: Metric, bound: float, found: float | None, name: str) -> Check:
+    sign = ">=" if metric.direction == "higher" else "<="
+    return Check(check=name, found=found, allowed=f"{sign} {bound:g}", passed=_within(metric, bound, found))
 
 
 def _most(name: str, found: float, allowed: float) -> Check:

@@ -1,10 +1,11 @@
-"""Figures of quality by task, with bootstrap intervals."""
+"""Figures of quality by task, with bootstrap intervals (Efron, Bootstrap Methods, 1979) of units that depend on each other."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +18,15 @@ from phaseflow.contract import Metric, Project
 from phaseflow.errors import PhaseflowError
 
 Array = npt.NDArray[Any]
-RESAMPLES: Final = 200
+RESAMPLES: Final = 2000
+"""Bootstrap samples of a judgement: fifty of them lie beyond the end of an interval of 95 %."""
+OWN_RESAMPLES: Final = 1000
+"""Where the project's own `evaluate` is asked for each of them."""
+REPORTED_RESAMPLES: Final = 200
+"""Where it is asked, and the interval decides nothing."""
+CELLS: Final = 4_000_000
+"""Numbers of one block of resampling weights: 32 MB."""
+CALIBRATION_BINS: Final = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,24 +147,181 @@ def figures(project: Project, answers: Answers) -> dict[str, float | None]:
     return measured(project, project.metrics, answers)
 
 
-def resamples(count: int, seed: int) -> list[Array]:
-    """Row numbers of `RESAMPLES` bootstrap samples of `count` rows; the same for every model, so that pairs compare."""
-    random = np.random.default_rng(seed)
-    return [random.integers(0, count, count) for _ in range(RESAMPLES)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resamples:
+    """Bootstrap samples of N rows, in which whole units are drawn: rows of one group, one user, or one game."""
+
+    units: Array
+    """[N]: the number of each row's unit."""
+    count: int
+    seed: int
+
+    @classmethod
+    def of(cls, units: Array, *, count: int, seed: int) -> Resamples:
+        """From any names of units [N]."""
+        return cls(units=np.unique(units, return_inverse=True)[1].reshape(-1), count=count, seed=seed)
+
+    def weights(self) -> Iterator[Array]:
+        """Blocks [samples, N]: how often each row stands in each sample; the same at every call, so that models compare in pairs."""
+        random = np.random.default_rng(self.seed)
+        names = int(self.units.max()) + 1 if len(self.units) else 0
+        size = max(1, CELLS // max(1, len(self.units)))
+        for begin in range(0, self.count, size):
+            samples = min(size, self.count - begin)
+            drawn = random.integers(0, names, (samples, names)) + np.arange(samples)[:, None] * names
+            counts = np.bincount(drawn.reshape(-1), minlength=samples * names).reshape(samples, names)
+            yield counts[:, self.units].astype(np.float64)
 
 
-def bootstrap(
-    project: Project, metrics: Sequence[Metric], answers: Answers, samples: Sequence[Array]
-) -> dict[str, Array]:
-    """The metrics on each resample, NaN where one is not defined. Efron, Bootstrap Methods (1979)."""
-    drawn = [measured(project, metrics, answers.take(rows)) for rows in samples]
-    return {
-        metric.name: np.array([np.nan if (value := one[metric.name]) is None else value for one in drawn])
-        for metric in metrics
-    }
+Weighted = Callable[[Array], Array]
+"""A metric of weights [samples, N]: its value in each sample [samples], NaN where it isn't defined."""
+
+
+def _mean(losses: Array) -> Weighted:
+    return lambda weights: weights @ losses / weights.sum(axis=1)
+
+
+def _area(positive: Array, scores: Array) -> Weighted:
+    """ROC AUC by ranks (Mann and Whitney 1947); equal scores count half."""
+    order = np.argsort(scores, kind="stable")
+    ordered, hits = scores[order], positive[order].astype(np.float64)
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+    def area(weights: Array) -> Array:
+        sorted_weights = weights[:, order]
+        all_of = np.add.reduceat(sorted_weights, begins, axis=1)
+        yes = np.add.reduceat(sorted_weights * hits, begins, axis=1)
+        no = all_of - yes
+        below = np.cumsum(no, axis=1) - no
+        both = yes.sum(axis=1) * no.sum(axis=1)
+        return np.divide((yes * (below + no / 2)).sum(axis=1), both, out=np.full(len(both), np.nan), where=both > 0)
+
+    return area
+
+
+def _weighted_auc(a: Answers) -> Weighted:
+    assert a.probabilities is not None  # noqa: S101  # a classifier's answers have them
+    if len(a.classes) == 2:
+        return _area(a.truth == a.classes[-1], _positive(a))
+    areas = [_area(a.truth == name, a.probabilities[:, place]) for place, name in enumerate(a.classes)]
+    return lambda weights: np.mean([area(weights) for area in areas], axis=0)
+
+
+def _weighted_log_loss(a: Answers) -> Weighted:
+    assert a.probabilities is not None  # noqa: S101  # a classifier's answers have them
+    shares = np.clip(a.probabilities, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
+    own = (a.truth[:, None] == np.array(a.classes)) * shares
+    return _mean(-np.log(own.sum(axis=1) / shares.sum(axis=1)))
+
+
+def _weighted_rates(name: str) -> Callable[[Answers], Weighted]:
+    """Recall, precision and F1 from the counts of each class: of the second of two classes, else the mean of those that occur."""
+
+    def prepared(a: Answers) -> Weighted:
+        labels = np.array(a.classes)
+        true, told = (a.truth[:, None] == labels).astype(float), (a.predicted[:, None] == labels).astype(float)
+
+        def rate(weights: Array) -> Array:
+            hits, positives, calls = weights @ (true * told), weights @ true, weights @ told
+            over = {"recall": positives, "precision": calls, "f1": (positives + calls) / 2}[
+                name.removeprefix("balanced_")
+            ]
+            rates = np.divide(hits, over, out=np.zeros_like(hits), where=over > 0)
+            if name != "balanced_recall" and len(labels) == 2:
+                return np.asarray(rates[:, -1])
+            occurs = positives > 0 if name == "balanced_recall" else positives + calls > 0
+            return np.asarray((rates * occurs).sum(axis=1) / np.maximum(occurs.sum(axis=1), 1))
+
+        return rate
+
+    return prepared
+
+
+def _weighted_r2(a: Answers) -> Weighted:
+    truth = a.truth.astype(np.float64)
+    squares = (a.predicted - truth) ** 2
+
+    def r2(weights: Array) -> Array:
+        total = weights.sum(axis=1)
+        spread = weights @ truth**2 - (weights @ truth) ** 2 / total
+        return 1 - np.divide(weights @ squares, spread, out=np.full(len(total), np.nan), where=spread > 0)
+
+    return r2
+
+
+def _root(losses: Array) -> Weighted:
+    return lambda weights: np.sqrt(weights @ losses / weights.sum(axis=1))
+
+
+WEIGHTED: Final[dict[str, Callable[[Answers], Weighted]]] = {
+    "accuracy": lambda a: _mean((a.truth == a.predicted).astype(float)),
+    "balanced_accuracy": _weighted_rates("balanced_recall"),
+    "f1": _weighted_rates("f1"),
+    "precision": _weighted_rates("precision"),
+    "recall": _weighted_rates("recall"),
+    "roc_auc": _weighted_auc,
+    "log_loss": _weighted_log_loss,
+    "brier": lambda a: _mean((((a.truth[:, None] == np.array(a.classes)) - a.probabilities) ** 2).mean(axis=1)),
+    "mae": lambda a: _mean(np.abs(a.truth - a.predicted)),
+    "mape": lambda a: _mean(np.abs(a.truth - a.predicted) / np.maximum(np.abs(a.truth), np.finfo(np.float64).eps)),
+    "rmse": lambda a: _root((a.truth - a.predicted) ** 2),
+    "rmsle": lambda a: _root((np.log1p(np.maximum(a.predicted, 0)) - np.log1p(a.truth)) ** 2),
+    "r2": _weighted_r2,
+}
+"""`FIGURES` for thousands of samples at once."""
+
+
+def bootstrap(project: Project, metrics: Sequence[Metric], answers: Answers, resamples: Resamples) -> dict[str, Array]:
+    """The metrics in each bootstrap sample [count], NaN where one is not defined."""
+    if project.evaluate:
+        places = np.arange(len(answers.predicted))
+        drawn = [
+            measured(project, metrics, answers.take(np.repeat(places, sample.astype(int))))
+            for weights in resamples.weights()
+            for sample in weights
+        ]
+        return {
+            metric.name: np.array([np.nan if (value := one[metric.name]) is None else value for one in drawn])
+            for metric in metrics
+        }
+    blocks = [(metric.name, WEIGHTED[metric.name](answers)) for metric in metrics]
+    found: dict[str, list[Array]] = {metric.name: [] for metric in metrics}
+    truths = (answers.truth[:, None] == np.array(answers.classes)).astype(float) if answers.classes else None
+    for weights in resamples.weights():
+        undefined = None if truths is None else ((weights @ truths) > 0).sum(axis=1) < 2
+        for name, metric_of in blocks:
+            values = metric_of(weights)
+            found[name].append(values if undefined is None else np.where(undefined, np.nan, values))
+    return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def interval(values: Array) -> tuple[float, float] | None:
     """The percentile interval that holds 95 % of the resamples."""
     known = values[~np.isnan(values)]
     return (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))) if len(known) else None
+
+
+def lower_end(value: float, draws: Array, level: float) -> float | None:
+    """The one-sided lower confidence limit of a figure at `level`, from its bootstrap draws; None where none is defined.
+
+    The lower one of the percentile limit and of the normal one (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 12
+    and 13): the first follows a skewed figure, the second goes on beyond the last draw, where a level is small.
+    """
+    known = draws[~np.isnan(draws)]
+    if len(known) < 2:
+        return None
+    normal = value + NormalDist().inv_cdf(level) * float(np.std(known, ddof=1))
+    return min(normal, float(np.quantile(known, level)))
+
+
+def calibration_error(answers: Answers) -> float | None:
+    """Expected calibration error (Naeini, Cooper and Hauskrecht 2015) of the predicted class, in bins of equal counts; None without classes.
+
+    The mean distance between how sure the model is and how often it is right.
+    """
+    if answers.probabilities is None or not len(answers.truth) or not answers.classes:
+        return None
+    sure = answers.probabilities.max(axis=1)
+    right = (np.array(answers.classes)[answers.probabilities.argmax(axis=1)] == answers.truth).astype(float)
+    bins = np.array_split(np.argsort(sure, kind="stable"), min(CALIBRATION_BINS, len(sure)))
+    return float(sum(abs(sure[part].mean() - right[part].mean()) * len(part) for part in bins) / len(sure))

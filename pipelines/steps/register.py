@@ -31,6 +31,7 @@ from phaseflow.toolkit import graph
 from phaseflow.toolkit.newest import newest_traffic
 from phaseflow.toolkit.scalars import vocabularies, words_of_answers
 from pipelines.steps import bins, card, data, plots, tracking
+from pipelines.steps.champion import AGAINST, LOOK
 
 
 def code_version() -> str:
@@ -120,6 +121,7 @@ def register(
     version = str(done.version)
     tracking.reach(lambda: client.set_registered_model_alias(project.name, "challenger", version))
     champion = evaluation.get("champion")
+    winner = evaluation["candidates"][verdict["candidate"]]
     result = {
         "project": project.name,
         "run": run,
@@ -128,11 +130,23 @@ def register(
         "candidate": verdict["candidate"],
         "version": version,
         "champion": champion["version"] if champion else None,
-        "metrics": evaluation["candidates"][verdict["candidate"]]["metrics"],
+        "reason": verdict["reason"],
+        "why": verdict["why"],
+        "source": evaluation["source"],
+        "rows": {"train": winner["rows"], "holdout": evaluation["rows"]},
+        "metrics": winner["metrics"],
+        "intervals": winner["intervals"],
         "champion_metrics": champion["metrics"] if champion else None,
+        "gain": champion["gain"] if champion else None,
+        "newest": champion["newest"] if champion else None,
+        "trusted": champion["trusted"] if champion else None,
+        "look": evaluation["look"],
         "checks": list(verdict["checks"]),
         "candidates": {
-            name: {key: about[key] for key in ("metrics", "seconds", "latency_ms", "size_mb")}
+            name: {
+                key: about[key]
+                for key in ("selection", "metrics", "intervals", "calibration", "seconds", "latency_ms", "size_mb")
+            }
             for name, about in evaluation["candidates"].items()
         },
         "created": datetime.now(UTC).isoformat(),
@@ -162,7 +176,13 @@ def _log(
         name=f"{project.name}-{snapshot}",
         digest=snapshot,
     )
-    tags = {
+    champion = evaluation.get("champion")
+    looked = (
+        {AGAINST: str(champion["version"]), LOOK: json.dumps(evaluation["look"], separators=(",", ":"))}
+        if champion
+        else {}
+    )
+    tags = looked | {
         "phaseflow.project": project.name,
         "phaseflow.run": run,
         "phaseflow.snapshot": snapshot,
@@ -178,6 +198,9 @@ def _log(
         ) as active:
             mlflow.log_params({"candidate": name, **about["params"], "train_rows": about["rows"], "seed": project.seed})
             values = {key: value for key, value in about["metrics"].items() if value is not None}
+            chosen_by = about["selection"]
+            if chosen_by["value"] is not None:
+                values[f"selection_{chosen_by['metric']}"] = chosen_by["value"]
             for metric, span in about["intervals"].items():
                 if span:
                     values |= {f"{metric}_low": span[0], f"{metric}_high": span[1]}
