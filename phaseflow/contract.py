@@ -401,8 +401,9 @@ class Gate:
     slices: tuple[Slice, ...] = ()
     calibration: float | None = None
     """Largest expected calibration error (ECE) of a classifier on the holdout; None asks for nothing."""
-    trusted_loss: float = 0.0
-    """A challenger that is certainly worse than the champion by more than this on the holdout's trusted rows is refused."""
+    trusted_loss: float = 0.05
+    """A challenger that is certainly worse than the champion by more than this on the holdout's trusted rows is refused: who learns a changed
+    world forgets a little of the old one, and who learns false labels much."""
     latency_ms: float = 50.0
     """99th percentile of one row through the served artifact."""
     size_mb: float = 100.0

@@ -20,7 +20,6 @@ import polars as pl
 from phaseflow import answers, registry
 from phaseflow.contract import Metric, Project
 from phaseflow.toolkit import graph
-from phaseflow.toolkit.newest import ENOUGH
 from phaseflow.toolkit.scalars import answered, words_of_answers
 from pipelines.steps import budget, data, metrics, selection
 from pipelines.steps import champion as champions
@@ -32,6 +31,9 @@ LATENCY_CALLS: Final = 200
 LEAST_CALLS: Final = 20
 LATENCY_SECONDS: Final = 10.0
 """After it `LEAST_CALLS` are enough: a text takes a second to write."""
+NEWEST: Final = 100
+"""Rows of the holdout that stand for the newest data: soon after a change all of them are of the new world, and one in twenty more or less
+of a share shows. Of the training rows three times as many do (`phaseflow.toolkit.newest`)."""
 FEW: Final = 50
 """Rows that came back, below which the newest data is the whole holdout."""
 
@@ -142,6 +144,7 @@ def compare(
     sha256 = hashlib.sha256(next(one.onnx for one in contenders if one.about["candidate"] == best)).hexdigest()
     look = budget.look(earlier, rows, snapshot=snapshot, model=sha256, same=bool((drawn[0] == drawn[1]).all()))
     figures = metrics.figures(project, present.answers)
+    best_figure = found["candidates"][best]["metrics"][primary.name]
     found["look"] = look.to_dict()
     found["champion"] = {
         "version": champion.version,
@@ -150,11 +153,11 @@ def compare(
         "slices": slices(project, present.answers, rows),
         "latency_ms": latency(project, present.session, rows),
         "size_mb": len(champion.onnx) / 1e6,
-        "gain": (gain := _gain(project, winner, present, drawn, look.level)),
+        "gain": (gain := _gain(primary, best_figure, figures[primary.name], drawn, look.level)),
         "gain_interval": gain["interval"],
         "share_of_resamples_better": gain["share_better"],
         "newest": _newest(project, source, rows, winner, present, look.level),
-        "trusted": _trusted(project, rows, winner, present),
+        "trusted": _trusted(project, source, rows, winner, present),
     }
     return found
 
@@ -198,10 +201,11 @@ def _draws(project: Project, model: _Judged, asked: Sequence[Metric]) -> dict[st
     return metrics.bootstrap(project, asked, model.answers, model.resamples(_count(project, decides=True)))
 
 
-def _gain(project: Project, winner: _Judged, champion: _Judged, drawn: Sequence[Array], level: float) -> dict[str, Any]:
+def _gain(
+    metric: Metric, ours: float | None, theirs: float | None, drawn: Sequence[Array], level: float
+) -> dict[str, Any]:
     """By how much the winner is better, and both ends of it, in pairs over the same bootstrap samples."""
-    sign = 1.0 if project.primary.direction == "higher" else -1.0
-    ours, theirs = (metrics.figure(project, project.primary, one.answers) for one in (winner, champion))
+    sign = 1.0 if metric.direction == "higher" else -1.0
     gains = sign * (drawn[0] - drawn[1])
     value = None if ours is None or theirs is None else sign * (ours - theirs)
     low, high = (None, None)
@@ -220,44 +224,59 @@ def _gain(project: Project, winner: _Judged, champion: _Judged, drawn: Sequence[
     }
 
 
+def _at_best(metric: Metric, value: float | None, draws: Array, level: float) -> float | None:
+    """The best that a model's figure may be, at `level`."""
+    sign = 1.0 if metric.direction == "higher" else -1.0
+    worst = None if value is None else metrics.lower_end(-sign * value, -sign * draws, level)
+    return None if worst is None else -sign * worst
+
+
+def _beside(
+    project: Project, source: str, winner: _Judged, champion: _Judged, level: float
+) -> dict[str, dict[str, float | None]]:
+    """Each bounded metric of both models, the best that it may be at `level`, and the least that the winner is better."""
+    bounded = [metric for metric in project.metrics if metric.limit(source) is not None]
+    drawn = [_draws(project, one, bounded) if bounded else {} for one in (winner, champion)]
+    found: dict[str, dict[str, float | None]] = {}
+    for metric in bounded:
+        ours, theirs = (metrics.figure(project, metric, one.answers) for one in (winner, champion))
+        found[metric.name] = {
+            "winner": ours,
+            "winner_at_best": _at_best(metric, ours, drawn[0][metric.name], level),
+            "champion": theirs,
+            "champion_at_best": _at_best(metric, theirs, drawn[1][metric.name], level),
+            "gain_low": _gain(metric, ours, theirs, [one[metric.name] for one in drawn], level)["low"],
+        }
+    return found
+
+
 def _newest(
     project: Project, source: str, rows: pl.DataFrame, winner: _Judged, champion: _Judged, level: float
 ) -> dict[str, Any]:
-    """Both models on the newest rows that came back (on all rows where these are few): each bounded metric, and the best that the
-    champion's may be at `level`.
-    """
+    """Both models on the newest rows that came back, and on all rows where these are few."""
     places = np.arange(rows.height)
     back = rows.with_row_index("_place").filter(pl.col("_origin") == "feedback") if "_origin" in rows.columns else None
     if back is not None and back.height >= FEW:
-        places = back.sort("_time", maintain_order=True).tail(ENOUGH)["_place"].to_numpy()
-    ours, theirs = (one if len(places) == rows.height else one.on(places) for one in (winner, champion))
-    bounded = [metric for metric in project.metrics if metric.limit(source) is not None]
-    drawn = _draws(project, theirs, bounded) if bounded else {}
-    figures: dict[str, Any] = {}
-    for metric in bounded:
-        sign = 1.0 if metric.direction == "higher" else -1.0
-        value = metrics.figure(project, metric, theirs.answers)
-        worst = None if value is None else metrics.lower_end(-sign * value, -sign * drawn[metric.name], level)
-        figures[metric.name] = {
-            "champion": value,
-            "champion_at_best": None if worst is None else -sign * worst,
-            "winner": metrics.figure(project, metric, ours.answers),
-        }
-    return {"rows": len(places), "metrics": figures}
+        places = back.sort("_time", maintain_order=True).tail(NEWEST)["_place"].to_numpy()
+    pair = [one if len(places) == rows.height else one.on(places) for one in (winner, champion)]
+    return {"rows": len(places), "metrics": _beside(project, source, *pair, level)}
 
 
-def _trusted(project: Project, rows: pl.DataFrame, winner: _Judged, champion: _Judged) -> dict[str, Any] | None:
+def _trusted(
+    project: Project, source: str, rows: pl.DataFrame, winner: _Judged, champion: _Judged
+) -> dict[str, Any] | None:
     """Both models on the rows whose labels are trusted; None where all rows are, or none is, or the snapshot doesn't say."""
     if "_trusted" not in rows.columns or rows["_trusted"].n_unique() < 2:
         return None
     places = np.flatnonzero(rows["_trusted"].fill_null(value=False).to_numpy())
     ours, theirs = winner.on(places), champion.on(places)
-    drawn = [_draws(project, one, [project.primary])[project.primary.name] for one in (ours, theirs)]
+    metric, level = project.primary, budget.ALPHA / 2
+    figures = [metrics.figure(project, metric, one.answers) for one in (ours, theirs)]
+    drawn = [_draws(project, one, [metric])[metric.name] for one in (ours, theirs)]
     return {
         "rows": len(places),
-        "metrics": metrics.figures(project, ours.answers),
-        "champion_metrics": metrics.figures(project, theirs.answers),
-        "gain": _gain(project, ours, theirs, drawn, budget.ALPHA / 2),
+        "metrics": _beside(project, source, ours, theirs, level),
+        "gain": _gain(metric, *figures, drawn, level),
     }
 
 

@@ -88,7 +88,7 @@ def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
 def _case(project: Project, figures: Mapping[str, Any], champion: Mapping[str, Any] | None, source: str) -> _Case:
     """The first rule that speaks for a promotion, else the gain that is not enough."""
     metric, gate = project.primary, project.gate
-    name = f"gain in {metric.name} over the champion, same holdout: lower end of the interval"
+    name = f"gain in {metric.name} over the champion, same holdout, at least"
     if champion is None:
         check = Check(check=name, found=None, allowed="no champion yet", passed=True)
         return _Case(reason="first", why="It is the first version, and within every bound.", check=check)
@@ -125,34 +125,29 @@ def _gain_text(metric: Metric, gain: Mapping[str, Any]) -> str:
 
 
 def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case | None:
-    """The champion is certainly beyond a bound on the newest data, and the winner within all of them."""
+    """The champion is certainly beyond a bound on the newest data, the winner is not, and is certainly better there."""
     newest = champion["newest"]
-    bounds = {metric.name: metric.limit(source) for metric in project.metrics}
-    for metric in project.metrics:
-        found, bound = newest["metrics"].get(metric.name), bounds[metric.name]
-        if found is None or bound is None or found["champion_at_best"] is None:
+    bounded = [(metric, bound) for metric in project.metrics if (bound := metric.limit(source)) is not None]
+    figures = newest["metrics"]
+    if not all(_within(metric, bound, figures[metric.name]["winner_at_best"]) for metric, bound in bounded):
+        return None
+    for metric, bound in bounded:
+        about = figures[metric.name]
+        failed = about["champion_at_best"] is not None and not _within(metric, bound, about["champion_at_best"])
+        if not failed or about["gain_low"] is None or about["gain_low"] <= 0:
             continue
-        if _within(metric, bound, found["champion_at_best"]):
-            continue
-        if all(
-            _within(one, bounds[one.name], newest["metrics"][one.name]["winner"])
-            for one in project.metrics
-            if one.name in newest["metrics"]
-        ):
-            name = f"{metric.name} of the champion on the newest {newest['rows']} rows, at best"
-            allowed = (
-                f"{'<' if metric.direction == 'higher' else '>'} {bound:g}, where the new version is within its bounds"
-            )
-            why = (
-                f"The champion (version {champion['version']}) no longer is within its bounds: {metric.name} is "
-                f"{figure(found['champion'])} on the newest {newest['rows']} rows, that of the new version "
-                f"{figure(found['winner'])}; the bound is {bound:g}."
-            )
-            return _Case(
-                reason="champion_failed",
-                why=why,
-                check=Check(check=name, found=found["champion_at_best"], allowed=allowed, passed=True),
-            )
+        where = f"the newest {newest['rows']} rows"
+        why = (
+            f"The champion (version {champion['version']}) fails on {where}: its {metric.name} is "
+            f"{figure(about['champion'])}, the bound {bound:g}; that of this version is {figure(about['winner'])}."
+        )
+        check = Check(
+            check=f"{metric.name} of the champion on {where}, at best",
+            found=about["champion_at_best"],
+            allowed=f"it fails: {'<' if metric.direction == 'higher' else '>'} {bound:g}",
+            passed=True,
+        )
+        return _Case(reason="champion_failed", why=why, check=check)
     return None
 
 
@@ -176,19 +171,23 @@ def _cheaper(project: Project, figures: Mapping[str, Any], champion: Mapping[str
 
 
 def _trusted(project: Project, source: str, trusted: Mapping[str, Any]) -> list[Check]:
-    """On rows whose labels are trusted the winner is within its bounds, and not certainly worse than the champion."""
+    """On rows whose labels are trusted the winner is not certainly beyond a bound, nor certainly worse than the champion."""
     where = f"on the {trusted['rows']} rows whose labels are trusted"
-    checks = _bounds(project, source, trusted["metrics"], where)
+    checks = [
+        _bound(metric, bound, trusted["metrics"][metric.name]["winner_at_best"], f"{metric.name} {where}, at best")
+        for metric in project.metrics
+        if (bound := metric.limit(source)) is not None
+    ]
     high, lowest = trusted["gain"]["high"], -project.gate.trusted_loss
     if high is not None:
-        name = f"gain in {project.primary.name} over the champion {where}: upper end of the interval"
+        name = f"gain in {project.primary.name} {where}, at best"
         checks.append(Check(check=name, found=high, allowed=f">= {lowest:g}", passed=high >= lowest))
     return checks
 
 
-def _bounds(project: Project, source: str, figures: Mapping[str, float | None], where: str = "") -> list[Check]:
+def _bounds(project: Project, source: str, figures: Mapping[str, float | None]) -> list[Check]:
     return [
-        _bound(metric, bound, figures.get(metric.name), f"{metric.name} {where}".strip())
+        _bound(metric, bound, figures.get(metric.name), metric.name)
         for metric in project.metrics
         if (bound := metric.limit(source)) is not None
     ]

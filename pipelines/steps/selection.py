@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from phaseflow.contract import Candidate, Project
-from phaseflow.toolkit import graph
+from phaseflow.toolkit import graph, pictures
 from phaseflow.toolkit.fit import fit
 from phaseflow.toolkit.holdout import keys, sides
 from pipelines.steps import metrics, predictions
@@ -105,7 +105,8 @@ def _validated(rows: pl.DataFrame, part: Array, project: Project, candidate: Can
     """What a candidate that was trained without a part predicts of it."""
     outside = np.ones(rows.height, bool)
     outside[part] = False
-    model, held = fit(rows.filter(pl.Series(outside)), project, candidate), rows[part]
+    with pictures.undrawn():
+        model, held = fit(rows.filter(pl.Series(outside)), project, candidate), rows[part]
     ready = graph.session(model.onnx)
     other = dataclasses.replace(project, seed=project.seed + OTHER_GAMES) if project.play else project
     return predictions.played(other, ready, predictions.ask(project, ready, model.classes, held), held)
@@ -117,9 +118,10 @@ def winner(project: Project, candidates: Mapping[str, Mapping[str, Any]]) -> str
     The error is the standard deviation of the paired difference over the bootstrap samples. Holdout figures are not looked at.
     """
     figures = {name: about["selection"] for name, about in candidates.items()}
-    known = [one.name for one in project.candidates if figures[one.name]["value"] is not None]
+    declared = [one.name for one in project.candidates if one.name in figures]
+    known = [name for name in declared if figures[name]["value"] is not None]
     if not known:
-        return project.candidates[0].name
+        return declared[0]
     sign = 1.0 if project.primary.direction == "higher" else -1.0
     best = max(known, key=lambda name: sign * figures[name]["value"])  # of equal ones the first
     return next(name for name in known if _behind(figures[name], figures[best], sign) <= 0)

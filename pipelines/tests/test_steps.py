@@ -24,16 +24,44 @@ from pipelines.steps.metrics import Answers
 TITANIC = registry.get("titanic")
 
 
-def evaluation(mine: float = 0.9, theirs: float | None = None, **changes: Any) -> dict[str, Any]:
-    """An evaluation in which every candidate has the same figures, and the champion others."""
+def evaluation(value: float = 0.9, champion: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """An evaluation of a winner with these figures, beside a champion."""
     figures = {
-        "metrics": {"roc_auc": mine, "accuracy": 0.8, "f1": 0.7, "log_loss": 0.4, "brier": 0.3},
+        "metrics": {"roc_auc": value, "accuracy": 0.8, "f1": 0.7, "log_loss": 0.4, "brier": 0.3},
         "slices": {"sex": {"male": {"rows": 100, "value": 0.8}, "female": {"rows": 60, "value": 0.8}}},
+        "calibration": 0.04,
         "latency_ms": 1.0,
         "size_mb": 0.1,
     } | changes
-    champion = None if theirs is None else {"version": "1", "metrics": {"roc_auc": theirs}}
-    return {"candidates": {c.name: figures for c in TITANIC.candidates}, "champion": champion}
+    return {
+        "candidates": {"random_forest": figures},
+        "winner": "random_forest",
+        "source": "sample",
+        "champion": champion,
+    }
+
+
+def champion_of(low: float | None = -0.01, **changes: Any) -> dict[str, Any]:
+    """A champion over which the winner gains at least `low`, and which is within its bounds on the newest rows."""
+    fine = {"winner": 0.9, "winner_at_best": 0.92, "champion": 0.85, "champion_at_best": 0.9, "gain_low": 0.01}
+    return {
+        "version": "3",
+        "metrics": {"roc_auc": 0.88},
+        "latency_ms": 1.0,
+        "size_mb": 0.1,
+        "gain": {"value": 0.02, "low": low, "high": 0.05, "level": 0.025},
+        "newest": {"rows": 100, "metrics": {"roc_auc": fine, "accuracy": fine}},
+        "trusted": None,
+    } | changes
+
+
+GAIN = "gain in roc_auc over the champion, same holdout, at least"
+TRUSTED = "on the 60 rows whose labels are trusted, at best"
+
+
+def trusted(high: float = 0.01, roc_auc: float = 0.9, accuracy: float = 0.8) -> dict[str, Any]:
+    best = {"roc_auc": {"winner_at_best": roc_auc}, "accuracy": {"winner_at_best": accuracy}}
+    return {"rows": 60, "metrics": best, "gain": {"high": high}}
 
 
 def failed(verdict: gate.Verdict) -> list[str]:
@@ -42,41 +70,94 @@ def failed(verdict: gate.Verdict) -> list[str]:
 
 def test_a_good_first_model_passes() -> None:
     verdict = gate.judge(TITANIC, evaluation())
-    assert verdict.passed
-    assert verdict.candidate == "logistic_regression"  # ties go to the first
+    assert (verdict.passed, verdict.reason, verdict.candidate) == (True, "first", "random_forest")
+    assert verdict.why == "It is the first version, and within every bound."
 
 
 @pytest.mark.parametrize(
     ("changes", "check"),
     [
-        ({"mine": 0.5}, "roc_auc"),
+        ({"value": 0.5}, "roc_auc"),
         ({"latency_ms": 21.0}, "latency, 99th percentile of one row (ms)"),
         ({"size_mb": 10.1}, "size (MB)"),
         ({"slices": {"sex": {"male": {"rows": 100, "value": 0.5}}}}, "roc_auc where sex is male"),
-        ({"theirs": 0.9}, "gain in roc_auc over the champion, same holdout"),
-        ({"theirs": 0.8985}, "gain in roc_auc over the champion, same holdout"),
-        ({"theirs": 0.95}, "gain in roc_auc over the champion, same holdout"),
+        ({"calibration": 0.3}, "expected calibration error"),
+        ({"champion": champion_of(low=0.0019)}, GAIN),
+        ({"champion": champion_of(low=None)}, GAIN),
+        ({"champion": champion_of(low=0.01, trusted=trusted(high=-0.051))}, f"gain in roc_auc {TRUSTED}"),
+        ({"champion": champion_of(low=0.01, trusted=trusted(roc_auc=0.73))}, f"roc_auc {TRUSTED}"),
+        ({"champion": champion_of(low=0.01, trusted=trusted(accuracy=0.64))}, f"accuracy {TRUSTED}"),
     ],
 )
 def test_each_condition_refuses_alone(changes: dict[str, Any], check: str) -> None:
-    assert failed(gate.judge(TITANIC, evaluation(**changes))) == [check]
+    verdict = gate.judge(TITANIC, evaluation(**changes))
+    assert failed(verdict) == [check]
+    assert not verdict.reason
 
 
 def test_a_slice_with_few_rows_is_not_judged() -> None:
     assert gate.judge(TITANIC, evaluation(slices={"sex": {"male": {"rows": 39, "value": 0.1}}})).passed
 
 
-@given(st.floats(0.75, 1), st.floats(0.5, 1))
-def test_the_champion_wins_ties_and_is_beaten_only_by_more_than_the_gain(mine: float, theirs: float) -> None:
-    assert gate.judge(TITANIC, evaluation(mine, theirs)).passed == (mine - theirs > TITANIC.gate.minimum_gain)
+@given(st.floats(-0.5, 0.5))
+def test_a_gain_counts_by_the_lower_end_of_its_interval_whatever_its_estimate(low: float) -> None:
+    verdict = gate.judge(TITANIC, evaluation(champion=champion_of(low)))
+    assert verdict.passed == (low > TITANIC.gate.minimum_gain)
+    assert verdict.reason == ("better" if verdict.passed else "")
 
 
-def test_lower_is_better_where_it_says_so() -> None:
-    house = registry.get("house_prices")
-    found = {
-        c.name: {"metrics": {"rmsle": value}} for c, value in zip(house.candidates, (0.2, 0.1, 0.3, 0.2), strict=True)
+def test_why_a_version_stays_challenger_is_one_sentence() -> None:
+    verdict = gate.judge(TITANIC, evaluation(champion=champion_of()))
+    assert verdict.why == (
+        "It is not certainly better: its gain in roc_auc is 0.02, with 0.975 confidence at least -0.01; wanted: above 0.002."
+    )
+    vetoed = gate.judge(TITANIC, evaluation(size_mb=11.0, champion=champion_of(low=0.01)))
+    assert vetoed.why == "It may not be served: size (MB) is 11, allowed <= 10."
+
+
+def failing(**changes: float) -> dict[str, Any]:
+    """A champion that can't be within its bound of accuracy on the newest rows."""
+    about = {"winner": 0.8, "winner_at_best": 0.85, "champion": 0.5, "champion_at_best": 0.6, "gain_low": 0.1}
+    champion = champion_of()
+    champion["newest"]["metrics"] = champion["newest"]["metrics"] | {"accuracy": about | changes}
+    return champion
+
+
+def test_a_champion_that_fails_on_the_newest_rows_is_replaced_by_what_does_not() -> None:
+    verdict = gate.judge(TITANIC, evaluation(champion=failing()))
+    assert (verdict.passed, verdict.reason) == (True, "champion_failed")
+    assert verdict.why == (
+        "The champion (version 3) fails on the newest 100 rows: its accuracy is 0.5, the bound 0.65; that of this version is 0.8."
+    )
+    for changes in ({"champion_at_best": 0.65}, {"winner_at_best": 0.64}, {"gain_low": 0.0}):
+        assert failed(gate.judge(TITANIC, evaluation(champion=failing(**changes)))) == [GAIN]
+
+
+def test_false_labels_may_fail_the_champion_and_yet_not_replace_it() -> None:
+    verdict = gate.judge(TITANIC, evaluation(champion=failing() | {"trusted": trusted(high=-0.2)}))
+    assert failed(verdict) == [f"gain in roc_auc {TRUSTED}"]
+
+
+def test_what_is_as_good_and_cheaper_wins_where_the_project_asks_for_it() -> None:
+    asked = dataclasses.replace(TITANIC, gate=dataclasses.replace(TITANIC.gate, margin=0.02))
+    cheap, dear = evaluation(latency_ms=0.4, champion=champion_of()), evaluation(latency_ms=0.6, champion=champion_of())
+    verdict = gate.judge(asked, cheap)
+    assert (verdict.passed, verdict.reason) == (True, "cheaper")
+    assert verdict.why == "It is as good as the champion within 0.02 of roc_auc, and its latency is 60% less."
+    assert failed(gate.judge(TITANIC, cheap)) == [GAIN]  # it doesn't ask
+    assert failed(gate.judge(asked, dear)) == [GAIN]  # a little cheaper
+    assert failed(gate.judge(asked, evaluation(latency_ms=0.4, champion=champion_of(low=-0.02)))) == [GAIN]
+    assert failed(gate.judge(asked, evaluation(latency_ms=0.4, size_mb=0.2, champion=champion_of()))) == [GAIN]
+
+
+def test_bounds_are_those_of_the_data_s_origin() -> None:
+    by_origin = Metric(name="roc_auc", bound={"sample": 0.95, "public": 0.7})
+    project = dataclasses.replace(TITANIC, metrics=(by_origin,), gate=dataclasses.replace(TITANIC.gate, slices=()))
+    passed = {
+        source: gate.judge(project, evaluation() | {"source": source}).passed
+        for source in ("sample", "package", "public", "mirror", "cache")
     }
-    assert gate.winner(house, found) == "ridge"
+    assert passed == {"sample": False, "package": True, "public": True, "mirror": True, "cache": True}
 
 
 def answers(truth: list[str], scores: list[float]) -> Answers:
@@ -131,10 +212,12 @@ def test_a_project_s_own_figures_are_asked_for_once_a_resample(monkeypatch: pyte
     monkeypatch.setattr(registry, "load", lambda _: evaluate)
     values = np.arange(4)
     found = Answers(truth=np.array([]), predicted=values, said={"label": values}, rows=pl.DataFrame({"a": values}))
-    drawn = metrics.bootstrap(segments, segments.metrics, found, [np.array([2, 0]), np.array([3])])
-    assert drawn["silhouette"].tolist() == [2.0, 3.0]
-    assert drawn["smallest_share"].tolist() == [1.0, 1.0]
-    assert asked == [2, 1]
+    drawn = metrics.bootstrap(
+        segments, segments.metrics, found, metrics.Resamples.of(np.array(["a", "a", "b", "b"]), count=50, seed=1)
+    )
+    assert set(drawn["silhouette"].tolist()) == {0.0, 2.0}  # a sample begins with a whole group
+    assert drawn["smallest_share"].tolist() == [1.0] * 50
+    assert asked == [4] * 50
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
@@ -143,9 +226,8 @@ def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
     def width(count: int) -> float:
         truth = random.choice(["0", "1"], count)
         found = answers(list(truth), list(np.clip((truth == "1") * 0.3 + random.normal(0.35, 0.2, count), 0, 1)))
-        span = metrics.interval(
-            metrics.bootstrap(TITANIC, [TITANIC.primary], found, metrics.resamples(count, 1))[TITANIC.primary.name]
-        )
+        resamples = metrics.Resamples.of(np.arange(count), count=200, seed=1)
+        span = metrics.interval(metrics.bootstrap(TITANIC, [TITANIC.primary], found, resamples)[TITANIC.primary.name])
         value = metrics.figure(TITANIC, TITANIC.primary, found)
         assert span is not None
         assert value is not None

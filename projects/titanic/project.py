@@ -41,7 +41,7 @@ project = Project(
     ),
     metrics=(
         Metric(name="roc_auc", bound=0.74),
-        Metric(name="accuracy", bound=0.70),
+        Metric(name="accuracy", bound=0.65),
         Metric(name="f1"),
         Metric(name="log_loss"),
         Metric(name="brier"),
@@ -49,6 +49,7 @@ project = Project(
     gate=Gate(
         minimum_gain=0.002,
         slices=(Slice(column="sex", bound=0.55, minimum_rows=40),),
+        calibration=0.15,
         latency_ms=20,
         size_mb=10,
     ),

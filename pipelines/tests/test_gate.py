@@ -1,0 +1,259 @@
+"""The gate on models that are really trained: selection, intervals, budget, and how often it promotes."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench import gate as bench
+from phaseflow import Candidate, Metric, Project, registry
+from phaseflow.toolkit.model import Trained
+from pipelines.steps import budget, evaluate, gate, metrics, selection
+from pipelines.steps.metrics import Answers, Resamples
+
+TITANIC = registry.get("titanic")
+HOUSES = registry.get("house_prices")
+SEGMENTS = registry.get("customer_segments")
+RECOMMENDER = registry.get("recommender")
+
+
+# Selection
+
+
+def chosen(figures: dict[str, tuple[float | None, list[float]]]) -> str:
+    """Who wins by values and draws."""
+    about = {name: {"selection": {"value": value, "draws": draws}} for name, (value, draws) in figures.items()}
+    return selection.winner(TITANIC, about)
+
+
+def test_the_best_inside_the_training_rows_wins_and_ties_within_an_error_go_to_the_first() -> None:
+    noise = [0.0, 0.01, -0.01, 0.02, -0.02]
+    first = [0.80 + one for one in noise]
+    assert chosen({"logistic_regression": (0.80, first), "random_forest": (0.85, [0.85] * 5)}) == "random_forest"
+    assert chosen({"logistic_regression": (0.80, first), "random_forest": (0.81, [0.81] * 5)}) == "logistic_regression"
+    # The error is that of the difference: rows that are hard for both count for neither.
+    paired = [one + 0.01 for one in first]
+    assert chosen({"logistic_regression": (0.80, first), "random_forest": (0.81, paired)}) == "random_forest"
+    assert chosen({"logistic_regression": (None, []), "random_forest": (0.6, [0.6] * 5)}) == "random_forest"
+
+
+def test_lower_is_better_in_selection_too() -> None:
+    about = {
+        one.name: {"selection": {"value": value, "draws": [value] * 3}}
+        for one, value in zip(HOUSES.candidates, (0.2, 0.1, 0.3, 0.2), strict=True)
+    }
+    assert selection.winner(HOUSES, about) == "ridge"
+
+
+def frame(groups: list[str]) -> pl.DataFrame:
+    keys = [f"{place:064x}" for place in range(len(groups))]
+    return pl.DataFrame({"_key": keys, "_group": groups})
+
+
+def test_folds_hold_every_row_once_and_never_divide_a_group() -> None:
+    rows = frame([str(place // 4) for place in range(200)])
+    scheme, parts = selection.folds(rows, TITANIC)
+    assert scheme == "5 folds of the training rows"
+    assert sorted(np.concatenate(parts).tolist()) == list(range(200))
+    held = [set(rows["_group"][part].to_list()) for part in parts]
+    assert sum(map(len, held)) == len(set().union(*held)) == 50
+    assert max(map(len, parts)) - min(map(len, parts)) <= 4
+    _, without = selection.folds(rows.drop("_group"), TITANIC)
+    assert sorted(np.concatenate(without).tolist()) == list(range(200))
+
+
+def test_a_network_has_one_validation_part_and_a_history_its_newest_rows() -> None:
+    digits = registry.get("digits")
+    scheme, (part,) = selection.folds(frame([str(place) for place in range(100)]), digits)
+    assert (scheme, len(part)) == ("one validation part of 20% of the training rows", 20)
+    visits = pl.DataFrame({"user": ["a"] * 10 + ["b"] * 10, "items": [f'["{place}"]' for place in range(20)]})
+    scheme, (part,) = selection.folds(visits, RECOMMENDER)
+    assert scheme == "the newest 4 of the training rows"
+    assert part.tolist() == [8, 9, 18, 19]
+
+
+def test_a_candidate_that_remembers_its_rows_is_not_chosen_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selection sees what a model predicts of rows that it wasn't trained on."""
+    seen: list[tuple[int, int]] = []
+    rows = frame([str(place) for place in range(100)]).with_columns(survived=pl.lit("1"))
+
+    def fit(train: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
+        seen.append((train.height, len(set(train["_key"].to_list()))))
+        return Trained(onnx=b"", classes=("0", "1"))
+
+    def ask(project: Project, model: Any, classes: tuple[str, ...], held: pl.DataFrame) -> Answers:
+        truth = np.array(["0", "1"] * (held.height // 2))
+        sure = np.where(truth == "1", 0.9, 0.1)
+        return Answers(truth=truth, predicted=truth, probabilities=np.stack([1 - sure, sure], 1), classes=classes)
+
+    monkeypatch.setattr(selection, "fit", fit)
+    monkeypatch.setattr(selection.graph, "session", lambda _: None)
+    monkeypatch.setattr(selection.predictions, "ask", ask)
+    found = selection.select(rows, TITANIC, TITANIC.candidates[0])
+    assert seen == [(80, 80)] * 5
+    assert (found["value"], found["folds"], found["interval"]) == (1.0, 5, [1.0, 1.0])
+    assert len(found["draws"]) == selection.DRAWS
+
+
+# Intervals
+
+
+def classified(count: int, classes: tuple[str, ...], seed: int) -> Answers:
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet(np.ones(len(classes)), count).round(2) + 0.01  # with ties
+    shares /= shares.sum(axis=1, keepdims=True)
+    truth = np.array(classes)[random.integers(0, len(classes), count)]
+    return Answers(truth=truth, predicted=np.array(classes)[shares.argmax(1)], probabilities=shares, classes=classes)
+
+
+def measured(count: int, seed: int) -> Answers:
+    random = np.random.default_rng(seed)
+    truth = random.lognormal(3, 1, count)
+    return Answers(truth=truth, predicted=truth * random.lognormal(0, 0.2, count))
+
+
+@pytest.mark.parametrize("name", sorted(metrics.FIGURES))
+@given(seed=st.integers(0, 10_000), count=st.integers(8, 60), three=st.booleans())
+@settings(deadline=None, max_examples=8)
+def test_a_metric_of_many_samples_is_scikit_learn_s_of_each(name: str, seed: int, count: int, three: bool) -> None:
+    regression = name in {"mae", "mape", "rmse", "rmsle", "r2"}
+    found = measured(count, seed) if regression else classified(count, ("a", "b", "c") if three else ("0", "1"), seed)
+    project, resamples = HOUSES if regression else TITANIC, Resamples.of(np.arange(count) // 2, count=5, seed=seed)
+    drawn = metrics.bootstrap(project, [Metric(name=name)], found, resamples)[name]
+    (weights,) = resamples.weights()
+    for value, sample in zip(drawn, weights, strict=True):
+        expected = metrics.figure(
+            project, Metric(name=name), found.take(np.repeat(np.arange(count), sample.astype(int)))
+        )
+        assert value == pytest.approx(expected if expected is not None else np.nan, nan_ok=True, rel=1e-9)
+    assert metrics.WEIGHTED.keys() == metrics.FIGURES.keys()
+
+
+def test_rows_of_one_group_are_drawn_together_so_that_the_interval_is_wider() -> None:
+    values = np.repeat(np.random.default_rng(1).normal(0, 1, 40), 10)
+    found = Answers(truth=np.zeros(400), predicted=values)
+
+    def width(units: np.ndarray) -> float:
+        drawn = metrics.bootstrap(HOUSES, [Metric(name="mae")], found, Resamples.of(units, count=500, seed=1))["mae"]
+        return float(np.std(drawn))
+
+    assert width(np.arange(400) // 10) > 2.5 * width(np.arange(400))
+
+
+def test_a_lower_end_goes_on_where_there_are_no_more_draws() -> None:
+    draws = np.random.default_rng(1).normal(0.5, 0.1, 2000)
+    assert metrics.lower_end(0.5, draws, 0.025) == pytest.approx(0.5 - 1.96 * 0.1, abs=0.02)
+    assert metrics.lower_end(0.5, draws, 1e-6) == pytest.approx(0.5 - 4.75 * 0.1, abs=0.03)
+    skewed = np.r_[draws, np.full(200, -1.0)]
+    assert metrics.lower_end(0.5, skewed, 0.025) == -1.0
+    assert metrics.lower_end(0.5, np.array([np.nan] * 5), 0.025) is None
+
+
+def test_the_error_of_calibration_is_how_far_a_model_is_surer_than_right() -> None:
+    truth = np.array(["1"] * 70 + ["0"] * 30)
+    shares = np.full((100, 2), [0.1, 0.9])
+    found = Answers(truth=truth, predicted=np.array(["1"] * 100), probabilities=shares, classes=("0", "1"))
+    assert metrics.calibration_error(found) == pytest.approx(0.2)  # 0.9 said, 0.7 true
+    right = dataclasses.replace(found, truth=np.array(["1"] * 100), probabilities=np.full((100, 2), [0.0, 1.0]))
+    assert metrics.calibration_error(right) == 0
+    assert metrics.calibration_error(measured(10, 1)) is None
+
+
+# Budget
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def rows_until(newest: int, count: int = 100) -> pl.DataFrame:
+    """Rows of which `newest` came after the hour 0."""
+    times = [NOW - timedelta(hours=1)] * (count - newest) + [NOW + timedelta(hours=newest)] * newest
+    return pl.DataFrame({"_time": times}, schema={"_time": pl.Datetime("us", "UTC")})
+
+
+def test_each_look_at_the_same_rows_believes_less_and_new_rows_give_it_back() -> None:
+    first = budget.look(None, rows_until(0), snapshot="a", model="1")
+    assert (first.number, first.level) == (1, 0.025)
+    second = budget.look(first.to_dict(), rows_until(0), snapshot="a", model="2")
+    assert (second.number, second.level) == (2, 0.0125)
+    renewed = budget.look(second.to_dict(), rows_until(60), snapshot="b", model="3")
+    assert renewed.level == pytest.approx((second.left + 0.05 * 0.6) / 2)
+    whole = budget.look(second.to_dict(), rows_until(100), snapshot="b", model="3")
+    assert whole.level == 0.025
+
+
+def test_all_looks_together_believe_no_more_than_the_budget_and_the_floor() -> None:
+    spent, earlier = 0.0, None
+    for number in range(200):
+        found = budget.look(earlier, rows_until(0), snapshot="a", model=str(number))
+        spent, earlier = spent + found.level, found.to_dict()
+    assert budget.ALPHA < spent <= budget.ALPHA + 200 * budget.FLOOR
+
+
+def test_the_same_challenger_is_the_same_look_and_the_champion_itself_costs_nothing() -> None:
+    first = budget.look(None, rows_until(0), snapshot="a", model="1")
+    assert budget.look(first.to_dict(), rows_until(0), snapshot="a", model="1") == first
+    again = budget.look(first.to_dict(), rows_until(0), snapshot="b", model="2", same=True)
+    assert again.left == first.left
+
+
+# The gate on trained models
+
+
+@pytest.fixture(scope="module")
+def world() -> bench.World:
+    """Titanic with its two fastest candidates, in three folds."""
+    found = bench.World.of("titanic")
+    fast = dataclasses.replace(
+        found.project, candidates=found.project.candidates[:2], gate=dataclasses.replace(found.project.gate, folds=3)
+    )
+    return dataclasses.replace(found, project=fast)
+
+
+def test_the_gate_promotes_neither_noise_nor_too_little(world: bench.World) -> None:
+    """In 24 retrainings of an unchanged world the point estimate alone promotes a third; the gate at most two."""
+    found = [bench.retraining(world, seed) for seed in range(12)]
+    unchanged = [one["unchanged"] for one in found]
+    assert sum(one["by_point_estimate"] for one in unchanged) >= 3
+    assert sum(one["promoted"] for one in unchanged) <= 1
+    assert sum(one["drift"]["promoted"] for one in found) >= 10, [one["drift"] for one in found]
+
+
+def test_five_thousand_false_labels_change_nothing(world: bench.World) -> None:
+    """They are half of the training rows and of the holdout, which is the most that one client may bring."""
+    project, random = world.project, np.random.default_rng(1)
+    train, holdout = world.split(1)
+    present = bench.trained(project, train)
+
+    def with_false(side: pl.DataFrame) -> pl.DataFrame:
+        false = side.with_columns(
+            survived=pl.when(pl.col("survived") == "1").then(pl.lit("0")).otherwise(pl.lit("1")),
+            _origin=pl.lit("feedback"),
+            _time=pl.lit(NOW, pl.Datetime("us", "UTC")),
+            _trusted=pl.lit(value=False),
+        )
+        return pl.concat([side, false[random.integers(0, side.height, side.height)]])
+
+    challenger, poisoned = bench.trained(project, with_false(train)), with_false(holdout)
+    said = bench.looked(project, poisoned, challenger, present)
+    assert not said["promoted"]
+    assert [name for name in said["refused_by"] if "whose labels are trusted" in name], said
+
+
+def test_a_snapshot_of_an_earlier_release_is_judged_without_a_trusted_part(world: bench.World) -> None:
+    train, holdout = world.split(2)
+    model = bench.trained(world.project, train)
+    old = holdout.drop("_group", "_trusted")
+    found = evaluate.compare(
+        world.project, old, [model], bench.champion(model), snapshot="a", source="mirror", latency=bench.no_latency
+    )
+    assert found["champion"]["trusted"] is None
+    assert found["champion"]["gain"]["value"] == 0
+    assert found["look"]["left"] == budget.ALPHA  # it is the champion itself
+    assert not gate.judge(world.project, found).passed
