@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from phaseflow import registry
@@ -23,8 +23,8 @@ README: Final = ROOT / "README.md"
 BEGIN: Final = "<!-- projects: made by `python -m bench.results` -->\n"
 END: Final = "<!-- end of projects -->\n"
 HEAD: Final = """\
-| phase | project | answers with | metric | baseline | champion | changed world | retrained | training | model | latency |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| phase | project | answers with | metric | selection | baseline | champion | changed world | retrained | training | model | latency |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -44,6 +44,8 @@ def last(store: Store, project: Project) -> dict[str, Any]:
         elif verdict["run"].startswith("retrain__"):
             before, after = verdict["champion_metrics"][metric], verdict["metrics"][metric]
             found["retrained"] = {"champion": before, "winner": after, "day": day}
+            if verdict.get("intervals"):  # verdicts of earlier releases have none
+                found["retrained"] |= {"interval": verdict["intervals"][metric], "gain": verdict["gain"]}
     return found
 
 
@@ -56,7 +58,11 @@ def collect(store: Store, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """A line a project with results in Markdown: the first candidate is the baseline, the winner's figures beside it."""
+    """A line a project with results in Markdown: the first candidate is the baseline, the winner's figures beside it.
+
+    `selection` is the winner's figure inside the training rows, all others are of the holdout; each with its interval of 95 %, where the run
+    gave one.
+    """
     lines = []
     shown = [project for project in registry.all_projects() if "first" in results.get(project.name, {})]
     for project in sorted(shown, key=lambda one: (one.phase, one.name)):
@@ -66,8 +72,8 @@ def table(results: Mapping[str, Any]) -> str:
         metric = project.primary.name
         lines.append(
             f"| {project.phase} | [`{project.name}`](projects/{project.name}/README.md) | {answer(project)} | {metric.replace('_', ' ')} "
-            f"| {first['metrics'][metric]:.3g} ({_words(baseline)}) | {best['metrics'][metric]:.3g} ({_words(winner)}) "
-            f"| {_figure(drifted, 'champion')} | {_figure(drifted, 'winner')} "
+            f"| {_selection(best)} | {_judged(first, metric)} ({_words(baseline)}) | {_judged(best, metric)} ({_words(winner)}) "
+            f"| {_figure(drifted, 'champion')} | {_figure(drifted, 'winner')}{_span((drifted or {}).get('interval'))} "
             f"| {best['seconds']:.1f} s | {_size(best['size_mb'])} | {best['latency_ms']:.2g} ms |\n"
         )
     return HEAD + "".join(lines)
@@ -83,6 +89,23 @@ def answer(project: Project) -> str:
 
 def _figure(found: Mapping[str, Any] | None, name: str) -> str:
     return "" if found is None else f"{found[name]:.3g}"
+
+
+def _selection(candidate: Mapping[str, Any]) -> str:
+    chosen_by = candidate.get("selection")
+    return (
+        f"{chosen_by['value']:.3g}{_span(chosen_by['interval'])}"
+        if chosen_by and chosen_by["value"] is not None
+        else ""
+    )
+
+
+def _judged(candidate: Mapping[str, Any], metric: str) -> str:
+    return f"{candidate['metrics'][metric]:.3g}{_span(candidate.get('intervals', {}).get(metric))}"
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
 
 
 def _words(name: str) -> str:

@@ -8,14 +8,18 @@ from phaseflow.settings import Settings
 
 def project_page(project: Project, settings: Settings) -> str:
     """The training DAG's, as Markdown."""
-    gate = [
-        f"- {metric.name} {_bound(metric.direction, metric.bound)}"
-        for metric in project.metrics
-        if metric.bound is not None
-    ]
+    gate = [f"- {metric.name} {metric.bounds}" for metric in project.metrics if metric.bounds]
     gate += [
-        f"- {project.primary.name} gains at least {project.gate.minimum_gain:g} over the champion on the same holdout"
+        f"- the gain in {project.primary.name} over the champion on the same holdout is certainly more than "
+        f"{project.gate.minimum_gain:g}, or the champion fails a bound on the newest rows and the new version doesn't"
     ]
+    if project.gate.margin:
+        gate += [
+            f"- or {project.primary.name} is certainly not worse by more than {project.gate.margin:g}, and latency or size is "
+            f"less by {project.gate.cheaper:.0%}"
+        ]
+    if project.gate.calibration is not None:
+        gate += [f"- expected calibration error at most {project.gate.calibration:g}"]
     gate += [
         f"- {project.primary.name} {_bound(project.primary.direction, part.bound)} on each value of `{part.column}` with "
         f"{part.minimum_rows} rows or more"

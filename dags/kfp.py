@@ -252,6 +252,8 @@ def table(verdict: Mapping[str, Any]) -> Iterator[str]:
         (check["check"], figure(check["found"]), figure(check["allowed"]), "ok" if check["passed"] else "REFUSED")
         for check in verdict["checks"]
     ]
+    if verdict.get("why"):
+        yield str(verdict["why"])
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()

@@ -86,6 +86,8 @@ def show_verdict(project: Project, verdict: dict[str, Any]) -> None:
             for check in verdict["checks"]
         ],
     )
+    if verdict.get("why"):
+        show.console.print(str(verdict["why"]), style="dim", markup=False)
 
 
 def trigger(settings: Settings, project: str, reason: str, *, wait: bool, say: Say) -> dict[str, Any]:

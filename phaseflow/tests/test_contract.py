@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phaseflow import Candidate, Column, ContractError, Drift, File, Metric, Project, Schema, Slice, Source
+from phaseflow import Candidate, Column, ContractError, Drift, File, Gate, Metric, Project, Schema, Slice, Source
 from phaseflow.contract import METRICS
 
 SOURCE = Source(url="https://example.org/a.csv", mirror="a.csv", sample="toy.data:sample")
@@ -44,6 +44,61 @@ def test_a_right_declaration_round_trips_to_json() -> None:
     assert json.loads(json.dumps(project.to_dict()))["schema"]["features"][0]["name"] == "age"
     assert project.primary.direction == "higher"
     assert project.watched == ("age", "sex")
+
+
+def test_a_bound_may_differ_by_the_origin_of_the_data() -> None:
+    metric = Metric(name="roc_auc", bound={"sample": 0.9, "public": 0.8})
+    assert [metric.limit(source) for source in ("sample", "package", "public", "cache", "mirror")] == [
+        0.9,
+        None,
+        0.8,
+        0.8,
+        0.8,
+    ]
+    assert metric.bounds == ">= 0.9 (sample), >= 0.8 (public)"
+    assert Metric(name="mae", bound=3).bounds == "<= 3"
+    assert Metric(name="mae").bounds == ""
+    assert json.loads(json.dumps(declare(metrics=(metric,)).to_dict()))["metrics"][0]["bound"] == dict(
+        metric.bound or {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("bound", "error"),
+    [
+        ({}, r"Metric 'roc_auc': bound is empty; allowed: at least one\. Give Metric 'roc_auc': bound a value"),
+        (
+            {"mirror": 0.9},
+            r"Metric 'roc_auc': an origin of bound is 'mirror'; allowed: package, public, sample\. Set .* to one of them",
+        ),
+        (
+            {"sample": "much"},
+            r"Metric 'roc_auc': bound of sample is 'much'; allowed: -1e\+12 to 1e\+12\. Set .* number",
+        ),
+        (
+            True,
+            r"Metric 'roc_auc': bound is True; allowed: -1e\+12 to 1e\+12\. Set Metric 'roc_auc': bound to a number",
+        ),
+    ],
+)
+def test_a_wrong_bound_says_how_to_mend_it(bound: Any, error: str) -> None:
+    with pytest.raises(ContractError, match=error):
+        Metric(name="roc_auc", bound=bound)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"margin": -0.1}, r"Gate\.margin is -0\.1; allowed: 0 to 1e\+12\. Set Gate\.margin to a number in that range"),
+        ({"cheaper": 1.0}, r"Gate\.cheaper is 1\.0; allowed: 0\.01 to 0\.99\. Set Gate\.cheaper"),
+        ({"calibration": 2.0}, r"Gate\.calibration is 2\.0; allowed: 0 to 1\. Set Gate\.calibration"),
+        ({"trusted_loss": -1.0}, r"Gate\.trusted_loss is -1\.0; allowed: 0 to"),
+        ({"folds": 0}, r"Gate\.folds is 0; allowed: 1 to 20 folds\. Set Gate\.folds"),
+    ],
+)
+def test_a_wrong_gate_says_how_to_mend_it(changes: dict[str, Any], error: str) -> None:
+    with pytest.raises(ContractError, match=error):
+        Gate(**changes)
 
 
 PHOTO = Column(name="photo", kind="image", shape=(2, 2, 1))

@@ -5,7 +5,7 @@ After Mitchell et al., Model Cards for Model Reporting (2019).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phaseflow.contract import Project
@@ -20,6 +20,10 @@ def _twins(source: Mapping[str, Any]) -> str:
     """How many of these resemble a row that training saw; nothing of a snapshot of an earlier release, which did not count them."""
     count = source.get("twins")
     return "" if count is None else f" {count:,} of them have a twin among the rows that it was trained on."
+
+
+def _span(span: Sequence[float] | None) -> str:
+    return f"{number(span[0])} to {number(span[1])}" if span else "-"
 
 
 def card(
@@ -43,7 +47,9 @@ def card(
         f"{source['feedback_rows']:,} that the service answered and whose truth came back); trained on {winner['rows']:,}, "
         f"judged on {evaluation['rows']:,} that no training saw.{_twins(source)}",
         "",
-        "## Figures on the holdout",
+        "## Figures on the holdout (reported, gated)",
+        "",
+        "No training and no choice of a candidate saw these rows.",
         "",
         "| metric | value | 95 % interval | champion |",
         "| --- | --- | --- | --- |",
@@ -51,26 +57,47 @@ def card(
     for metric in project.metrics:
         span = winner["intervals"].get(metric.name)
         theirs = number(champion["metrics"][metric.name]) if champion else "-"
-        text = f"{number(span[0])} to {number(span[1])}" if span else "-"
         lines.append(
-            f"| {metric.name} ({metric.direction} is better) | {number(winner['metrics'][metric.name])} | {text} | {theirs} |"
+            f"| {metric.name} ({metric.direction} is better) | {number(winner['metrics'][metric.name])} | {_span(span)} | {theirs} |"
         )
+    if winner["calibration"] is not None:
+        lines.append(f"| expected calibration error (lower is better) | {number(winner['calibration'])} | - | - |")
     for column, values in winner["slices"].items():
         lines += ["", f"{project.primary.name} by {column}:", "", "| value | rows | figure |", "| --- | --- | --- |"]
         lines += [f"| {value} | {found['rows']} | {number(found['value'])} |" for value, found in values.items()]
     said = "passed" if verdict["passed"] else "did not pass"
-    lines += ["", "## Gate", "", f"It {said}.", "", "| check | found | allowed | |", "| --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "## Gate",
+        "",
+        f"It {said}. {verdict['why']}",
+        "",
+        "| check | found | allowed | |",
+        "| --- | --- | --- | --- |",
+    ]
     for check in verdict["checks"]:
         mark = "yes" if check["passed"] else "**no**"
         lines.append(f"| {check['check']} | {number(check['found'])} | {check['allowed']} | {mark} |")
-    others = ", ".join(
-        f"{name} {number(found['metrics'][project.primary.name])}" for name, found in evaluation["candidates"].items()
-    )
+    lines += [
+        "",
+        "## How it was chosen (selection)",
+        "",
+        f"By {project.primary.name} inside the training rows: {winner['selection']['scheme']}. Of candidates within one standard "
+        "error of the best, the first declared one is chosen. The holdout's figures decided nothing here.",
+        "",
+        "| candidate | selection | 95 % interval | holdout | 95 % interval |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, about in evaluation["candidates"].items():
+        chosen_by, span = about["selection"], about["intervals"].get(project.primary.name)
+        cells = [name, number(chosen_by["value"]), _span(chosen_by["interval"])]
+        cells += [number(about["metrics"][project.primary.name]), _span(span)]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         "## How it was made",
         "",
-        f"Candidates by {project.primary.name}: {others}. Parameters: `{winner['params']}`, seed {project.seed}. "
+        f"Parameters: `{winner['params']}`, seed {project.seed}. "
         f"Code `{tags['phaseflow.code']}`, run `{tags['phaseflow.run']}`.",
         *(f"{key[0].upper()}{key[1:]}: {value}." for key, value in winner["notes"].items()),
         "",

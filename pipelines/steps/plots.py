@@ -15,6 +15,8 @@ from phaseflow.toolkit.pictures import BLUE, GREY
 from phaseflow.toolkit.pictures import axes as _axes
 
 MOST_WORDS: Final = 12
+BESIDE: Final = 0.25
+"""By how much the figure of selection stands above that of the holdout."""
 
 
 def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
@@ -37,18 +39,26 @@ def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def _candidates(project: Project, evaluation: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes("Candidates on the holdout, 95 % intervals", project.primary.name, "", (6.4, 3))
+    figure, axes = _axes("Candidates, 95 % intervals", project.primary.name, "", (6.4, 3))
     for place, (name, found) in enumerate(evaluation["candidates"].items()):
         value, span = found["metrics"][project.primary.name], found["intervals"][project.primary.name]
         color = BLUE if name == evaluation["winner"] else GREY
         if span:
             axes.plot(span, [place, place], color=color, linewidth=3, solid_capstyle="round")
         if value is not None:
-            axes.plot([value], [place], "o", color=color)
+            axes.plot([value], [place], "o", color=color, label="" if place else "holdout (reported, gated)")
+        chosen_by = found["selection"]
+        if chosen_by["interval"]:
+            axes.plot(chosen_by["interval"], [place + BESIDE, place + BESIDE], color=color, linewidth=1)
+        if chosen_by["value"] is not None:
+            label = "" if place else "inside the training rows (selection)"
+            axes.plot([chosen_by["value"]], [place + BESIDE], "o", color=color, markerfacecolor="white", label=label)
     champion = evaluation.get("champion")
     if champion and champion["metrics"][project.primary.name] is not None:
-        axes.axvline(champion["metrics"][project.primary.name], color="#c0392b", linestyle="--", label="champion")
-        axes.legend(frameon=False)
+        axes.axvline(
+            champion["metrics"][project.primary.name], color="#c0392b", linestyle="--", label="champion, holdout"
+        )
+    axes.legend(frameon=False, fontsize=7)
     axes.set_yticks(range(len(evaluation["candidates"])), list(evaluation["candidates"]))
     return figure
 

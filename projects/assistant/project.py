@@ -39,8 +39,8 @@ project = Project(
         Candidate(name="lora", params={**BASE, "rank": 8, "alpha": 32, "steps": 600, "rate": 0.01}),
     ),
     metrics=(
-        Metric(name="exact_match", direction="higher", bound=0.6),
-        Metric(name="token_f1", direction="higher", bound=0.8),
+        Metric(name="exact_match", direction="higher", bound={"sample": 0.6}),
+        Metric(name="token_f1", direction="higher", bound={"sample": 0.8, "public": 0.05}),
     ),
     gate=Gate(minimum_gain=0.005, latency_ms=2000, size_mb=700),
     drift=Drift(features=("instruction",), scenario="assistant.world:drift"),

@@ -19,7 +19,7 @@ Ask = Callable[[pl.DataFrame], Mapping[str, Array]]
 """The model: the graph's outputs for rows of the schema's features."""
 
 FIRST: Final = 1_000_000
-"""Seed of the first road that is driven in judgement: no demonstration has one so large."""
+"""Number of the first road that is driven in judgement: no demonstration has one so large."""
 GAMES: Final = 8
 """Roads of each look."""
 ZOOM: Final = 2
@@ -27,12 +27,13 @@ TICK: Final = 60
 """Milliseconds between two pictures."""
 
 
-def play(ask: Ask, rows: pl.DataFrame, project: Project) -> tuple[dict[str, Array], pl.DataFrame]:  # noqa: ARG001  # the contract's
-    """Drive `GAMES` roads that nobody has seen, of each look that is among the roads of `rows`.
+def play(ask: Ask, rows: pl.DataFrame, project: Project) -> tuple[dict[str, Array], pl.DataFrame]:
+    """Drive `GAMES` roads that nobody has seen, of each look that is among the roads of `rows`; other ones for another `project.seed`.
 
     Gives `lap`, the share of the lap before the car left the road [G], and the roads' names [G].
     """
-    names = [f"{look}-{FIRST + number}" for look in sorted(set(looks(rows)) or LOOKS) for number in range(GAMES)]
+    first = FIRST + GAMES * project.seed
+    names = [f"{look}-{first + number}" for look in sorted(set(looks(rows)) or LOOKS) for number in range(GAMES)]
     cars = [Car.start(road(name)) for name in names]
     drive(cars, steering(ask))
     laps = np.array([car.share for car in cars])

@@ -34,7 +34,7 @@ project = Project(
         Metric(name="roc_auc"),
         Metric(name="brier"),
     ),
-    gate=Gate(minimum_gain=0.001, latency_ms=25, size_mb=1),
+    gate=Gate(minimum_gain=0.002, latency_ms=25, size_mb=1),
     drift=Drift(scenario="from_scratch.world:drift"),
     example={
         "image": "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAARElEQVR42jXGMRGAMBAAsBzHzkuolJeCBHBQB0jAAg4qoRbqoEhgIlNwzB5Q+z4TSvSOxYgyAojW/t3VQs3Mzcp7eU4fVhgPr6U3F5oAAAAASUVORK5CYII="

@@ -128,6 +128,8 @@ def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _reason(data: Mapping[str, Any]) -> str:
+    if not data.get("passed") and isinstance(data.get("why"), str) and data["why"]:
+        return f": {data['why']}"
     failed = [c for c in data.get("checks") or () if isinstance(c, dict) and not c.get("passed")]
     if failed:
         return ": " + "; ".join(
