@@ -94,7 +94,7 @@ def made(name: str) -> Project:
     folder = Path(tempfile.mkdtemp(prefix="bench-gate-"))
     (folder / "projects").mkdir()
     read, sample = (registry.load(f"film_sentiment.data:{function}") for function in ("read", "sample"))
-    sentences = read(*sample(7)).sample(fraction=1.0, shuffle=True, seed=7).head(SENTENCES)
+    sentences: pl.DataFrame = read(*sample(7)).sample(fraction=1.0, shuffle=True, seed=7).head(SENTENCES)
     sentences.write_csv(folder / "sentences.csv")
     projects.__path__.append(str(folder / "projects"))
     another(TEXTS, folder / "projects", csv=folder / "sentences.csv", text="review", target="sentiment")
@@ -203,7 +203,7 @@ def retraining(world: World, seed: int) -> dict[str, Any]:
     return found
 
 
-def sequences(world: World, seed: int) -> list[list[dict[str, Any]]]:
+def sequences(world: World, seed: int) -> list[dict[str, list[bool]]]:
     """Retrainings of one split, one after the other on the same holdout: with the budget, and with the first look's level each time."""
     project, random = world.project, np.random.default_rng([seed, 2])
     train, holdout = world.split(1_000_000 + seed)
@@ -217,20 +217,18 @@ def sequences(world: World, seed: int) -> list[list[dict[str, Any]]]:
             present, earlier = order[0], None
             promoted = []
             for challenger in order[1:]:
-                level = budget.look(earlier, holdout, snapshot="", model=str(challenger)).level if budgeted else 0.0
-                key = (int(challenger), int(present), level)
+                spent = budget.look(earlier, holdout, snapshot="", model=str(challenger)) if budgeted else None
+                key = (int(challenger), int(present), spent.level if spent else 0.0)
                 if key not in known:
-                    known[key] = looked(
-                        project, holdout, pool[challenger], pool[present], earlier if budgeted else None
-                    )
+                    known[key] = looked(project, holdout, pool[challenger], pool[present], earlier)
                 said = known[key]
                 promoted.append(said["promoted"])
-                earlier = said["look"]
+                earlier = spent.to_dict() if spent else None
                 if said["promoted"]:
                     present, earlier = challenger, None
             looks.append(promoted)
         found.append({"budget": looks[0], "no_budget": looks[1]})
-    return [found]  # type: ignore[list-item]  # one entry a split
+    return found
 
 
 _world: World | None = None
@@ -294,7 +292,7 @@ def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
         found["drift"] = share([one["promoted"] for one in drifted])
         refusals = [check for one in drifted if not one["promoted"] for check in one["refused_by"]]
         found["drift"]["refused_by"] = {name: refusals.count(name) for name in sorted(set(refusals))}
-    series = [one for kind, _, splits in outcomes if kind == "sequences" for split in splits for one in split]
+    series = [one for kind, _, split in outcomes if kind == "sequences" for one in split]
     if series:
         found["sequences"] = {"count": len(series), "looks": LOOKS}
         for rule in ("budget", "no_budget"):
@@ -303,7 +301,7 @@ def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
                 "share": float(looks.mean()),
                 "interval": _clustered(looks.mean(axis=1)),
                 "by_look": [float(value) for value in looks.mean(axis=0)],
-                "any": share([bool(one) for one in looks.any(axis=1)]),
+                "any": share([bool(one) for one in np.asarray(looks.any(axis=1))]),
             }
     return found
 

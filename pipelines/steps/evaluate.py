@@ -98,7 +98,7 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         champion,
         snapshot=snapshot,
         source=str(data.manifest(project, snapshot).get("source")),
-        earlier=champion and champions.last_look(project, champion.version),
+        earlier=None if champion is None else champions.last_look(project, champion.version),
     )
 
 
@@ -140,9 +140,9 @@ def compare(
     if champion is None:
         return found
     winner, present = judged[best], _judged(project, champion.onnx, champion.classes, rows)
-    drawn = [_draws(project, one, [primary])[primary.name] for one in (winner, present)]
+    pair = [_draws(project, one, [primary])[primary.name] for one in (winner, present)]
     sha256 = hashlib.sha256(next(one.onnx for one in contenders if one.about["candidate"] == best)).hexdigest()
-    look = budget.look(earlier, rows, snapshot=snapshot, model=sha256, same=bool((drawn[0] == drawn[1]).all()))
+    look = budget.look(earlier, rows, snapshot=snapshot, model=sha256, same=bool((pair[0] == pair[1]).all()))
     figures = metrics.figures(project, present.answers)
     best_figure = found["candidates"][best]["metrics"][primary.name]
     found["look"] = look.to_dict()
@@ -153,7 +153,7 @@ def compare(
         "slices": slices(project, present.answers, rows),
         "latency_ms": latency(project, present.session, rows),
         "size_mb": len(champion.onnx) / 1e6,
-        "gain": (gain := _gain(primary, best_figure, figures[primary.name], drawn, look.level)),
+        "gain": (gain := _gain(primary, best_figure, figures[primary.name], pair, look.level)),
         "gain_interval": gain["interval"],
         "share_of_resamples_better": gain["share_better"],
         "newest": _newest(project, source, rows, winner, present, look.level),
@@ -258,8 +258,8 @@ def _newest(
     back = rows.with_row_index("_place").filter(pl.col("_origin") == "feedback") if "_origin" in rows.columns else None
     if back is not None and back.height >= FEW:
         places = back.sort("_time", maintain_order=True).tail(NEWEST)["_place"].to_numpy()
-    pair = [one if len(places) == rows.height else one.on(places) for one in (winner, champion)]
-    return {"rows": len(places), "metrics": _beside(project, source, *pair, level)}
+    ours, theirs = (one if len(places) == rows.height else one.on(places) for one in (winner, champion))
+    return {"rows": len(places), "metrics": _beside(project, source, ours, theirs, level)}
 
 
 def _trusted(
@@ -271,12 +271,12 @@ def _trusted(
     places = np.flatnonzero(rows["_trusted"].fill_null(value=False).to_numpy())
     ours, theirs = winner.on(places), champion.on(places)
     metric, level = project.primary, budget.ALPHA / 2
-    figures = [metrics.figure(project, metric, one.answers) for one in (ours, theirs)]
+    values = [metrics.figure(project, metric, one.answers) for one in (ours, theirs)]
     drawn = [_draws(project, one, [metric])[metric.name] for one in (ours, theirs)]
     return {
         "rows": len(places),
         "metrics": _beside(project, source, ours, theirs, level),
-        "gain": _gain(metric, *figures, drawn, level),
+        "gain": _gain(metric, values[0], values[1], drawn, level),
     }
 
 

@@ -178,7 +178,7 @@ Weighted = Callable[[Array], Array]
 
 
 def _mean(losses: Array) -> Weighted:
-    return lambda weights: weights @ losses / weights.sum(axis=1)
+    return lambda weights: np.asarray(weights @ losses / weights.sum(axis=1))
 
 
 def _area(positive: Array, scores: Array) -> Weighted:
@@ -194,7 +194,8 @@ def _area(positive: Array, scores: Array) -> Weighted:
         no = all_of - yes
         below = np.cumsum(no, axis=1) - no
         both = yes.sum(axis=1) * no.sum(axis=1)
-        return np.divide((yes * (below + no / 2)).sum(axis=1), both, out=np.full(len(both), np.nan), where=both > 0)
+        areas = (yes * (below + no / 2)).sum(axis=1)
+        return np.asarray(np.divide(areas, both, out=np.full(len(both), np.nan), where=both > 0))
 
     return area
 
@@ -244,7 +245,7 @@ def _weighted_r2(a: Answers) -> Weighted:
     def r2(weights: Array) -> Array:
         total = weights.sum(axis=1)
         spread = weights @ truth**2 - (weights @ truth) ** 2 / total
-        return 1 - np.divide(weights @ squares, spread, out=np.full(len(total), np.nan), where=spread > 0)
+        return np.asarray(1 - np.divide(weights @ squares, spread, out=np.full(len(total), np.nan), where=spread > 0))
 
     return r2
 

@@ -129,7 +129,7 @@ def winner(project: Project, candidates: Mapping[str, Mapping[str, Any]]) -> str
 
 def _behind(one: Mapping[str, Any], best: Mapping[str, Any], sign: float) -> float:
     """By how much a candidate is worse than the best beyond the standard error of their difference."""
-    gap = sign * (best["value"] - one["value"])
+    gap: float = sign * (best["value"] - one["value"])
     pairs = list(_pairs(one["draws"], best["draws"]))
     return gap - (float(np.std([right - left for left, right in pairs], ddof=1)) if len(pairs) > 1 else 0.0)
 
