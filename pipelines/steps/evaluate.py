@@ -140,7 +140,7 @@ def compare(
     if champion is None:
         return found
     winner, present = judged[best], _judged(project, champion.onnx, champion.classes, rows)
-    pair = [_draws(project, one, [primary])[primary.name] for one in (winner, present)]
+    pair = [_draws(project, one, [primary], decides=True)[primary.name] for one in (winner, present)]
     sha256 = hashlib.sha256(next(one.onnx for one in contenders if one.about["candidate"] == best)).hexdigest()
     look = budget.look(earlier, rows, snapshot=snapshot, model=sha256, same=bool((pair[0] == pair[1]).all()))
     figures = metrics.figures(project, present.answers)
@@ -151,7 +151,7 @@ def compare(
         "candidate": champion.candidate,
         "metrics": figures,
         "slices": slices(project, present.answers, rows),
-        "latency_ms": latency(project, present.session, rows),
+        "latency_ms": latency(project, present.session, rows) if project.gate.margin else None,
         "size_mb": len(champion.onnx) / 1e6,
         "gain": (gain := _gain(primary, best_figure, figures[primary.name], pair, look.level)),
         "gain_interval": gain["interval"],
@@ -197,8 +197,8 @@ def _count(project: Project, *, decides: bool) -> int:
     return metrics.OWN_RESAMPLES if decides else metrics.REPORTED_RESAMPLES
 
 
-def _draws(project: Project, model: _Judged, asked: Sequence[Metric]) -> dict[str, Array]:
-    return metrics.bootstrap(project, asked, model.answers, model.resamples(_count(project, decides=True)))
+def _draws(project: Project, model: _Judged, asked: Sequence[Metric], *, decides: bool = False) -> dict[str, Array]:
+    return metrics.bootstrap(project, asked, model.answers, model.resamples(_count(project, decides=decides)))
 
 
 def _gain(
@@ -234,18 +234,20 @@ def _at_best(metric: Metric, value: float | None, draws: Array, level: float) ->
 def _beside(
     project: Project, source: str, winner: _Judged, champion: _Judged, level: float
 ) -> dict[str, dict[str, float | None]]:
-    """Each bounded metric of both models, the best that it may be at `level`, and the least that the winner is better."""
-    bounded = [metric for metric in project.metrics if metric.limit(source) is not None]
-    drawn = [_draws(project, one, bounded) if bounded else {} for one in (winner, champion)]
+    """The first metric and each bounded one of both models, the best that it may be at `level`, and both ends of the winner's gain."""
+    asked = [one for one in project.metrics if one is project.primary or one.limit(source) is not None]
+    drawn = [_draws(project, one, asked) for one in (winner, champion)]
     found: dict[str, dict[str, float | None]] = {}
-    for metric in bounded:
+    for metric in asked:
         ours, theirs = (metrics.figure(project, metric, one.answers) for one in (winner, champion))
+        gain = _gain(metric, ours, theirs, [one[metric.name] for one in drawn], level)
         found[metric.name] = {
             "winner": ours,
             "winner_at_best": _at_best(metric, ours, drawn[0][metric.name], level),
             "champion": theirs,
             "champion_at_best": _at_best(metric, theirs, drawn[1][metric.name], level),
-            "gain_low": _gain(metric, ours, theirs, [one[metric.name] for one in drawn], level)["low"],
+            "gain_low": gain["low"],
+            "gain_high": gain["high"],
         }
     return found
 
@@ -270,14 +272,7 @@ def _trusted(
         return None
     places = np.flatnonzero(rows["_trusted"].fill_null(value=False).to_numpy())
     ours, theirs = winner.on(places), champion.on(places)
-    metric, level = project.primary, budget.ALPHA / 2
-    values = [metrics.figure(project, metric, one.answers) for one in (ours, theirs)]
-    drawn = [_draws(project, one, [metric])[metric.name] for one in (ours, theirs)]
-    return {
-        "rows": len(places),
-        "metrics": _beside(project, source, ours, theirs, level),
-        "gain": _gain(metric, values[0], values[1], drawn, level),
-    }
+    return {"rows": len(places), "metrics": _beside(project, source, ours, theirs, budget.ALPHA / 2)}
 
 
 def curves(project: Project, said: Answers) -> dict[str, Any]:

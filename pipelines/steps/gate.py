@@ -178,7 +178,7 @@ def _trusted(project: Project, source: str, trusted: Mapping[str, Any]) -> list[
         for metric in project.metrics
         if (bound := metric.limit(source)) is not None
     ]
-    high, lowest = trusted["gain"]["high"], -project.gate.trusted_loss
+    high, lowest = trusted["metrics"][project.primary.name]["gain_high"], -project.gate.trusted_loss
     if high is not None:
         name = f"gain in {project.primary.name} {where}, at best"
         checks.append(Check(check=name, found=high, allowed=f">= {lowest:g}", passed=high >= lowest))

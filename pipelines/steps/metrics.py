@@ -24,6 +24,8 @@ OWN_RESAMPLES: Final = 1000
 """Where the project's own `evaluate` is asked for each of them."""
 REPORTED_RESAMPLES: Final = 200
 """Where it is asked, and the interval decides nothing."""
+FIRST_ROWS: Final = 10
+"""After them it mostly is clear that a metric is no mean of its rows."""
 CELLS: Final = 4_000_000
 """Numbers of one block of resampling weights: 32 MB."""
 CALIBRATION_BINS: Final = 15
@@ -275,6 +277,10 @@ WEIGHTED: Final[dict[str, Callable[[Answers], Weighted]]] = {
 def bootstrap(project: Project, metrics: Sequence[Metric], answers: Answers, resamples: Resamples) -> dict[str, Array]:
     """The metrics in each bootstrap sample [count], NaN where one is not defined."""
     if project.evaluate:
+        means = _row_values(project, metrics, answers)
+        if means is not None:
+            blocks = [weights @ means / weights.sum(axis=1)[:, None] for weights in resamples.weights()]
+            return dict(zip((metric.name for metric in metrics), np.concatenate(blocks).T, strict=True))
         places = np.arange(len(answers.predicted))
         drawn = [
             measured(project, metrics, answers.take(np.repeat(places, sample.astype(int))))
@@ -285,15 +291,39 @@ def bootstrap(project: Project, metrics: Sequence[Metric], answers: Answers, res
             metric.name: np.array([np.nan if (value := one[metric.name]) is None else value for one in drawn])
             for metric in metrics
         }
-    blocks = [(metric.name, WEIGHTED[metric.name](answers)) for metric in metrics]
+    prepared = [(metric.name, WEIGHTED[metric.name](answers)) for metric in metrics]
     found: dict[str, list[Array]] = {metric.name: [] for metric in metrics}
     truths = (answers.truth[:, None] == np.array(answers.classes)).astype(float) if answers.classes else None
     for weights in resamples.weights():
         undefined = None if truths is None else ((weights @ truths) > 0).sum(axis=1) < 2
-        for name, metric_of in blocks:
+        for name, metric_of in prepared:
             values = metric_of(weights)
             found[name].append(values if undefined is None else np.where(undefined, np.nan, values))
     return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _row_values(project: Project, metrics: Sequence[Metric], answers: Answers) -> Array | None:
+    """A project's own metrics of each row alone [N, metrics], where they are means of these: then no sample needs to be asked for.
+
+    None where one of them is no mean: of all rows, or of every third one.
+    """
+    count = len(answers.predicted)
+    singles: list[list[float]] = []
+    for place in range(count):
+        values = list(measured(project, metrics, answers.take(np.array([place]))).values())
+        if None in values:
+            return None
+        singles.append([float(value) for value in values if value is not None])
+        if place == FIRST_ROWS and not _are_means(project, metrics, answers, np.array(singles), np.arange(place + 1)):
+            return None
+    found = np.array(singles)
+    parts = (np.arange(count), np.arange(0, count, 3))
+    return found if all(_are_means(project, metrics, answers, found, part) for part in parts) else None
+
+
+def _are_means(project: Project, metrics: Sequence[Metric], answers: Answers, singles: Array, places: Array) -> bool:
+    together = list(measured(project, metrics, answers.take(places)).values())
+    return None not in together and np.allclose(singles[places].mean(axis=0), np.array(together, float), rtol=1e-9)
 
 
 def interval(values: Array) -> tuple[float, float] | None:

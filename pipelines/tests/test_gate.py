@@ -147,6 +147,25 @@ def test_rows_of_one_group_are_drawn_together_so_that_the_interval_is_wider() ->
     assert width(np.arange(400) // 10) > 2.5 * width(np.arange(400))
 
 
+@pytest.mark.parametrize("name", ["hit_rate", "coverage"])
+def test_a_project_s_mean_of_rows_needs_no_question_a_sample(name: str) -> None:
+    random = np.random.default_rng(1)
+    rankings = np.array([[str(one) for one in random.permutation(12)[:10]] for _ in range(40)], dtype=object)
+    rows = pl.DataFrame(
+        {"user": [str(one) for one in range(40)], "items": [f'["{random.integers(20)}"]' for _ in range(40)]}
+    )
+    found = Answers(truth=np.array([]), predicted=rankings[:, 0], said={"ranking": rankings}, rows=rows)
+    (metric,) = [one for one in RECOMMENDER.metrics if one.name == name]
+    resamples = Resamples.of(np.arange(40), count=5, seed=1)
+    drawn = metrics.bootstrap(RECOMMENDER, [metric], found, resamples)[name]
+    (weights,) = resamples.weights()
+    expected = [
+        metrics.figure(RECOMMENDER, metric, found.take(np.repeat(np.arange(40), one.astype(int)))) for one in weights
+    ]
+    assert drawn == pytest.approx(expected)
+    assert (metrics._row_values(RECOMMENDER, [metric], found) is not None) == (name == "hit_rate")
+
+
 def test_a_lower_end_goes_on_where_there_are_no_more_draws() -> None:
     draws = np.random.default_rng(1).normal(0.5, 0.1, 2000)
     assert metrics.lower_end(0.5, draws, 0.025) == pytest.approx(0.5 - 1.96 * 0.1, abs=0.02)

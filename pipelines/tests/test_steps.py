@@ -60,8 +60,8 @@ TRUSTED = "on the 60 rows whose labels are trusted, at best"
 
 
 def trusted(high: float = 0.01, roc_auc: float = 0.9, accuracy: float = 0.8) -> dict[str, Any]:
-    best = {"roc_auc": {"winner_at_best": roc_auc}, "accuracy": {"winner_at_best": accuracy}}
-    return {"rows": 60, "metrics": best, "gain": {"high": high}}
+    best = {"roc_auc": {"winner_at_best": roc_auc, "gain_high": high}, "accuracy": {"winner_at_best": accuracy}}
+    return {"rows": 60, "metrics": best}
 
 
 def failed(verdict: gate.Verdict) -> list[str]:
@@ -217,7 +217,7 @@ def test_a_project_s_own_figures_are_asked_for_once_a_resample(monkeypatch: pyte
     )
     assert set(drawn["silhouette"].tolist()) == {0.0, 2.0}  # a sample begins with a whole group
     assert drawn["smallest_share"].tolist() == [1.0] * 50
-    assert asked == [4] * 50
+    assert asked[-50:] == [4] * 50
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_rows() -> None:
