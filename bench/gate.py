@@ -12,14 +12,17 @@ are kept in bench/gate.json, and in the table of docs/gate.md; an interrupted ru
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -57,8 +60,9 @@ OF_A_SPLIT: Final = 10
 """Sequences of one split."""
 BEFORE: Final = 400
 """Rows of the world as it was that the demo sends first: ten seconds at forty a second."""
-AFTER: Final = 400
-"""Rows of the changed world whose truths have come back when the retraining takes its snapshot: the fewest that the demo waits for."""
+AFTER: Final = 800
+"""Rows of the changed world whose truths have come back when the retraining takes its snapshot: twenty seconds, in which an alert fires, Airflow
+starts a run, and reads the source. The demo needs four hundred at least (`phaseflow.cli.demo.RATE`)."""
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -92,6 +96,7 @@ def made(name: str) -> Project:
     from phaseflow.scaffold.__main__ import another  # noqa: PLC0415  # in the environment of tables alone
 
     folder = Path(tempfile.mkdtemp(prefix="bench-gate-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "projects").mkdir()
     read, sample = (registry.load(f"film_sentiment.data:{function}") for function in ("read", "sample"))
     sentences: pl.DataFrame = read(*sample(7)).sample(fraction=1.0, shuffle=True, seed=7).head(SENTENCES)
@@ -184,6 +189,8 @@ def looked(
         "reason": verdict.reason,
         "refused_by": vetoes,
         "candidate": verdict.candidate,
+        "champion": present.about["candidate"],
+        "low": evaluation["champion"]["gain"]["low"],
         "gain": gain,
         "by_point_estimate": gain is not None and gain > project.gate.minimum_gain,
         "look": evaluation["look"],
@@ -260,8 +267,12 @@ def simulate(name: str, count: int, splits: int, processes: int, work: Path) -> 
     left = [task for task in tasks if task not in done]
     if not left:
         return
-    with ProcessPoolExecutor(processes, initializer=_ready, initargs=(name,)) as pool, work.open("a") as log:
-        for kind, seed, outcome in pool.map(_work, left):
+    workers = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_ready, initargs=(name,)
+    )  # a fork would copy the locks of polars' threads, and not the threads
+    with workers as pool, work.open("a") as log:
+        for future in as_completed([pool.submit(_work, task) for task in left]):
+            kind, seed, outcome = future.result()
             log.write(json.dumps([kind, seed, outcome]) + "\n")
             log.flush()
             yield kind, seed, outcome

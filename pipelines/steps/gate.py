@@ -125,7 +125,7 @@ def _gain_text(metric: Metric, gain: Mapping[str, Any]) -> str:
 
 
 def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case | None:
-    """The champion is certainly beyond a bound on the newest data, the winner is not, and is certainly better there."""
+    """The champion is certainly beyond a bound on the newest data, the winner is certainly beyond none, and is the better one there."""
     newest = champion["newest"]
     bounded = [(metric, bound) for metric in project.metrics if (bound := metric.limit(source)) is not None]
     figures = newest["metrics"]
@@ -134,7 +134,7 @@ def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case
     for metric, bound in bounded:
         about = figures[metric.name]
         failed = about["champion_at_best"] is not None and not _within(metric, bound, about["champion_at_best"])
-        if not failed or about["gain_low"] is None or about["gain_low"] <= 0:
+        if not failed or about["winner"] is None or not metric.better(about["winner"], about["champion"]):
             continue
         where = f"the newest {newest['rows']} rows"
         why = (

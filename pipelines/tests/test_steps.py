@@ -43,7 +43,7 @@ def evaluation(value: float = 0.9, champion: dict[str, Any] | None = None, **cha
 
 def champion_of(low: float | None = -0.01, **changes: Any) -> dict[str, Any]:
     """A champion over which the winner gains at least `low`, and which is within its bounds on the newest rows."""
-    fine = {"winner": 0.9, "winner_at_best": 0.92, "champion": 0.85, "champion_at_best": 0.9, "gain_low": 0.01}
+    fine = {"winner": 0.9, "winner_at_best": 0.92, "champion": 0.85, "champion_at_best": 0.9}
     return {
         "version": "3",
         "metrics": {"roc_auc": 0.88},
@@ -117,7 +117,7 @@ def test_why_a_version_stays_challenger_is_one_sentence() -> None:
 
 def failing(**changes: float) -> dict[str, Any]:
     """A champion that can't be within its bound of accuracy on the newest rows."""
-    about = {"winner": 0.8, "winner_at_best": 0.85, "champion": 0.5, "champion_at_best": 0.6, "gain_low": 0.1}
+    about = {"winner": 0.8, "winner_at_best": 0.85, "champion": 0.5, "champion_at_best": 0.6}
     champion = champion_of()
     champion["newest"]["metrics"] = champion["newest"]["metrics"] | {"accuracy": about | changes}
     return champion
@@ -129,7 +129,7 @@ def test_a_champion_that_fails_on_the_newest_rows_is_replaced_by_what_does_not()
     assert verdict.why == (
         "The champion (version 3) fails on the newest 100 rows: its accuracy is 0.5, the bound 0.65; that of this version is 0.8."
     )
-    for changes in ({"champion_at_best": 0.65}, {"winner_at_best": 0.64}, {"gain_low": 0.0}):
+    for changes in ({"champion_at_best": 0.65}, {"winner_at_best": 0.64}, {"winner": 0.5}):
         assert failed(gate.judge(TITANIC, evaluation(champion=failing(**changes)))) == [GAIN]
 
 
