@@ -98,8 +98,9 @@ def looked(
 
 
 def judged(world: World, seed: int, trained: Sequence[Model]) -> dict[str, Any]:
-    """A champion against a model of like rows, both ways, and against the one after the drift."""
+    """A champion against a model of like rows, both ways, after traffic of the same world; and against the one after the drift."""
     project, (same, drifted) = world.project, retrainings.pair(world, seed)
+    same = retrainings.with_traffic(same, np.random.default_rng([seed, 6]), drift=False)
     first, second, *newer = trained
     outcome = {
         "unchanged": looked(project, same.holdout, second, first),

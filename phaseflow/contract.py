@@ -366,6 +366,10 @@ class Metric:
         """Whether `left` is strictly better than `right`."""
         return left > right if self.direction == "higher" else left < right
 
+    def within(self, bound: float, value: float) -> bool:
+        """Whether `value` is at least as good as `bound`."""
+        return not self.better(bound, value)
+
     def limit(self, source: str) -> float | None:
         """The bound for data of this source: `sample`, `package`, `public`, `cache` or `mirror`."""
         return self.bound.get(ORIGINS.get(source, source)) if isinstance(self.bound, Mapping) else self.bound

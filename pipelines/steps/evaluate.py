@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ LATENCY_SECONDS: Final = 10.0
 NEWEST: Final = 100
 """Rows of the holdout that stand for the newest data: soon after a change all of them are of the new world, and one in twenty more or less
 of a share shows. Of the training rows three times as many do (`phaseflow.toolkit.newest`)."""
+TRAINING: Final = 1.0
+"""Variance of a gain by training, as a share of its variance by the holdout's rows. One training can't know it, and tests that leave it out
+reject too often (Dietterich, Neural Computation 10, 1998; Nadeau and Bengio, Machine Learning 52, 2003). Two trainings on like rows of
+`titanic` differ on 10,000 fresh rows by about as much as its holdout errs."""
 FEW: Final = 50
 """Rows that came back, below which the newest data is the whole holdout."""
 
@@ -57,13 +62,27 @@ def slices(project: Project, said: Answers, rows: pl.DataFrame) -> dict[str, dic
     for part in project.gate.slices:
         values = rows[part.column].cast(pl.String).fill_null("(missing)").to_numpy().astype(str)
         found[part.column] = {
-            value: {
+            str(value): {
                 "rows": int((values == value).sum()),
                 "value": metrics.figure(project, project.primary, said.take(np.flatnonzero(values == value))),
             }
             for value in sorted(set(values))
         }
     return found
+
+
+def _at_best_of_slices(project: Project, model: _Judged, found: dict[str, dict[str, Any]]) -> None:
+    """Add `at_best` to each slice that is beyond its bound: the best that it may be, as far as its rows can tell."""
+    for part in project.gate.slices:
+        values = model.rows[part.column].cast(pl.String).fill_null("(missing)").to_numpy().astype(str)
+        for value, about in found[part.column].items():
+            if about["value"] is None or project.primary.within(part.bound, about["value"]):
+                continue
+            places = np.flatnonzero(values == value)
+            answers, rows = model.told.take(places), model.rows[places]
+            samples = selection.resamples(project, rows, answers, _count(project, decides=True))
+            drawn = metrics.bootstrap(project, [project.primary], answers, samples)[project.primary.name]
+            about["at_best"] = _at_best(project.primary, about["value"], drawn, budget.ALPHA / 2)
 
 
 def losses(project: Project, said: Answers) -> dict[str, float]:
@@ -145,6 +164,7 @@ def compare(
     look = budget.look(earlier, rows, snapshot=snapshot, model=sha256, same=bool((pair[0] == pair[1]).all()))
     figures = metrics.figures(project, present.answers)
     best_figure = found["candidates"][best]["metrics"][primary.name]
+    _at_best_of_slices(project, winner, found["candidates"][best]["slices"])
     found["look"] = look.to_dict()
     found["champion"] = {
         "version": champion.version,
@@ -156,7 +176,8 @@ def compare(
         "gain": (gain := _gain(primary, best_figure, figures[primary.name], pair, look.level)),
         "gain_interval": gain["interval"],
         "share_of_resamples_better": gain["share_better"],
-        "newest": _newest(project, source, rows, winner, present, look.level),
+        # Failing is believed at twice the level, and the winner must be the better one besides: half of all pairs that are alike.
+        "newest": _newest(project, source, rows, winner, present, 2 * look.level),
         "trusted": _trusted(project, source, rows, winner, present),
     }
     return found
@@ -202,15 +223,25 @@ def _draws(project: Project, model: _Judged, asked: Sequence[Metric], *, decides
 
 
 def _gain(
-    metric: Metric, ours: float | None, theirs: float | None, drawn: Sequence[Array], level: float
+    metric: Metric,
+    ours: float | None,
+    theirs: float | None,
+    drawn: Sequence[Array],
+    level: float,
+    *,
+    training: float = 0.0,
 ) -> dict[str, Any]:
-    """By how much the winner is better, and both ends of it, in pairs over the same bootstrap samples."""
+    """By how much the winner is better, and both ends of it, in pairs over the same bootstrap samples.
+
+    With `training` the ends are those of its training, else of this model; `interval` is always of this model.
+    """
     sign = 1.0 if metric.direction == "higher" else -1.0
     gains = sign * (drawn[0] - drawn[1])
     value = None if ours is None or theirs is None else sign * (ours - theirs)
     low, high = (None, None)
     if value is not None:
-        low, above = (metrics.lower_end(part * value, part * gains, level) for part in (1.0, -1.0))
+        wider = value + math.sqrt(1 + training) * (gains - value)
+        low, above = (metrics.lower_end(part * value, part * wider, level) for part in (1.0, -1.0))
         high = None if above is None else -above
     known = gains[~np.isnan(gains)]
     return {

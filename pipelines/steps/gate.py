@@ -62,8 +62,11 @@ def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
     for part in project.gate.slices:
         for value, found in figures["slices"].get(part.column, {}).items():
             if found["rows"] >= part.minimum_rows and found["value"] is not None:
-                name = f"{project.primary.name} where {part.column} is {value}"
-                checks.append(_bound(project.primary, part.bound, found["value"], name))
+                name, reached = f"{project.primary.name} where {part.column} is {value}", found["value"]
+                if case.reason == "champion_failed" and found.get("at_best") is not None:
+                    # A refusal would leave a failing model in service: a few rows must be certain.
+                    name, reached = f"{name}, at best", found["at_best"]
+                checks.append(_bound(project.primary, part.bound, reached, name))
     if champion is not None and champion["trusted"] is not None:
         checks += _trusted(project, source, champion["trusted"])
     if project.gate.calibration is not None and figures["calibration"] is not None:
@@ -125,7 +128,10 @@ def _gain_text(metric: Metric, gain: Mapping[str, Any]) -> str:
 
 
 def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case | None:
-    """The champion is certainly beyond a bound on the newest data, the winner is certainly beyond none, and is the better one there."""
+    """On the newest data the champion is beyond a bound, and the winner is the better one and certainly beyond none.
+
+    It must be no chance: either that the champion fails is certain, or that the winner is better there.
+    """
     newest = champion["newest"]
     bounded = [(metric, bound) for metric in project.metrics if (bound := metric.limit(source)) is not None]
     figures = newest["metrics"]
@@ -133,8 +139,11 @@ def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case
         return None
     for metric, bound in bounded:
         about = figures[metric.name]
-        failed = about["champion_at_best"] is not None and not _within(metric, bound, about["champion_at_best"])
-        if not failed or about["winner"] is None or not metric.better(about["winner"], about["champion"]):
+        if about["champion"] is None or about["winner"] is None or _within(metric, bound, about["champion"]):
+            continue
+        fails = about["champion_at_best"] is not None and not _within(metric, bound, about["champion_at_best"])
+        gains = about["gain_low"] is not None and about["gain_low"] > 0
+        if not (fails or gains) or not metric.better(about["winner"], about["champion"]):
             continue
         where = f"the newest {newest['rows']} rows"
         why = (
@@ -142,8 +151,8 @@ def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case
             f"{figure(about['champion'])}, the bound {bound:g}; that of this version is {figure(about['winner'])}."
         )
         check = Check(
-            check=f"{metric.name} of the champion on {where}, at best",
-            found=about["champion_at_best"],
+            check=f"{metric.name} of the champion on {where}",
+            found=about["champion"],
             allowed=f"it fails: {'<' if metric.direction == 'higher' else '>'} {bound:g}",
             passed=True,
         )
@@ -196,7 +205,7 @@ def _bounds(project: Project, source: str, figures: Mapping[str, float | None]) 
 def _within(metric: Metric, bound: float | None, value: float | None) -> bool:
     if bound is None:
         return True
-    return value is not None and (value >= bound if metric.direction == "higher" else value <= bound)
+    return value is not None and metric.within(bound, value)
 
 
 def _bound(metric: Metric, bound: float, found: float | None, name: str) -> Check:
