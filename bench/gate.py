@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from bench import retrainings
-from bench.retrainings import PAIR, POOL, Model, World
+from bench.retrainings import LATE, PAIR, POOL, Model, World
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT
 from phaseflow.toolkit import graph
@@ -99,15 +99,11 @@ def looked(
 
 def judged(world: World, seed: int, trained: Sequence[Model]) -> dict[str, Any]:
     """A champion against a model of like rows, both ways, after traffic of the same world; and against the one after the drift."""
-    project, (same, drifted) = world.project, retrainings.pair(world, seed)
-    same = retrainings.with_traffic(same, np.random.default_rng([seed, 6]), drift=False)
+    project, rows = world.project, retrainings.unchanged(world, seed).holdout
     first, second, *newer = trained
-    outcome = {
-        "unchanged": looked(project, same.holdout, second, first),
-        "mirrored": looked(project, same.holdout, first, second),
-    }
+    outcome = {"unchanged": looked(project, rows, second, first), "mirrored": looked(project, rows, first, second)}
     if newer:
-        outcome["drift"] = looked(project, drifted.holdout, newer[0], first)
+        outcome["drift"] = looked(project, retrainings.drifted(world, seed).holdout, newer[0], first)
     return outcome
 
 
@@ -146,12 +142,20 @@ def _ready(name: str) -> None:
 def _work(folder: Path, kind: str, seed: int) -> tuple[str, int, Any]:
     """Train, unless these models are kept, and judge."""
     assert _world is not None  # noqa: S101  # `_ready` ran before
-    path = folder / f"{kind}-{seed}.pickle"
-    with retrainings.unconverted():
+
+    def trained(kind: str) -> list[Model]:
+        path = folder / f"{kind}-{seed}.pickle"
         if not path.exists():
             retrainings.save(path, retrainings.models(_world, kind, seed))
-        trained = retrainings.load(path)
-        return kind, seed, (judged if kind == PAIR else sequences)(_world, seed, trained)
+        return retrainings.load(path)
+
+    with retrainings.unconverted():
+        if kind == POOL:
+            return kind, seed, sequences(_world, seed, trained(POOL))
+        if kind == PAIR:
+            return kind, seed, judged(_world, seed, trained(PAIR))
+        rows = retrainings.drifted(_world, seed, more=retrainings.LATER).holdout
+        return kind, seed, looked(_world.project, rows, trained(LATE)[0], trained(PAIR)[0])
 
 
 def simulate(name: str, tasks: Sequence[tuple[str, int]], processes: int, work: Path) -> Iterator[tuple[str, int, Any]]:
@@ -192,13 +196,15 @@ def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
         "mirrored": share([one["mirrored"]["promoted"] for one in alone]),
         "by_point_estimate": share([one["unchanged"]["by_point_estimate"] for one in alone]),
     }
-    drifted = [one["drift"] for one in alone if "drift" in one]
-    if drifted:
-        found["drift"] = share([one["promoted"] for one in drifted])
+    late = [outcome for kind, _, outcome in outcomes if kind == LATE]
+    for key, drifted in (("drift", [one["drift"] for one in alone if "drift" in one]), ("late", late)):
+        if not drifted:
+            continue
+        found[key] = share([one["promoted"] for one in drifted])
         reasons = [one["reason"] for one in drifted]
-        found["drift"]["reasons"] = {name: reasons.count(name) for name in sorted(set(reasons) - {""})}
+        found[key]["reasons"] = {name: reasons.count(name) for name in sorted(set(reasons) - {""})}
         refusals = [check for one in drifted if not one["promoted"] for check in one["refused_by"]]
-        found["drift"]["refused_by"] = {name: refusals.count(name) for name in sorted(set(refusals))}
+        found[key]["refused_by"] = {name: refusals.count(name) for name in sorted(set(refusals))}
     series = [one for kind, _, split in outcomes if kind == POOL for one in split]
     if series:
         found["sequences"] = {"count": len(series), "looks": LOOKS}
@@ -228,6 +234,7 @@ def table(results: Mapping[str, Any]) -> str:
         "nothing changed",
         "by the point estimate alone",
         "after the declared drift",
+        "after more of it",
         "20 looks: each",
         "20 looks: any",
     ]
@@ -236,7 +243,7 @@ def table(results: Mapping[str, Any]) -> str:
         series = found.get("sequences", {}).get("budget")
         cells = [
             f"`{name}`",
-            *(_cell(found.get(key)) for key in ("unchanged", "by_point_estimate", "drift")),
+            *(_cell(found.get(key)) for key in ("unchanged", "by_point_estimate", "drift", "late")),
             _percent(series["share"], series["interval"]) if series else "",
             _cell(series["any"]) if series else "",
         ]
@@ -266,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.gate", description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--projects", nargs="+", default=list(PROJECTS))
     parser.add_argument("--count", type=int, default=COUNT, help="simulated retrainings of each kind")
+    parser.add_argument("--late", type=int, default=COUNT, help="retrainings after more of the drift")
     parser.add_argument("--sequences", type=int, default=SEQUENCES, help=f"sequences of {LOOKS} retrainings")
     parser.add_argument("--kept", action="store_true", help="train nothing: judge the models of earlier runs alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -279,6 +287,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not (given.render or given.check):
         for name in given.projects:
             tasks = [(PAIR, seed) for seed in range(given.count)]
+            drifts = retrainings.declared(name).drift.scenario
+            tasks += [(LATE, seed) for seed in range(given.late)] if drifts else []
             tasks += [(POOL, SEED_OF_POOLS + place) for place in range(given.sequences // OF_A_SPLIT)]
             if given.kept:
                 tasks = kept(name, tasks, given.work)

@@ -42,6 +42,9 @@ TEXTS: Final = "texts"
 SENTENCES: Final = 1500
 BEFORE: Final = 400
 """Rows of the world as it was that the demo sends first: ten seconds at forty a second (`phaseflow.cli.demo`)."""
+LATER: Final = 4800
+"""Rows that have come besides when the next retraining is allowed to start: 120 s at forty a second (`phaseflow.cli.demo.HOME_SETTINGS`).
+The caps of the ETL let fewer of them through."""
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -115,8 +118,10 @@ def resampled(split: Split, random: np.random.Generator) -> Split:
     return dataclasses.replace(split, train=split.train[random.integers(0, count, count)])
 
 
-def with_traffic(split: Split, random: np.random.Generator, *, drift: bool) -> Split:
+def with_traffic(split: Split, random: np.random.Generator, *, drift: bool, more: int = 0) -> Split:
     """What a retraining's snapshot holds after traffic: rows of the world as it was, and then of the changed one, or of the same.
+
+    Of the second part `after` are drawn, and `more`.
 
     Drawn, grouped, capped and split by the functions of traffic and ETL.
     """
@@ -125,16 +130,16 @@ def with_traffic(split: Split, random: np.random.Generator, *, drift: bool) -> S
     columns = [column.name for column in project.schema.columns]
     parts = [
         pl.concat(_first(draws.draws(known, project, random, drift=changed), count))
-        for count, changed in ((BEFORE, False), (after(project), drift))
+        for count, changed in ((BEFORE, False), (after(project) + more, drift))
     ]
     back = pl.concat(parts).select(*columns, "_group")
-    places = range(back.height)
+    times = [START + timedelta(milliseconds=25 * place) for place in range(back.height)]
     back = back.with_columns(
         holdout.keys(back, project),
-        pl.Series("_id", [f"{int(random.integers(2**62)):032x}" for _ in places]),
+        pl.Series("_id", [_id(time, random) for time in times]),
         pl.lit("feedback").alias("_origin"),
         pl.lit("").alias("_client"),
-        pl.Series("_time", [START + timedelta(milliseconds=25 * place) for place in places], pl.Datetime("us", "UTC")),
+        pl.Series("_time", times, pl.Datetime("us", "UTC")),
         pl.lit(value=False).alias("_trusted"),
         pl.when(pl.col("_group") != "").then("_group").alias("_group"),
     )
@@ -142,6 +147,11 @@ def with_traffic(split: Split, random: np.random.Generator, *, drift: bool) -> S
     rows = capped(pl.concat([known, back.select(known.columns)]), project)
     train, held = holdout.sides(rows, project)
     return Split(project=project, train=train, holdout=held)
+
+
+def _id(time: datetime, random: np.random.Generator) -> str:
+    """As the service gives it: milliseconds, and chance."""
+    return f"{round(time.timestamp() * 1000):012x}{int(random.integers(2**62)):032x}"
 
 
 def _first(batches: Iterator[pl.DataFrame], count: int) -> Iterator[pl.DataFrame]:
@@ -224,30 +234,41 @@ def trained(project: Project, rows: pl.DataFrame) -> Model:
     return Model(candidate=name, content=model.onnx, classes=tuple(model.classes))
 
 
-PAIR, POOL = "pair", "pool"
+PAIR, LATE, POOL = "pair", "late", "pool"
 SIZE: Final = 30
 """Models of a pool: the sequences of one split draw them without repetition, since 2,100 trainings would take a day."""
 
 
-def pair(world: World, seed: int) -> tuple[Split, Split]:
-    """The holdout on which nothing changed, and the rows of the retraining after the drift: of resample `first` of the same split."""
-    split = world.split(seed)
-    first = resampled(split, np.random.default_rng([seed, 1]))
-    drifted = (
-        with_traffic(first, np.random.default_rng([seed, 3]), drift=True) if world.project.drift.scenario else first
-    )
-    return first, drifted
+def unchanged(world: World, seed: int) -> Split:
+    """The holdout on which nothing changed: after traffic of the same world."""
+    return with_traffic(first(world, seed), np.random.default_rng([seed, 6]), drift=False)
+
+
+def drifted(world: World, seed: int, *, more: int = 0) -> Split:
+    """The rows of a retraining after the drift, whose base rows are those of the champion."""
+    return with_traffic(first(world, seed), np.random.default_rng([seed, 3]), drift=True, more=more)
+
+
+def first(world: World, seed: int) -> Split:
+    """What the champion of this seed learns."""
+    return resampled(world.split(seed), np.random.default_rng([seed, 1]))
 
 
 def models(world: World, kind: str, seed: int) -> list[Model]:
-    """Trained models of one seed: for `PAIR` a champion, another one of like rows, and one after the drift; for `POOL` many of like rows."""
-    project, split = world.project, world.split(seed)
+    """Trained models of one seed.
+
+    For `PAIR` a champion, another one of like rows, and one after the drift; for `LATE` one that has seen more of the drift; for `POOL` many
+    of like rows.
+    """
+    project = world.project
+    if kind == LATE:
+        return [trained(project, drifted(world, seed, more=LATER).train)]
+    split = world.split(seed)
     if kind == POOL:
         random = np.random.default_rng([seed, 4])
         return [trained(project, resampled(split, random).train) for _ in range(SIZE)]
-    first, drifted = pair(world, seed)
-    second = resampled(split, np.random.default_rng([seed, 2]))
-    rows = [first.train, second.train, *([drifted.train] if project.drift.scenario else [])]
+    rows = [first(world, seed).train, resampled(split, np.random.default_rng([seed, 2])).train]
+    rows += [drifted(world, seed).train] if project.drift.scenario else []
     return [trained(project, one) for one in rows]
 
 
