@@ -50,7 +50,7 @@ RULE: Final = tuple(f"pipelines/steps/{name}.py" for name in ("budget", "evaluat
 
 def contender(model: Model) -> Contender:
     """As the training step hands it on; its selection is done."""
-    selected = {"value": None, "draws": []}
+    selected: dict[str, Any] = {"value": None, "draws": []}
     return Contender(
         onnx=model.content,
         about={"candidate": model.candidate, "classes": list(model.classes), "selection": selected},

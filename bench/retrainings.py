@@ -141,9 +141,9 @@ def with_traffic(split: Split, random: np.random.Generator, *, drift: bool, more
         pl.lit("").alias("_client"),
         pl.Series("_time", times, pl.Datetime("us", "UTC")),
         pl.lit(value=False).alias("_trusted"),
-        pl.when(pl.col("_group") != "").then("_group").alias("_group"),
+        pl.col("_group").alias("_sent"),
     )
-    back = back.with_columns(holdout.feedback_groups(back, known, project))
+    back = back.with_columns(holdout.feedback_groups(back, project))
     rows = capped(pl.concat([known, back.select(known.columns)]), project)
     train, held = holdout.sides(rows, project)
     return Split(project=project, train=train, holdout=held)
@@ -161,10 +161,10 @@ def _first(batches: Iterator[pl.DataFrame], count: int) -> Iterator[pl.DataFrame
         yield batch
 
 
-class _Unchecked(Pipeline):
+class _Unchecked(Pipeline):  # type: ignore[misc]  # scikit-learn has no types
     """Isn't asked again of the rows that it was fitted on, to be compared with its file."""
 
-    def predict_proba(self, _: Any) -> Array:  # type: ignore[override]  # the comparison alone calls it
+    def predict_proba(self, _: Any) -> Array:
         return np.zeros(1, np.float32)
 
 
