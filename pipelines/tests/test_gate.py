@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import gate as bench
-from phaseflow import Candidate, Metric, Project, registry
+from bench import retrainings
+from bench.retrainings import PAIR, World
+from phaseflow import Candidate, Metric, Project, logs, registry
+from phaseflow.settings import from_environment
+from phaseflow.store import Store
 from phaseflow.toolkit.model import Trained
+from pipelines.etl.extract import extract, parquet
+from pipelines.etl.snapshot import snapshot
+from pipelines.etl.validate import validate
 from pipelines.steps import budget, evaluate, gate, metrics, selection
 from pipelines.steps.metrics import Answers, Resamples
 
@@ -226,53 +234,110 @@ def test_the_same_challenger_is_the_same_look_and_the_champion_itself_costs_noth
 
 
 @pytest.fixture(scope="module")
-def world() -> bench.World:
+def world() -> World:
     """Titanic with its two fastest candidates, in two folds."""
-    found = bench.World.of("titanic")
+    declared = World.of("titanic")
     fast = dataclasses.replace(
-        found.project, candidates=found.project.candidates[:2], gate=dataclasses.replace(found.project.gate, folds=2)
+        declared.project,
+        candidates=declared.project.candidates[:2],
+        gate=dataclasses.replace(declared.project.gate, folds=2),
     )
-    return dataclasses.replace(found, project=fast)
+    return dataclasses.replace(declared, project=fast)
 
 
-def test_the_gate_promotes_no_noise_and_answers_a_drift(world: bench.World) -> None:
-    """Seeds are fixed: the estimate of the gain alone promotes five of the eight retrainings of an unchanged world."""
-    found = [bench.retraining(world, seed) for seed in range(2, 10)]
-    unchanged = [one["unchanged"] for one in found]
-    assert sum(one["by_point_estimate"] for one in unchanged) >= 4
-    assert sum(one["promoted"] for one in unchanged) == 0
-    assert sum(one["drift"]["promoted"] for one in found) >= 7, [one["drift"] for one in found]
+def test_the_gate_promotes_no_noise_and_answers_a_drift(world: World) -> None:
+    """Seeds are fixed: the estimate of the gain alone promotes one in three models of an unchanged world."""
+    with retrainings.unconverted():
+        outcomes = [bench.judged(world, seed, retrainings.models(world, PAIR, seed)) for seed in range(8)]
+    unchanged = [outcome[key] for outcome in outcomes for key in ("unchanged", "mirrored")]
+    assert sum(outcome["by_point_estimate"] for outcome in unchanged) >= 5
+    assert sum(outcome["promoted"] for outcome in unchanged) == 0
+    assert sum(outcome["drift"]["promoted"] for outcome in outcomes) >= 6
 
 
-def test_five_thousand_false_labels_change_nothing(world: bench.World) -> None:
-    """They are half of the training rows and of the holdout, which is the most that one client may bring."""
-    project, random = world.project, np.random.default_rng(1)
-    train, holdout = world.split(1)
-    present = bench.trained(project, train)
+def test_a_simulation_predicts_what_the_served_file_does(world: World) -> None:
+    rows = world.split(1)
+    with retrainings.unconverted():
+        quick = retrainings.trained(world.project, rows.train)
+        simulated = quick.outputs(rows.holdout, world.project)
+    served = retrainings.trained(world.project, rows.train)
+    assert quick.candidate == served.candidate
+    outputs = served.outputs(rows.holdout, world.project)
+    assert simulated["label"].tolist() == outputs["label"].tolist()
+    assert simulated["probabilities"] == pytest.approx(outputs["probabilities"], abs=1e-5)
 
-    def with_false(side: pl.DataFrame) -> pl.DataFrame:
-        false = side.with_columns(
-            survived=pl.when(pl.col("survived") == "1").then(pl.lit("0")).otherwise(pl.lit("1")),
-            _origin=pl.lit("feedback"),
-            _time=pl.lit(NOW, pl.Datetime("us", "UTC")),
-            _trusted=pl.lit(value=False),
+
+def test_the_interval_knows_that_two_trainings_differ(world: World) -> None:
+    rows = world.split(1)
+    with retrainings.unconverted():
+        first, second, _ = retrainings.models(world, PAIR, 1)
+        outcome = bench.looked(world.project, rows.holdout, second, first)
+        judged = [
+            evaluate._judged(world.project, model.content, model.classes, rows.holdout) for model in (second, first)
+        ]
+    draws = [evaluate._draws(world.project, model, [world.project.primary])["roc_auc"] for model in judged]
+    of_rows = float(np.std(draws[0] - draws[1], ddof=1))
+    assert outcome["gain"] - outcome["low"] >= 1.95 * of_rows * (1 + evaluate.TRAINING) ** 0.5
+
+
+def test_five_thousand_false_labels_change_neither_champion_nor_verdict(world: World, tmp_path: Path) -> None:
+    """From the log to the verdict: a client without a name tells the opposite of the truth."""
+    project = dataclasses.replace(world.project, source=dataclasses.replace(world.project.source, sha256=""))
+    place = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    store = Store(place.store)
+
+    def snapshot_of(run: str) -> dict[str, pl.DataFrame]:
+        extracted = extract(project, run, place, store)
+        name = (validate(project, run, store) | snapshot(project, run, store, extracted))["snapshot"]
+        folder = f"datasets/{project.name}/{name}"
+        return {side: pl.read_parquet(store.read(f"{folder}/{side}.parquet")) for side in ("train", "holdout")}
+
+    before = snapshot_of("before")
+    lie(project, store, world.rows)
+    after = snapshot_of("after")
+    for rows in after.values():
+        assert (rows["_origin"] == "feedback").mean() == 0.5  # the cap of one client is used up
+    with retrainings.unconverted():
+        present = retrainings.trained(project, before["train"])
+        again, poisoned = (
+            bench.looked(project, rows["holdout"], retrainings.trained(project, rows["train"]), present)
+            for rows in (before, after)
         )
-        return pl.concat([side, false[random.integers(0, side.height, side.height)]])
-
-    challenger, poisoned = bench.trained(project, with_false(train)), with_false(holdout)
-    said = bench.looked(project, poisoned, challenger, present)
-    assert not said["promoted"]
-    assert [name for name in said["refused_by"] if "whose labels are trusted" in name], said
+    assert (again["promoted"], poisoned["promoted"]) == (False, False)
+    assert any("whose labels are trusted" in name for name in poisoned["refused_by"]), poisoned
 
 
-def test_a_snapshot_of_an_earlier_release_is_judged_without_a_trusted_part(world: bench.World) -> None:
-    train, holdout = world.split(2)
-    model = bench.trained(world.project, train)
-    old = holdout.drop("_group", "_trusted")
-    found = evaluate.compare(
-        world.project, old, [model], bench.champion(model), snapshot="a", source="mirror", latency=bench.no_latency
+def lie(project: Project, store: Store, rows: pl.DataFrame) -> None:
+    """5,000 predictions of rows like these, and the wrong label of each, as the service ships them."""
+    random, now = np.random.default_rng(1), datetime.now(UTC)
+    many = rows[random.integers(0, rows.height, 5000)].with_row_index("number")
+    many = many.with_columns(
+        pl.format("a{}", "number").alias("id"),
+        pl.lit(now).alias("time"),
+        pl.lit("1").alias("version"),
+        fare=pl.col("fare") + pl.col("number") / 1e6,  # each is another row
     )
-    assert found["champion"]["trusted"] is None
-    assert found["champion"]["gain"]["value"] == 0
-    assert found["look"]["left"] == budget.ALPHA  # it is the champion itself
-    assert not gate.judge(world.project, found).passed
+    predictions = many.select("id", "time", "version", *project.schema.feature_names)
+    wrong = pl.when(pl.col("survived") == "1").then(pl.lit("0")).otherwise(pl.lit("1"))
+    labels = many.select("id", "time", wrong.alias("truth"), pl.lit("mallory").alias("client"))
+    for kind, table in (("predictions", predictions), ("feedback", labels)):
+        store.write(f"{logs.folder(kind, project.name, now)}/a.parquet", parquet(table))
+
+
+def test_a_snapshot_of_an_earlier_release_is_judged_without_a_trusted_part(world: World) -> None:
+    rows = world.split(2)
+    with retrainings.unconverted():
+        model = retrainings.trained(world.project, rows.train)
+        evaluation = evaluate.compare(
+            world.project,
+            rows.holdout.drop("_group", "_trusted"),
+            [bench.contender(model)],
+            bench.champion(model),
+            snapshot="a",
+            source="mirror",
+            latency=bench.no_latency,
+        )
+    assert evaluation["champion"]["trusted"] is None
+    assert evaluation["champion"]["gain"]["value"] == 0
+    assert evaluation["look"]["left"] == budget.ALPHA  # it is the champion itself
+    assert not gate.judge(world.project, evaluation).passed

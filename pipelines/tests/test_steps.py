@@ -117,7 +117,7 @@ def test_why_a_version_stays_challenger_is_one_sentence() -> None:
 
 def failing(**changes: float) -> dict[str, Any]:
     """A champion that can't be within its bound of accuracy on the newest rows."""
-    about = {"winner": 0.8, "winner_at_best": 0.85, "champion": 0.5, "champion_at_best": 0.6}
+    about = {"winner": 0.8, "winner_at_best": 0.85, "champion": 0.5, "champion_at_best": 0.6, "gain_low": -0.1}
     champion = champion_of()
     champion["newest"]["metrics"] = champion["newest"]["metrics"] | {"accuracy": about | changes}
     return champion
@@ -129,8 +129,21 @@ def test_a_champion_that_fails_on_the_newest_rows_is_replaced_by_what_does_not()
     assert verdict.why == (
         "The champion (version 3) fails on the newest 100 rows: its accuracy is 0.5, the bound 0.65; that of this version is 0.8."
     )
-    for changes in ({"champion_at_best": 0.65}, {"winner_at_best": 0.64}, {"winner": 0.5}):
+    for changes in ({"champion_at_best": 0.65}, {"winner_at_best": 0.64}, {"winner": 0.5}, {"champion": 0.66}):
         assert failed(gate.judge(TITANIC, evaluation(champion=failing(**changes)))) == [GAIN]
+    # It may be chance that the champion fails; that the other is better there is not.
+    beaten = failing(champion_at_best=0.7, gain_low=0.01)
+    assert gate.judge(TITANIC, evaluation(champion=beaten)).reason == "champion_failed"
+
+
+def test_few_rows_of_a_slice_keep_no_failing_champion_unless_they_are_certain() -> None:
+    def slices(best: float) -> dict[str, Any]:
+        return {"sex": {"female": {"rows": 60, "value": 0.5, "at_best": best}}}
+
+    name = "roc_auc where sex is female"
+    assert gate.judge(TITANIC, evaluation(slices=slices(0.6), champion=failing())).passed
+    assert failed(gate.judge(TITANIC, evaluation(slices=slices(0.54), champion=failing()))) == [f"{name}, at best"]
+    assert failed(gate.judge(TITANIC, evaluation(slices=slices(0.6), champion=champion_of(low=0.01)))) == [name]
 
 
 def test_false_labels_may_fail_the_champion_and_yet_not_replace_it() -> None:
