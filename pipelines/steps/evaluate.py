@@ -173,7 +173,7 @@ def compare(
         "slices": slices(project, present.answers, rows),
         "latency_ms": latency(project, present.session, rows) if project.gate.margin else None,
         "size_mb": len(champion.onnx) / 1e6,
-        "gain": (gain := _gain(primary, best_figure, figures[primary.name], pair, look.level)),
+        "gain": (gain := _gain(primary, best_figure, figures[primary.name], pair, look.level, training=TRAINING)),
         "gain_interval": gain["interval"],
         "share_of_resamples_better": gain["share_better"],
         # Failing is believed at twice the level, and the winner must be the better one besides: half of all pairs that are alike.
