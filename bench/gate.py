@@ -91,6 +91,7 @@ def looked(
         "candidate": challenger.candidate,
         "gain": gain["value"],
         "low": gain["low"],
+        "error": None if gain["interval"] is None else (gain["interval"][1] - gain["interval"][0]) / (2 * 1.96),
         "by_point_estimate": gain["value"] is not None and gain["value"] > project.gate.minimum_gain,
         "look": evaluation["look"],
         "newest": evaluation["champion"]["newest"],
@@ -196,6 +197,12 @@ def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
         "mirrored": share([one["mirrored"]["promoted"] for one in alone]),
         "by_point_estimate": share([one["unchanged"]["by_point_estimate"] for one in alone]),
     }
+    gains = [one[key]["gain"] for one in alone for key in ("unchanged", "mirrored")]
+    errors = [one["unchanged"]["error"] for one in alone]
+    found["gain"] = {
+        "deviation": float(np.sqrt(np.mean(np.square(gains)))),
+        "error": float(np.median(errors)),
+    }
     late = [outcome for kind, _, outcome in outcomes if kind == LATE]
     for key, drifted in (("drift", [one["drift"] for one in alone if "drift" in one]), ("late", late)):
         if not drifted:
@@ -233,8 +240,9 @@ def table(results: Mapping[str, Any]) -> str:
         "project",
         "nothing changed",
         "by the point estimate alone",
+        "gain differs by, interval says",
         "after the declared drift",
-        "after more of it",
+        "at the next retraining",
         "20 looks: each",
         "20 looks: any",
     ]
@@ -243,7 +251,9 @@ def table(results: Mapping[str, Any]) -> str:
         series = found.get("sequences", {}).get("budget")
         cells = [
             f"`{name}`",
-            *(_cell(found.get(key)) for key in ("unchanged", "by_point_estimate", "drift", "late")),
+            *(_cell(found.get(key)) for key in ("unchanged", "by_point_estimate")),
+            f"{found['gain']['deviation']:.2g}, {found['gain']['error']:.2g}",
+            *(_cell(found.get(key)) for key in ("drift", "late")),
             _percent(series["share"], series["interval"]) if series else "",
             _cell(series["any"]) if series else "",
         ]

@@ -37,8 +37,8 @@ NEWEST: Final = 100
 of a share shows. Of the training rows three times as many do (`phaseflow.toolkit.newest`)."""
 TRAINING: Final = 1.0
 """Variance of a gain by training, as a share of its variance by the holdout's rows. One training can't know it, and tests that leave it out
-reject too often (Dietterich, Neural Computation 10, 1998; Nadeau and Bengio, Machine Learning 52, 2003). Two trainings on like rows of
-`titanic` differ on 10,000 fresh rows by about as much as its holdout errs."""
+reject too often (Dietterich, Neural Computation 10, 1998; Nadeau and Bengio, Machine Learning 52, 2003). docs/gate.md shows
+how far gains of like trainings differ, beside the holdout's error."""
 FEW: Final = 50
 """Rows that came back, below which the newest data is the whole holdout."""
 
