@@ -296,7 +296,7 @@ def test_five_thousand_false_labels_change_neither_champion_nor_verdict(world: W
     lie(project, store, world.rows)
     after = snapshot_of("after")
     for rows in after.values():
-        assert (rows["_origin"] == "feedback").mean() == 0.5  # the cap of one client is used up
+        assert (rows["_origin"] == "feedback").mean() == pytest.approx(0.5, abs=0.01)  # the cap of one client
     with retrainings.unconverted():
         present = retrainings.trained(project, before["train"])
         again, poisoned = (
@@ -315,7 +315,7 @@ def lie(project: Project, store: Store, rows: pl.DataFrame) -> None:
         pl.format("a{}", "number").alias("id"),
         pl.lit(now).alias("time"),
         pl.lit("1").alias("version"),
-        fare=pl.col("fare") + pl.col("number") / 1e6,  # each is another row
+        fare=pl.col("fare") + pl.col("number") / 1000,  # each is another row
     )
     predictions = many.select("id", "time", "version", *project.schema.feature_names)
     wrong = pl.when(pl.col("survived") == "1").then(pl.lit("0")).otherwise(pl.lit("1"))
