@@ -55,7 +55,8 @@ def test_the_best_inside_the_training_rows_wins_and_ties_within_an_error_go_to_t
 def test_lower_is_better_in_selection_too() -> None:
     about = {
         one.name: {"selection": {"value": value, "draws": [value] * 3}}
-        for one, value in zip(HOUSES.candidates, (0.2, 0.1, 0.3, 0.2), strict=True)
+        for one in HOUSES.candidates
+        for value in [0.1 if one.name == "ridge" else 0.2]
     }
     assert selection.winner(HOUSES, about) == "ridge"
 
@@ -239,7 +240,9 @@ def world() -> World:
     declared = World.of("titanic")
     fast = dataclasses.replace(
         declared.project,
-        candidates=declared.project.candidates[:2],
+        candidates=tuple(
+            one for one in declared.project.candidates if one.name in {"logistic_regression", "decision_tree"}
+        ),
         gate=dataclasses.replace(declared.project.gate, folds=2),
     )
     return dataclasses.replace(declared, project=fast)
