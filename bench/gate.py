@@ -63,7 +63,7 @@ def champion(model: Model) -> Champion:
 
 
 def no_latency(project: Project, model: graph.Session, rows: pl.DataFrame) -> float:  # noqa: ARG001  # as `evaluate.latency_ms`
-    """Of a busy machine: what a simulation would measure."""
+    """The latency of every model here: a simulation on a busy machine measures nothing of use."""
     return 1.0
 
 
@@ -192,38 +192,38 @@ def share(hits: Sequence[bool]) -> dict[str, Any]:
 def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
     """The shares of a project."""
     alone = [outcome for kind, _, outcome in outcomes if kind == PAIR]
-    found: dict[str, Any] = {
-        "unchanged": share([one["unchanged"]["promoted"] for one in alone]),
-        "mirrored": share([one["mirrored"]["promoted"] for one in alone]),
-        "by_point_estimate": share([one["unchanged"]["by_point_estimate"] for one in alone]),
+    figures: dict[str, Any] = {
+        "unchanged": share([outcome["unchanged"]["promoted"] for outcome in alone]),
+        "mirrored": share([outcome["mirrored"]["promoted"] for outcome in alone]),
+        "by_point_estimate": share([outcome["unchanged"]["by_point_estimate"] for outcome in alone]),
     }
-    gains = [one[key]["gain"] for one in alone for key in ("unchanged", "mirrored")]
-    errors = [one["unchanged"]["error"] for one in alone]
-    found["gain"] = {
+    gains = [outcome[key]["gain"] for outcome in alone for key in ("unchanged", "mirrored")]
+    errors = [outcome["unchanged"]["error"] for outcome in alone]
+    figures["gain"] = {
         "deviation": float(np.sqrt(np.mean(np.square(gains)))),
         "error": float(np.median(errors)),
     }
     late = [outcome for kind, _, outcome in outcomes if kind == LATE]
-    for key, drifted in (("drift", [one["drift"] for one in alone if "drift" in one]), ("late", late)):
+    for key, drifted in (("drift", [outcome["drift"] for outcome in alone if "drift" in outcome]), ("late", late)):
         if not drifted:
             continue
-        found[key] = share([one["promoted"] for one in drifted])
-        reasons = [one["reason"] for one in drifted]
-        found[key]["reasons"] = {name: reasons.count(name) for name in sorted(set(reasons) - {""})}
-        refusals = [check for one in drifted if not one["promoted"] for check in one["refused_by"]]
-        found[key]["refused_by"] = {name: refusals.count(name) for name in sorted(set(refusals))}
-    series = [one for kind, _, split in outcomes if kind == POOL for one in split]
+        figures[key] = share([outcome["promoted"] for outcome in drifted])
+        reasons = [outcome["reason"] for outcome in drifted]
+        figures[key]["reasons"] = {name: reasons.count(name) for name in sorted(set(reasons) - {""})}
+        refusals = [check for outcome in drifted if not outcome["promoted"] for check in outcome["refused_by"]]
+        figures[key]["refused_by"] = {name: refusals.count(name) for name in sorted(set(refusals))}
+    series = [outcome for kind, _, split in outcomes if kind == POOL for outcome in split]
     if series:
-        found["sequences"] = {"count": len(series), "looks": LOOKS}
+        figures["sequences"] = {"count": len(series), "looks": LOOKS}
         for rule in ("budget", "no_budget"):
-            looks = np.array([one[rule] for one in series], bool)
-            found["sequences"][rule] = {
+            looks = np.array([outcome[rule] for outcome in series], bool)
+            figures["sequences"][rule] = {
                 "share": float(looks.mean()),
                 "interval": _clustered(looks.mean(axis=1)),
                 "by_look": [float(value) for value in looks.mean(axis=0)],
-                "any": share([bool(one) for one in np.asarray(looks.any(axis=1))]),
+                "any": share([bool(outcome) for outcome in np.asarray(looks.any(axis=1))]),
             }
-    return found
+    return figures
 
 
 def _clustered(shares: Any) -> list[float]:
@@ -247,13 +247,13 @@ def table(results: Mapping[str, Any]) -> str:
         "20 looks: any",
     ]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
-    for name, found in results.items():
-        series = found.get("sequences", {}).get("budget")
+    for name, figures in results.items():
+        series = figures.get("sequences", {}).get("budget")
         cells = [
             f"`{name}`",
-            *(_cell(found.get(key)) for key in ("unchanged", "by_point_estimate")),
-            f"{found['gain']['deviation']:.2g}, {found['gain']['error']:.2g}",
-            *(_cell(found.get(key)) for key in ("drift", "late")),
+            *(_cell(figures.get(key)) for key in ("unchanged", "by_point_estimate")),
+            f"{figures['gain']['deviation']:.2g}, {figures['gain']['error']:.2g}",
+            *(_cell(figures.get(key)) for key in ("drift", "late")),
             _percent(series["share"], series["interval"]) if series else "",
             _cell(series["any"]) if series else "",
         ]
@@ -261,8 +261,12 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(one: Mapping[str, Any] | None) -> str:
-    return "" if one is None else f"{_percent(one['share'], one['interval'])}, {one['promoted']} of {one['count']}"
+def _cell(figures: Mapping[str, Any] | None) -> str:
+    return (
+        ""
+        if figures is None
+        else f"{_percent(figures['share'], figures['interval'])}, {figures['promoted']} of {figures['count']}"
+    )
 
 
 def _percent(value: float, span: Sequence[float]) -> str:
