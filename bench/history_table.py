@@ -12,25 +12,27 @@ BEGIN, END = "<!-- history: made by bench/history.py -->", "<!-- end of history 
 BUDGETS: Final = {"time_ratio": 1.2, "memory_ratio": 1.2, "compaction seconds": 5.0, "compaction mib": 300.0}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(figures: dict[str, Any]) -> str:
     """The figures as Markdown."""
     rows = [
-        (f"ETL, {found['hours']:,} hours of history ({found['rows']:,} rows)", found["history"]),
-        ("ETL, one hour of history", found["one_hour"]),
-        ("ETL that reads all of that history", found["whole"]),
-        ("compacting an hour of 180,000 rows", found["compaction"]),
+        (f"ETL, {figures['hours']:,} hours of history ({figures['rows']:,} rows)", figures["history"]),
+        ("ETL, one hour of history", figures["one_hour"]),
+        ("ETL that reads all of that history", figures["whole"]),
+        ("compacting an hour of 180,000 rows", figures["compaction"]),
     ]
     lines = ["| what | seconds | peak MiB |", "| --- | --- | --- |"]
     lines += [f"| {name} | {each['seconds']:g} | {each['mib']:.0f} |" for name, each in rows]
-    ratio = f"history against one hour: {found['time_ratio']:g} of the time, {found['memory_ratio']:g} of the memory"
-    compacted = f"{found['gigabytes']:g} GB of compacted files"
-    return "\n".join([*lines, "", f"{ratio}; {compacted}; medians of {found['rounds']}, {found['cores']} cores."])
+    ratio = (
+        f"history against one hour: {figures['time_ratio']:g} of the time, {figures['memory_ratio']:g} of the memory"
+    )
+    compacted = f"{figures['gigabytes']:g} GB of compacted files"
+    return "\n".join([*lines, "", f"{ratio}; {compacted}; medians of {figures['rounds']}, {figures['cores']} cores."])
 
 
-def with_table(page: str, found: dict[str, Any]) -> str:
+def with_table(page: str, figures: dict[str, Any]) -> str:
     """The page with the table between its marks."""
     before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n\n{table(figures)}\n\n{END}{rest.partition(END)[2]}"
 
 
 def write_table() -> None:

@@ -73,7 +73,7 @@ class World:
 
     @classmethod
     def of(cls, name: str) -> World:
-        """From the project's own sample."""
+        """The world of a project, made of the rows of its sample."""
         project = declared(name)
         with tempfile.TemporaryDirectory() as home:
             settings = from_environment({"PHASEFLOW_HOME": home, "PHASEFLOW_OFFLINE": "1"})
@@ -225,12 +225,12 @@ class Model:
 def trained(project: Project, rows: pl.DataFrame) -> Model:
     """The candidate that selection chooses, as the pipeline's training step leaves it."""
     about = {
-        one.name: {"candidate": one.name, "selection": selection.select(rows, project, one)}
-        for one in project.candidates
+        candidate.name: {"candidate": candidate.name, "selection": selection.select(rows, project, candidate)}
+        for candidate in project.candidates
     }
     name = selection.winner(project, about)
     with pictures.undrawn():
-        model = fit(rows, project, next(one for one in project.candidates if one.name == name))
+        model = fit(rows, project, next(candidate for candidate in project.candidates if candidate.name == name))
     return Model(candidate=name, content=model.onnx, classes=tuple(model.classes))
 
 

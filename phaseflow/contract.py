@@ -329,7 +329,7 @@ class Candidate:
 ORIGINS: Final[Mapping[str, str]] = MappingProxyType(
     {"sample": "sample", "package": "package", "public": "public", "cache": "public", "mirror": "public"}
 )
-"""By a snapshot's source: the origin whose bounds hold. The cache and the mirror hold the public files."""
+"""The origin whose bounds apply, by the source of a snapshot. The cache and the mirror hold the public files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,7 +376,7 @@ class Metric:
 
     @property
     def bounds(self) -> str:
-        """The bound in words: ">= 0.9", or one for each origin; empty where there is none."""
+        """The bound in words, such as ">= 0.9", or a list of the bounds of each origin. It is empty if the metric has no bound."""
         sign = ">=" if self.direction == "higher" else "<="
         if isinstance(self.bound, Mapping):
             return ", ".join(f"{sign} {value:g} ({origin})" for origin, value in self.bound.items())
@@ -412,7 +412,7 @@ class Gate:
     """99th percentile of one row through the served artifact."""
     size_mb: float = 100.0
     folds: int = 5
-    """Of the cross-validation by which candidates are compared; 1 is a single validation part, which costs a fifth."""
+    """The number of folds of the cross-validation that compares candidates. With 1 there is a single validation part."""
 
     def __post_init__(self) -> None:
         checks.within("Gate.minimum_gain", self.minimum_gain, 0, 1e12)

@@ -157,7 +157,7 @@ def difference(reference: Histogram, live: Histogram) -> float | None:
 
 
 def _places(reference: Histogram) -> Any:
-    """Of a bin's name the number of the larger bin in which the two are compared."""
+    """The number of the larger bin that contains each bin, by the name of the bin."""
     if not reference.numeric:
         known = {name: number for number, (name, _) in enumerate(reference.counts.most_common(MOST_CATEGORIES))}
         return lambda name: known.get(name, -1)

@@ -1,4 +1,4 @@
-"""Rows that are the same but for how they were written or photographed: what a model must not have learned where it is judged."""
+"""Twins: rows that differ only in how they were written or photographed. A model must not be judged on the twin of a row that it learned."""
 
 from __future__ import annotations
 
