@@ -144,11 +144,11 @@ def training(project: Project, settings: Settings) -> DAG:
                 "--project",
                 project.name,
                 "--version",
-                "{{ ti.xcom_pull(task_ids='train')['version'] }}",
+                "{{ ti.xcom_pull(task_ids='train').get('confirmed') or ti.xcom_pull(task_ids='train')['version'] }}",
             ],
-            pre_execute=_only_if_passed,
+            pre_execute=_only_if_promoted,
             execution_timeout=timedelta(minutes=5),
-            doc_md="The alias `champion` to the new version. Skipped, with the reasons, where the gate refused it.",
+            doc_md="The alias `champion` to the new version, or to the confirmed champion. Skipped, with the reasons, where the gate refused.",
         )
         verify = VerifyOperator(
             task_id="verify",
@@ -206,14 +206,17 @@ def _announce(context: Context) -> None:
         events.record(Store(settings.store), project, "run", data, source="dags")
 
 
-def _only_if_passed(context: Context) -> None:
-    """Raise AirflowSkipException, with the reasons, where the new version stays challenger."""
+def _only_if_promoted(context: Context) -> None:
+    """Raise AirflowSkipException, with the reasons, where the new version stays challenger and the champion is not confirmed."""
     verdict = context["ti"].xcom_pull(task_ids="train")
+    version, confirmed = verdict["version"], verdict.get("confirmed")
     why = ""
-    if not verdict["passed"]:
-        why = f"The gate refused version {verdict['version']}: {refused(verdict)}"
+    if not (verdict["passed"] or confirmed):
+        why = f"The gate refused version {version}: {refused(verdict)}"
     elif not context["params"]["promote"]:
-        why = f"Version {verdict['version']} passed the gate; it stays challenger, as was asked."
+        why = f"Version {version} passed the gate; it stays challenger, as was asked."
+        if not verdict["passed"]:
+            why = f"The champion was confirmed as version {confirmed}; it is not promoted, as was asked."
     if why:
         context["task"].log.warning("%s", why)  # Airflow's own line of a skipped task has no reason
         raise AirflowSkipException(why)

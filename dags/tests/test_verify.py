@@ -167,13 +167,22 @@ def test_a_wrong_answer_fails_with_it(service: Service, answer: tuple[int, Any],
 
 def test_promote_is_skipped_with_the_gates_reasons() -> None:
     with pytest.raises(AirflowSkipException, match=r"^The gate refused version 2: accuracy is 0\.6, allowed >= 0\.7$"):
-        factory._only_if_passed(context(train=verdict(passed=False)))
+        factory._only_if_promoted(context(train=verdict(passed=False)))
 
 
 def test_promote_is_skipped_where_that_was_asked() -> None:
     with pytest.raises(AirflowSkipException, match="stays challenger, as was asked"):
-        factory._only_if_passed(context(train=verdict(), asked=False))
-    factory._only_if_passed(context(train=verdict()))
+        factory._only_if_promoted(context(train=verdict(), asked=False))
+    factory._only_if_promoted(context(train=verdict()))
+
+
+def test_a_confirmed_champion_is_promoted_unless_that_was_not_asked_for() -> None:
+    confirmed = verdict(passed=False) | {"confirmed": "3"}
+    factory._only_if_promoted(context(train=confirmed))
+    with pytest.raises(
+        AirflowSkipException, match=r"^The champion was confirmed as version 3; it is not promoted, as was asked\.$"
+    ):
+        factory._only_if_promoted(context(train=confirmed, asked=False))
 
 
 def test_the_report_is_asked_for_with_the_token_and_returned(service: Service) -> None:

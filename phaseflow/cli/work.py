@@ -44,8 +44,9 @@ def run(settings: Settings, project: Project, say: Say) -> dict[str, Any]:
         done["verdict"] = _timed(
             done, "train", say, lambda: components.call(settings, project.family, "pipelines.run", *arguments)
         )
-    if done["verdict"]["passed"]:
-        version = str(done["verdict"]["version"])
+    verdict = done["verdict"]
+    if verdict["passed"] or verdict["confirmed"]:
+        version = str(verdict["confirmed"] or verdict["version"])
         arguments = ["--project", project.name, "--version", version]
         done["promotion"] = _timed(
             done,

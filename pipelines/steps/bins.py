@@ -30,7 +30,7 @@ def numeric(feature: str, values: pl.Series) -> Bins:
         if len(edges) == 1:  # nearly always the same: what is larger is another value, and has a bin of its own
             edges = (edges[0], edges[0] + max(abs(edges[0]), 1.0) * CLOSE)
     empty = Bins(feature=feature, edges=edges, shares=(0.0,) * (len(edges) + 2))
-    return _counted(empty, values.cast(pl.Float64).to_list())
+    return counted(empty, values.cast(pl.Float64).to_list())
 
 
 def categorical(feature: str, values: pl.Series) -> Bins:
@@ -39,10 +39,11 @@ def categorical(feature: str, values: pl.Series) -> Bins:
     counts = known.value_counts(sort=True).head(MOST_VALUES)
     words = tuple(sorted(word for word in counts[feature].to_list() if word))
     empty = Bins(feature=feature, values=words, shares=(0.0,) * (len(words) + 2))
-    return _counted(empty, values.cast(pl.String).to_list())
+    return counted(empty, values.cast(pl.String).to_list())
 
 
-def _counted(bins: Bins, values: list[Any]) -> Bins:
+def counted(bins: Bins, values: Sequence[Any]) -> Bins:
+    """The same bins with the shares of `values` in them."""
     counts = np.zeros(len(bins.shares))
     for value in values:
         counts[bins.index(value)] += 1

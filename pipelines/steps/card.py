@@ -26,6 +26,31 @@ def _span(span: Sequence[float] | None) -> str:
     return f"{number(span[0])} to {number(span[1])}" if span else "-"
 
 
+def confirmation(project: Project, evaluation: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """The card of a champion that was confirmed, in Markdown."""
+    champion = evaluation["champion"]
+    drift, newest = champion["drift"], champion["newest"]
+    lines = [
+        f"# {project.title}: {champion['candidate']}, confirmed",
+        "",
+        f"The model is that of version {champion['version']}, unchanged; its card says how it was trained. The rows that it meets have "
+        f"changed: the PSI of {drift['feature']} against its reference was {number(drift['psi'])}. It was not replaced, "
+        f"because no challenger was certainly better, and on the newest {newest['rows']} rows it is within its bounds. Drift is now "
+        f"measured from the newest rows of the snapshot `{evaluation['snapshot']}`.",
+        "",
+        f"## Figures on the holdout of {evaluation['rows']:,} rows",
+        "",
+        "| metric | whole holdout | newest rows |",
+        "| --- | --- | --- |",
+    ]
+    for metric in project.metrics:
+        recent = newest["metrics"].get(metric.name, {}).get("champion")
+        figures = f"{number(champion['metrics'][metric.name])} | {number(recent)}"
+        lines.append(f"| {metric.name} ({metric.direction} is better) | {figures} |")
+    lines += ["", f"Code `{tags['phaseflow.code']}`, run `{tags['phaseflow.run']}`."]
+    return "\n".join(lines) + "\n"
+
+
 def card(
     project: Project,
     evaluation: Mapping[str, Any],

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from phaseflow import formats
 from phaseflow.contract import Project
+from phaseflow.reference import Bins, from_json
+from phaseflow.toolkit.scalars import Vocabularies
 from pipelines.steps import tracking
 
 AGAINST: Final = "phaseflow.judged_against"
 """Tag of a version: the champion that it was compared with."""
+CONFIRMS: Final = "phaseflow.confirms"
+"""Tag of a version that is a champion's own model with a new reference: that champion's version."""
 LOOK: Final = "phaseflow.look"
 """Tag of a version: its look at the holdout, as JSON."""
 VERSIONS: Final = 100
@@ -27,6 +31,9 @@ class Champion:
     onnx: bytes
     classes: tuple[str, ...]
     candidate: str
+    reference: tuple[Bins, ...] = ()
+    """Of everything that is watched, and of its predictions."""
+    vocabularies: Vocabularies = field(default_factory=dict)
 
 
 def fetch(project: Project) -> Champion | None:
@@ -45,7 +52,8 @@ def fetch(project: Project) -> Champion | None:
 def last_look(project: Project, version: str) -> dict[str, Any] | None:
     """The last look (`pipelines.steps.budget`) that compared a challenger with this version, None where there was none.
 
-    It is a tag of the challenger's version. Raises PlatformError when MLflow can't be reached.
+    It is a tag of the challenger's version. A champion that was confirmed goes on with the looks that it had before, because
+    the model is the same. Raises PlatformError when MLflow can't be reached.
     """
     client = tracking.client()
     found = tracking.reach(
@@ -53,8 +61,9 @@ def last_look(project: Project, version: str) -> dict[str, Any] | None:
             f"name = '{project.name}'", max_results=VERSIONS, order_by=["version_number DESC"]
         )
     )
-    looks = [json.loads(one.tags[LOOK]) for one in found if one.tags.get(AGAINST) == version and LOOK in one.tags]
-    return looks[0] if looks else None
+    judged = [one for one in found if one.tags.get(AGAINST) == version]
+    confirmed = [one for one in found if str(one.version) == version and CONFIRMS in one.tags]
+    return next((json.loads(one.tags[LOOK]) for one in (*judged, *confirmed) if LOOK in one.tags), None)
 
 
 def read(project: Project, version: str, folder: Path) -> Champion:
@@ -66,4 +75,6 @@ def read(project: Project, version: str, folder: Path) -> Champion:
         onnx=next(folder.rglob("model.onnx")).read_bytes(),
         classes=tuple(manifest["classes"] or ()),
         candidate=manifest["candidate"],
+        reference=from_json(manifest.get("reference", ())),
+        vocabularies=manifest.get("vocabularies", {}),
     )

@@ -20,10 +20,13 @@ import polars as pl
 
 from phaseflow import answers, registry
 from phaseflow.contract import Metric, Project
+from phaseflow.reference import psi
 from phaseflow.toolkit import graph
-from phaseflow.toolkit.scalars import answered, words_of_answers
+from phaseflow.toolkit.newest import newest_traffic
+from phaseflow.toolkit.scalars import answered, scalars, words_of_answers
 from pipelines.steps import budget, data, metrics, selection
 from pipelines.steps import champion as champions
+from pipelines.steps.bins import counted
 from pipelines.steps.champion import Champion
 from pipelines.steps.metrics import Answers, Array
 from pipelines.steps.predictions import ask, played
@@ -110,7 +113,7 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         for folder in folders
     ]
     champion = champions.fetch(project)
-    return compare(
+    found = compare(
         project,
         data.split(project, snapshot, "holdout"),
         contenders,
@@ -119,6 +122,19 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         source=str(data.manifest(project, snapshot).get("source")),
         earlier=None if champion is None else champions.last_look(project, champion.version),
     )
+    if champion is not None:
+        train = data.split(project, snapshot, "train")
+        found["champion"]["drift"] = drift(project, champion, newest_traffic(project, train))
+    return found
+
+
+def drift(project: Project, champion: Champion, rows: pl.DataFrame) -> dict[str, Any] | None:
+    """The watched figure of rows [N] that differs most from the champion's reference, by PSI; None where it has no reference."""
+    live = scalars(project.schema, rows, champion.vocabularies)
+    watched = [bins for bins in champion.reference if bins.feature in project.watched]
+    found = {bins.feature: psi(bins.shares, counted(bins, live[bins.feature].to_list()).shares) for bins in watched}
+    worst = max(found, key=lambda feature: found[feature], default=None)
+    return None if worst is None else {"feature": worst, "psi": found[worst], "rows": rows.height}
 
 
 def compare(
@@ -171,6 +187,7 @@ def compare(
         "candidate": champion.candidate,
         "metrics": figures,
         "slices": slices(project, present.answers, rows),
+        "losses": losses(project, present.told),
         "latency_ms": latency(project, present.session, rows) if project.gate.margin else None,
         "size_mb": len(champion.onnx) / 1e6,
         "gain": (gain := _gain(primary, best_figure, figures[primary.name], pair, look.level, training=TRAINING)),

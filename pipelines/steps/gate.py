@@ -1,6 +1,7 @@
 """The gate: may the winner become champion? A pure function of figures, so that every number of a verdict can be shown.
 
-Three rules speak for a promotion, and everything else is a veto: docs/adr/0034-the-gate-asks-for-evidence.md.
+Three rules speak for a promotion, and everything else is a veto: docs/adr/0034-the-gate-asks-for-evidence.md. A champion that no challenger
+replaces and that holds on a changed world is confirmed: docs/adr/0040-a-champion-that-holds-is-confirmed.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from phaseflow.verdict import figure
 LATENCY: Final = "latency, 99th percentile of one row (ms)"
 TOLERANCE: Final = 0.1
 """By how much the one cost may rise where the other falls: two measurements of one latency differ by as much."""
+CHALLENGERS: Final = 2
+"""Challengers that a champion withstands before it is confirmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,9 @@ class Verdict:
     reason: str
     """Why it may become champion: `first`, `better`, `champion_failed` or `cheaper`; "" where it may not."""
     why: str
-    """One sentence, in words."""
+    """One sentence, in words; a second one where the champion is confirmed."""
+    confirmed: bool = False
+    """Whether the champion stays and takes the newest rows as its reference."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, for JSON."""
@@ -79,12 +84,36 @@ def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
     if vetoes:
         why = "; ".join(f"{check.check} is {figure(check.found)}, allowed {check.allowed}" for check in vetoes)
         why = f"It may not be served: {why}."
+    confirmed = "" if champion is None or case.reason else _confirmed(project, evaluation["look"], champion, source)
     return Verdict(
         candidate=evaluation["winner"],
         passed=passed,
         checks=tuple(checks),
         reason=case.reason if passed else "",
-        why=why,
+        why=f"{why} {confirmed}" if confirmed else why,
+        confirmed=bool(confirmed),
+    )
+
+
+def _confirmed(project: Project, look: Mapping[str, Any], champion: Mapping[str, Any], source: str) -> str:
+    """The sentence that says why the champion is confirmed; "" where it isn't.
+
+    The watched rows differ from its reference by more than the project's limit, on the newest rows it is beyond no bound, and this
+    challenger is not the first that could not replace it: soon after a change the next one has many more rows to learn from.
+    """
+    drift, newest = champion.get("drift"), champion["newest"]
+    if drift is None or drift["psi"] <= project.drift.psi or look["number"] < CHALLENGERS:
+        return ""
+    bounds = {metric: metric.limit(source) for metric in project.metrics}
+    if not all(
+        bound is None or _within(metric, bound, newest["metrics"][metric.name]["champion"])
+        for metric, bound in bounds.items()
+    ):
+        return ""
+    return (
+        f"The champion (version {champion['version']}) is within its bounds on the newest {newest['rows']} rows, although "
+        f"{drift['feature']} has drifted from its reference (PSI {figure(drift['psi'])}): it stays, and the newest rows are its "
+        "reference from now on."
     )
 
 

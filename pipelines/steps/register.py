@@ -31,7 +31,8 @@ from phaseflow.toolkit import graph
 from phaseflow.toolkit.newest import newest_traffic
 from phaseflow.toolkit.scalars import vocabularies, words_of_answers
 from pipelines.steps import bins, card, data, plots, tracking
-from pipelines.steps.champion import AGAINST, LOOK
+from pipelines.steps import champion as champions
+from pipelines.steps.champion import AGAINST, CONFIRMS, LOOK, Champion
 
 
 def code_version() -> str:
@@ -88,15 +89,16 @@ def noted(notes: Mapping[str, str]) -> dict[str, str]:
     return {f"note.{re.sub(r'[^A-Za-z0-9_./ -]', '', name)}": value for name, value in notes.items()}
 
 
-def registered(client: mlflow.MlflowClient, project: Project, run: str) -> Any | None:
-    """The version that an earlier try of this run made."""
+def registered(client: mlflow.MlflowClient, project: Project, run: str, *, confirms: bool = False) -> Any | None:
+    """The version that an earlier try of this run registered: the challenger, or the confirmed champion."""
     try:
         found = client.search_model_versions(f"name = '{project.name}'", max_results=200)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    return next((version for version in found if version.tags.get("phaseflow.run") == run), None)
+    of_run = (version for version in found if version.tags.get("phaseflow.run") == run)
+    return next((version for version in of_run if (CONFIRMS in version.tags) == confirms), None)
 
 
 def register(
@@ -121,6 +123,13 @@ def register(
     version = str(done.version)
     tracking.reach(lambda: client.set_registered_model_alias(project.name, "challenger", version))
     champion = evaluation.get("champion")
+    confirmed = None
+    if champion is not None and verdict["confirmed"]:
+        confirmed = tracking.reach(lambda: registered(client, project, run, confirms=True))
+        present = champions.fetch(project)
+        # Where the alias has moved meanwhile, it is another champion that would have to be judged.
+        if confirmed is None and present is not None and present.version == champion["version"]:
+            confirmed = tracking.reach(lambda: _confirm(client, project, snapshot, run, evaluation, present))
     winner = evaluation["candidates"][verdict["candidate"]]
     result = {
         "project": project.name,
@@ -129,7 +138,9 @@ def register(
         "passed": verdict["passed"],
         "candidate": verdict["candidate"],
         "version": version,
+        "confirmed": None if confirmed is None else str(confirmed.version),
         "champion": champion["version"] if champion else None,
+        "champion_candidate": champion["candidate"] if champion else None,
         "reason": verdict["reason"],
         "why": verdict["why"],
         "source": evaluation["source"],
@@ -168,7 +179,6 @@ def _log(
 ) -> Any:
     source = data.manifest(project, snapshot)
     train = data.split(project, snapshot, "train")
-    settings = from_environment()
     columns = [column.name for column in project.schema.columns]
     dataset = from_pandas(
         pd.DataFrame(train.select(columns).to_dict(as_series=False)),
@@ -176,20 +186,7 @@ def _log(
         name=f"{project.name}-{snapshot}",
         digest=snapshot,
     )
-    champion = evaluation.get("champion")
-    looked = (
-        {AGAINST: str(champion["version"]), LOOK: json.dumps(evaluation["look"], separators=(",", ":"))}
-        if champion
-        else {}
-    )
-    tags = looked | {
-        "phaseflow.project": project.name,
-        "phaseflow.run": run,
-        "phaseflow.snapshot": snapshot,
-        "phaseflow.source": str(source["source"]),
-        "phaseflow.code": code_version(),
-        "phaseflow.pipeline": settings.pipelines_url,
-    }
+    tags = _tags(project, snapshot, run, evaluation)
     winner = verdict["candidate"]
     version: Any = None
     for name, about in evaluation["candidates"].items():
@@ -223,6 +220,49 @@ def _log(
             mlflow.log_text(text, "model_card.md")
             version = _version(client, project, train, content, about_model, text, active.info.run_id, tags, verdict)
     return version
+
+
+def _tags(project: Project, snapshot: str, run: str, evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Where a version comes from, and its look at the holdout."""
+    champion = evaluation.get("champion")
+    looked = (
+        {AGAINST: str(champion["version"]), LOOK: json.dumps(evaluation["look"], separators=(",", ":"))}
+        if champion
+        else {}
+    )
+    return looked | {
+        "phaseflow.project": project.name,
+        "phaseflow.run": run,
+        "phaseflow.snapshot": snapshot,
+        "phaseflow.source": str(data.manifest(project, snapshot)["source"]),
+        "phaseflow.code": code_version(),
+        "phaseflow.pipeline": from_environment().pipelines_url,
+    }
+
+
+def _confirm(
+    client: mlflow.MlflowClient,
+    project: Project,
+    snapshot: str,
+    run: str,
+    evaluation: Mapping[str, Any],
+    champion: Champion,
+) -> Any:
+    """Register the champion's own model again: the version says of which rows its reference and its figures are."""
+    mlflow.set_experiment(project.name)
+    train, judged = data.split(project, snapshot, "train"), evaluation["champion"]
+    tags = _tags(project, snapshot, run, evaluation) | {CONFIRMS: champion.version}
+    about = {"candidate": champion.candidate, "classes": list(champion.classes)} | {
+        key: judged[key] for key in ("metrics", "losses")
+    }
+    passed = {"candidate": champion.candidate, "passed": True}
+    text = card.confirmation(project, evaluation, tags)
+    about_model = manifest(project, about, champion.onnx, passed, snapshot, run)
+    named = f"{champion.candidate} {run} confirmed"
+    with mlflow.start_run(run_name=named, tags=tags | {"phaseflow.candidate": champion.candidate}) as active:
+        mlflow.log_metrics({key: value for key, value in judged["metrics"].items() if value is not None})
+        mlflow.log_text(text, "model_card.md")
+        return _version(client, project, train, champion.onnx, about_model, text, active.info.run_id, tags, passed)
 
 
 def _version(

@@ -38,6 +38,7 @@ def evaluation(value: float = 0.9, champion: dict[str, Any] | None = None, **cha
         "winner": "random_forest",
         "source": "sample",
         "champion": champion,
+        "look": champion and {"number": 1},
     }
 
 
@@ -134,6 +135,33 @@ def test_a_champion_that_fails_on_the_newest_rows_is_replaced_by_what_does_not()
     # It may be chance that the champion fails; that the other is better there is not.
     beaten = failing(champion_at_best=0.7, gain_low=0.01)
     assert gate.judge(TITANIC, evaluation(champion=beaten)).reason == "champion_failed"
+
+
+def test_a_champion_that_holds_on_changed_rows_is_confirmed() -> None:
+    def judged(number: int = 2, psi: float = 0.3, winner: dict[str, Any] | None = None, **changes: Any) -> gate.Verdict:
+        drift = {"feature": "fare", "psi": psi, "rows": 300}
+        champion = champion_of() | {"drift": drift} | changes
+        return gate.judge(TITANIC, evaluation(champion=champion, **(winner or {})) | {"look": {"number": number}})
+
+    verdict = judged()
+    assert (verdict.passed, verdict.reason, verdict.confirmed) == (False, "", True)
+    assert verdict.why == (
+        "It is not certainly better: its gain in roc_auc is 0.02, with 0.975 confidence at least -0.01; wanted: above 0.002. "
+        "The champion (version 3) is within its bounds on the newest 100 rows, although fare has drifted from its reference "
+        "(PSI 0.3): it stays, and the newest rows are its reference from now on."
+    )
+    assert judged(winner={"size_mb": 11.0}).confirmed  # what the challenger is refused for does not matter
+    beyond = failing(winner_at_best=0.64)["newest"]
+    better = champion_of(low=0.01)["gain"]
+    for refused in (
+        judged(number=1),
+        judged(psi=TITANIC.drift.psi),
+        judged(drift=None),
+        judged(newest=beyond),
+        judged(gain=better),
+        judged(gain=better, winner={"size_mb": 11.0}),
+    ):
+        assert not refused.confirmed
 
 
 def test_few_rows_of_a_slice_keep_no_failing_champion_unless_they_are_certain() -> None:

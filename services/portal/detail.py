@@ -223,6 +223,15 @@ def _versions(
 ) -> tuple[Version, ...]:
     seen: dict[str, Version] = {}
     for verdict in verdicts:
+        if verdict.confirmed:
+            seen[verdict.confirmed] = Version(
+                version=verdict.confirmed,
+                candidate=verdict.champion_candidate,
+                passed=True,
+                metric=verdict.champion_metrics.get(project.primary.name),
+                created=verdict.created,
+                aliases=tuple(sorted(aliases.get(verdict.confirmed, ()))),
+            )
         if verdict.version and verdict.version not in seen:
             seen[verdict.version] = Version(
                 version=verdict.version,

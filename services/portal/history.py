@@ -43,6 +43,9 @@ class Verdict:
     candidate: str
     version: str
     champion: str
+    champion_candidate: str
+    confirmed: str
+    """The version that the confirmed champion has from now on, "" where it was not confirmed."""
     metrics: Mapping[str, float]
     champion_metrics: Mapping[str, float]
     checks: tuple[Check, ...]
@@ -147,6 +150,8 @@ def _verdict(content: Mapping[str, Any]) -> Verdict | None:
             candidate=str(content["candidate"]),
             version=_text(content.get("version")),
             champion=_text(content.get("champion")),
+            champion_candidate=_text(content.get("champion_candidate")),
+            confirmed=_text(content.get("confirmed")),
             metrics=_numbers(content.get("metrics")),
             champion_metrics=_numbers(content.get("champion_metrics")),
             checks=tuple(

@@ -186,6 +186,15 @@ def test_the_project_page_shows_the_gate_and_how_to_call(measured: Settings, bro
     assert "75 %" in page
 
 
+def test_the_project_page_shows_a_confirmed_champion(measured: Settings, browse: Browse) -> None:
+    confirmed = VERDICT | {"champion_candidate": "logistic_regression", "confirmed": "5"}
+    Store(measured.store).write("runs/titanic/1/verdict.json", json.dumps(confirmed).encode())
+    page = browse(measured).get("/projects/titanic").text
+    assert "champion confirmed" in page
+    assert "<td>5</td><td>logistic_regression</td>" in page
+    assert page.index("<td>5</td>") < page.index("<td>4</td>")
+
+
 def test_the_call_on_the_page_is_one_that_a_shell_takes(away: Settings, browse: Browse) -> None:
     from phaseflow import registry
     from services.portal import detail
