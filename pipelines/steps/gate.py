@@ -104,11 +104,9 @@ def _confirmed(project: Project, look: Mapping[str, Any], champion: Mapping[str,
     drift, newest = champion.get("drift"), champion["newest"]
     if drift is None or drift["psi"] <= project.drift.psi or look["number"] < CHALLENGERS:
         return ""
-    bounds = {metric: metric.limit(source) for metric in project.metrics}
-    if not all(
-        bound is None or _within(metric, bound, newest["metrics"][metric.name]["champion"])
-        for metric, bound in bounds.items()
-    ):
+    bounded = [metric for metric in project.metrics if metric.limit(source) is not None]
+    figures = {metric.name: newest["metrics"][metric.name]["champion"] for metric in bounded}
+    if not all(_within(metric, metric.limit(source), figures[metric.name]) for metric in bounded):
         return ""
     return (
         f"The champion (version {champion['version']}) is within its bounds on the newest {newest['rows']} rows, although "

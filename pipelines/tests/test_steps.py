@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_tag_name
 
-from phaseflow import Metric, PhaseflowError, PlatformError, registry
+from phaseflow import Metric, Project, PhaseflowError, PlatformError, registry
 from phaseflow.reference import psi
 from phaseflow.store import Store
 from pipelines.steps import bins, champion, data, gate, metrics, register
@@ -138,10 +138,16 @@ def test_a_champion_that_fails_on_the_newest_rows_is_replaced_by_what_does_not()
 
 
 def test_a_champion_that_holds_on_changed_rows_is_confirmed() -> None:
-    def judged(number: int = 2, psi: float = 0.3, winner: dict[str, Any] | None = None, **changes: Any) -> gate.Verdict:
+    def judged(
+        project: Project = TITANIC,
+        number: int = 2,
+        psi: float = 0.3,
+        winner: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> gate.Verdict:
         drift = {"feature": "fare", "psi": psi, "rows": 300}
         champion = champion_of() | {"drift": drift} | changes
-        return gate.judge(TITANIC, evaluation(champion=champion, **(winner or {})) | {"look": {"number": number}})
+        return gate.judge(project, evaluation(champion=champion, **(winner or {})) | {"look": {"number": number}})
 
     verdict = judged()
     assert (verdict.passed, verdict.reason, verdict.confirmed) == (False, "", True)
@@ -150,6 +156,8 @@ def test_a_champion_that_holds_on_changed_rows_is_confirmed() -> None:
         "The champion (version 3) is within its bounds on the newest 100 rows, although fare has drifted from its reference "
         "(PSI 0.3): it stays, and the newest rows are its reference from now on."
     )
+    by_origin = tuple(dataclasses.replace(metric, bound={"sample": 0.7}) for metric in TITANIC.metrics[:1])
+    assert judged(dataclasses.replace(TITANIC, metrics=by_origin)).confirmed
     assert judged(winner={"size_mb": 11.0}).confirmed  # what the challenger is refused for does not matter
     beyond = failing(winner_at_best=0.64)["newest"]
     better = champion_of(low=0.01)["gain"]
