@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_tag_name
 
-from phaseflow import Metric, Project, PhaseflowError, PlatformError, registry
+from phaseflow import Metric, PhaseflowError, PlatformError, Project, registry
 from phaseflow.reference import psi
 from phaseflow.store import Store
 from pipelines.steps import bins, champion, data, gate, metrics, register
