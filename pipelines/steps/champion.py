@@ -32,7 +32,7 @@ class Champion:
     classes: tuple[str, ...]
     candidate: str
     reference: tuple[Bins, ...] = ()
-    """Of everything that is watched, and of its predictions."""
+    """The bins of the watched features and of the predictions."""
     vocabularies: Vocabularies = field(default_factory=dict)
 
 
@@ -56,14 +56,16 @@ def last_look(project: Project, version: str) -> dict[str, Any] | None:
     the model is the same. Raises PlatformError when MLflow can't be reached.
     """
     client = tracking.client()
-    found = tracking.reach(
+    versions = tracking.reach(
         lambda: client.search_model_versions(
             f"name = '{project.name}'", max_results=VERSIONS, order_by=["version_number DESC"]
         )
     )
-    judged = [one for one in found if one.tags.get(AGAINST) == version]
-    confirmed = [one for one in found if str(one.version) == version and CONFIRMS in one.tags]
-    return next((json.loads(one.tags[LOOK]) for one in (*judged, *confirmed) if LOOK in one.tags), None)
+    judged = [challenger.tags for challenger in versions if challenger.tags.get(AGAINST) == version]
+    confirmed = [
+        champion.tags for champion in versions if str(champion.version) == version and CONFIRMS in champion.tags
+    ]
+    return next((json.loads(tags[LOOK]) for tags in (*judged, *confirmed) if LOOK in tags), None)
 
 
 def read(project: Project, version: str, folder: Path) -> Champion:

@@ -113,7 +113,7 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
         for folder in folders
     ]
     champion = champions.fetch(project)
-    found = compare(
+    evaluation = compare(
         project,
         data.split(project, snapshot, "holdout"),
         contenders,
@@ -124,17 +124,17 @@ def evaluate(project_name: str, snapshot: str, folders: Sequence[Path]) -> dict[
     )
     if champion is not None:
         train = data.split(project, snapshot, "train")
-        found["champion"]["drift"] = drift(project, champion, newest_traffic(project, train))
-    return found
+        evaluation["champion"]["drift"] = drift(project, champion, newest_traffic(project, train))
+    return evaluation
 
 
 def drift(project: Project, champion: Champion, rows: pl.DataFrame) -> dict[str, Any] | None:
     """The watched figure of rows [N] that differs most from the champion's reference, by PSI; None where it has no reference."""
     live = scalars(project.schema, rows, champion.vocabularies)
     watched = [bins for bins in champion.reference if bins.feature in project.watched]
-    found = {bins.feature: psi(bins.shares, counted(bins, live[bins.feature].to_list()).shares) for bins in watched}
-    worst = max(found, key=lambda feature: found[feature], default=None)
-    return None if worst is None else {"feature": worst, "psi": found[worst], "rows": rows.height}
+    indexes = {bins.feature: psi(bins.shares, counted(bins, live[bins.feature].to_list()).shares) for bins in watched}
+    worst = max(indexes, key=lambda feature: indexes[feature], default=None)
+    return None if worst is None else {"feature": worst, "psi": indexes[worst], "rows": rows.height}
 
 
 def compare(

@@ -96,7 +96,7 @@ def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
 
 
 def _confirmed(project: Project, look: Mapping[str, Any], champion: Mapping[str, Any], source: str) -> str:
-    """The sentence that says why the champion is confirmed; "" where it isn't.
+    """The sentence that says why the champion is confirmed, or "" if it is not.
 
     The watched rows differ from its reference by more than the project's limit, on the newest rows it is beyond no bound, and this
     challenger is not the first that could not replace it: soon after a change the next one has many more rows to learn from.

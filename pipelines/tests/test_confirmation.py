@@ -64,9 +64,9 @@ def ship(place: Settings, model: bytes, part: str, count: int = 700) -> None:
 def drifted(present: champion.Champion, run: Retraining) -> float:
     """The drift of the run's newest rows from the reference of a champion."""
     rows = newest_traffic(HOUSES, data.split(HOUSES, run.snapshot, "train"))
-    found = evaluate.drift(HOUSES, present, rows)
-    assert found is not None
-    return float(found["psi"])
+    drift = evaluate.drift(HOUSES, present, rows)
+    assert drift is not None
+    return float(drift["psi"])
 
 
 @pytest.mark.usefixtures("mlflow_server")
@@ -108,7 +108,7 @@ def test_a_champion_that_holds_on_changed_rows_is_confirmed_with_a_new_reference
     assert renewed is not None
     assert (renewed.onnx, renewed.candidate, renewed.classes) == (present.onnx, present.candidate, present.classes)
     assert drifted(present, later) > HOUSES.drift.psi > 0.1 > drifted(renewed, later)
-    assert {found.feature for found in renewed.reference} == {found.feature for found in present.reference}
+    assert {bins.feature for bins in renewed.reference} == {bins.feature for bins in present.reference}
     tags = client.get_model_version(HOUSES.name, confirmed["confirmed"]).tags
     assert tags["phaseflow.verdict"] == "passed"
     assert tags["phaseflow.snapshot"] == later.snapshot
