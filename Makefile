@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-models soak check format generate clean shell images mirror lock-images sbom cluster cluster-down test-cluster
+.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -18,13 +18,13 @@ help: ## list the targets
 setup: $(READY) $(VENVS)/.binaries ## every component's environment, Prometheus and Alertmanager (a second time: nothing to do)
 
 demo: setup ## one real turn of the loop; leaves the platform up
-	@bin/phaseflow demo
+	@bin/phaseflow --context local demo
 
 up: setup ## start the platform
-	@bin/phaseflow up
+	@bin/phaseflow --context local up
 
 down: ## stop the platform; its data stays
-	@test ! -x $(VENVS)/command/bin/python || bin/phaseflow down
+	@test ! -x $(VENVS)/command/bin/python || bin/phaseflow --context local down
 
 shell: setup ## a shell in which `phaseflow` is a command
 	@PATH="$(CURDIR)/bin:$$PATH" PS1="phaseflow $$ " $${SHELL:-sh}
@@ -33,27 +33,46 @@ $(VENVS)/%/.ready: uv.lock bin/environment
 	@bin/environment $*
 	@touch $@
 
-$(VENVS)/.binaries: $(VENVS)/command/.ready phaseflow/embedded/binaries.py
-	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m phaseflow.embedded.binaries
+$(VENVS)/.binaries: $(VENVS)/command/.ready cli/local/binaries.py
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.local.binaries
 	@touch $@
 
-check: setup $(DEV) ## style, types, import direction, generated files
+check: setup $(DEV) ## style, types, import direction, sizes, generated files
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(VENVS)/dev/bin/lint-imports --no-logo
+	$(RUN) pytest --quiet phaseflow/tests/test_structure.py
 	@bin/types
 	@bin/generate --check
+	$(VENVS)/dev/bin/python docs/prose.py
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
 
 format: $(DEV) ## format the code
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 
-test: setup $(DEV) ## unit tests of every component, then the loop against the real processes
+test: test-units test-platform ## all tests that need neither PyTorch nor a cluster
+
+test-units: setup $(DEV) ## tests of every component
 	@bin/unit-tests
+
+test-platform: setup $(DEV) ## the loop against the real processes
 	tests/isolated $(VENVS)/command/bin/python -m pytest tests --ignore tests/cluster
 
-test-models: setup $(DEV) $(VENVS)/torch/.ready $(VENVS)/language/.ready ## tests of the projects that need PyTorch, each family in its own environment (several GB at first)
+MODELS := $(VENVS)/torch/.ready $(VENVS)/language/.ready
+
+test-projects: setup $(DEV) $(MODELS) ## tests of the projects that need PyTorch, with short trainings on few rows (at first 3 GB to download)
 	@bin/model-tests
+
+test-models: setup $(DEV) $(MODELS) ## the same with full trainings too
+	@bin/model-tests --full
+
+coverage: setup $(DEV) $(MODELS) ## lines that the component tests run, over all environments; fails below the floor in pyproject.toml
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@COVERAGE=1 bin/unit-tests
+	@COVERAGE=1 bin/model-tests
+	@$(RUN) coverage combine --quiet
+	@$(RUN) coverage report
 
 MINUTES ?= 30
 soak: setup ## MINUTES=30 of load under swaps on the platform that `make demo` leaves up: memory and missing ids
@@ -64,13 +83,19 @@ images: ## one container image a component; REGISTRY=… TAG=… name them, PUSH
 
 mirror: $(VENVS)/command/.ready ## copy every image the charts name into REGISTRY, for a cluster that reaches no other
 	@test -n "$(REGISTRY)" || { echo "error: name the registry: make mirror REGISTRY=registry.example.com/phaseflow" >&2; exit 2; }
-	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m helm mirror "$(REGISTRY)" --own
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.charts mirror "$(REGISTRY)" --own
 
 lock-images: $(VENVS)/command/.ready ## ask the registries for every image's digest, the base's too, and write it into the charts and k8s/images.hcl
-	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m helm lock
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.charts lock
 
 sbom: $(VENVS)/command/.ready ## bills of materials of every image and of the lock, CycloneDX, in build/sbom
 	@$(VENVS)/command/bin/python k8s/sbom.py "$$(command -v uv || echo $(VENVS)/uv/bin/uv)" build/sbom
+
+docs: $(DEV) ## the documentation site in build/site; broken links and anchors are errors
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
+
+docs-serve: $(DEV) ## the documentation site at http://127.0.0.1:8000, rebuilt while you write
+	$(RUN) mkdocs serve
 
 PROFILE ?= small
 cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with the platform and one turn of the loop (PROFILE=small|kind)

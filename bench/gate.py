@@ -1,10 +1,11 @@
-"""`python -m bench.gate`: how often the gate promotes when nothing has changed, and when the declared drift has.
+"""`python -m bench.gate`: measure how often the gate promotes, by chance and after the declared drift.
 
-Retrainings are simulated (`bench.retrainings`) and judged by the very functions that the pipeline calls. After a drift the challenger learns what
-`phaseflow demo` has by then: the base rows, and the rows whose truths came back. Trained models are kept; the figures are in bench/gate.json
-with a digest of the rule's sources, and in the table of docs/gate.md.
+The benchmark simulates retrainings (`bench.retrainings`) and evaluates them with the functions that the pipeline calls.
+After drift, the challenger is trained on what `phaseflow demo` has by then: the base rows, and the rows with labels
+from feedback. Trained models are cached. The figures go to bench/gate.json, with a digest of the sources of the
+promotion rule, and to the table of docs/gate.md.
 
-    OMP_NUM_THREADS=1 .venvs/tabular/bin/python -m bench.gate                                # titanic, from_scratch, and a table of texts
+    OMP_NUM_THREADS=1 .venvs/tabular/bin/python -m bench.gate                                # titanic, from_scratch, texts
     OMP_NUM_THREADS=1 .venvs/torch/bin/python -m bench.gate --projects digits --count 20 --sequences 0
 """
 
@@ -41,15 +42,15 @@ PROJECTS: Final = ("titanic", "from_scratch", retrainings.TEXTS)
 COUNT: Final = 300
 SEQUENCES: Final = 100
 LOOKS: Final = 20
-SEED_OF_POOLS: Final = 1_000_000
-OF_A_SPLIT: Final = 10
-"""Sequences of one split."""
+FIRST_POOL_SEED: Final = 1_000_000
+SEQUENCES_PER_SPLIT: Final = 10
+"""Number of sequences per split."""
 RULE: Final = tuple(f"pipelines/steps/{name}.py" for name in ("budget", "evaluate", "gate", "metrics"))
-"""What decides on a promotion."""
+"""The sources of the promotion rule."""
 
 
 def contender(model: Model) -> Contender:
-    """As the training step hands it on; its selection is done."""
+    """The model as the training step passes it on, without the results of its selection."""
     selected: dict[str, Any] = {"value": None, "draws": []}
     return Contender(
         onnx=model.content,
@@ -58,19 +59,19 @@ def contender(model: Model) -> Contender:
 
 
 def champion(model: Model) -> Champion:
-    """A model that was promoted."""
+    """The model as the current champion."""
     return Champion(version="1", onnx=model.content, classes=model.classes, candidate=model.candidate)
 
 
 def no_latency(project: Project, model: graph.Session, rows: pl.DataFrame) -> float:  # noqa: ARG001  # as `evaluate.latency_ms`
-    """The latency of every model here: a simulation on a busy machine measures nothing of use."""
+    """Return a constant latency: a measurement on a busy machine would be meaningless."""
     return 1.0
 
 
 def looked(
     project: Project, holdout: pl.DataFrame, challenger: Model, present: Model, earlier: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What the gate decides of a challenger, and what the point estimate alone would."""
+    """The gate's decision on a challenger, and the decision by the point estimate alone."""
     evaluation = compare(
         project,
         holdout,
@@ -98,22 +99,28 @@ def looked(
     }
 
 
-def judged(world: World, seed: int, trained: Sequence[Model]) -> dict[str, Any]:
-    """A champion against a model of like rows, both ways, after traffic of the same world; and against the one after the drift."""
-    project, rows = world.project, retrainings.unchanged(world, seed).holdout
+def compare_pair(world: World, seed: int, trained: Sequence[Model]) -> dict[str, Any]:
+    """Compare the champion with a model trained on similar rows, in both directions.
+
+    If the project declares drift, also compare it with the model trained after the drift.
+    """
+    project, rows = world.project, retrainings.without_drift(world, seed).holdout
     first, second, *newer = trained
     outcome = {"unchanged": looked(project, rows, second, first), "mirrored": looked(project, rows, first, second)}
     if newer:
-        outcome["drift"] = looked(project, retrainings.drifted(world, seed).holdout, newer[0], first)
+        outcome["drift"] = looked(project, retrainings.after_drift(world, seed).holdout, newer[0], first)
     return outcome
 
 
 def sequences(world: World, seed: int, pool: Sequence[Model]) -> list[dict[str, list[bool]]]:
-    """Retrainings of one split, one after the other on the same holdout: with the budget, and with the first look's level each time."""
+    """Simulate sequences of retrainings on the holdout of one split.
+
+    Each sequence is simulated twice: with the error budget, and with the level of the first look at every look.
+    """
     project, random, holdout = world.project, np.random.default_rng([seed, 5]), world.split(seed).holdout
-    known: dict[tuple[int, int, float], bool] = {}
+    promotions: dict[tuple[int, int, float], bool] = {}
     outcomes = []
-    for _ in range(OF_A_SPLIT):
+    for _ in range(SEQUENCES_PER_SPLIT):
         order = random.permutation(len(pool))[: LOOKS + 1]
         looks: dict[str, list[bool]] = {}
         for name in ("budget", "no_budget"):
@@ -122,11 +129,11 @@ def sequences(world: World, seed: int, pool: Sequence[Model]) -> list[dict[str, 
             for challenger in order[1:]:
                 spent = budget.look(earlier, holdout, snapshot="", model=str(challenger))
                 key = (int(challenger), int(present), spent.level)
-                if key not in known:
-                    known[key] = looked(project, holdout, pool[challenger], pool[present], earlier)["promoted"]
-                looks[name].append(known[key])
+                if key not in promotions:
+                    promotions[key] = looked(project, holdout, pool[challenger], pool[present], earlier)["promoted"]
+                looks[name].append(promotions[key])
                 earlier = spent.to_dict() if name == "budget" else None
-                if known[key]:
+                if promotions[key]:
                     present, earlier = challenger, None
         outcomes.append(looks)
     return outcomes
@@ -135,16 +142,16 @@ def sequences(world: World, seed: int, pool: Sequence[Model]) -> list[dict[str, 
 _world: World | None = None
 
 
-def _ready(name: str) -> None:
-    global _world  # noqa: PLW0603  # of a worker's process
+def _initialize_worker(name: str) -> None:
+    global _world  # noqa: PLW0603  # one value per worker process
     _world = World.of(name)
 
 
-def _work(folder: Path, kind: str, seed: int) -> tuple[str, int, Any]:
-    """Train, unless these models are kept, and judge."""
-    assert _world is not None  # noqa: S101  # `_ready` ran before
+def _run_task(folder: Path, kind: str, seed: int) -> tuple[str, int, Any]:
+    """Train the models, unless they are cached, and evaluate them."""
+    assert _world is not None  # noqa: S101  # set by `_initialize_worker`
 
-    def trained(kind: str) -> list[Model]:
+    def load_or_train(kind: str) -> list[Model]:
         path = folder / f"{kind}-{seed}.pickle"
         if not path.exists():
             retrainings.save(path, retrainings.models(_world, kind, seed))
@@ -152,59 +159,59 @@ def _work(folder: Path, kind: str, seed: int) -> tuple[str, int, Any]:
 
     with retrainings.unconverted():
         if kind == POOL:
-            return kind, seed, sequences(_world, seed, trained(POOL))
+            return kind, seed, sequences(_world, seed, load_or_train(POOL))
         if kind == PAIR:
-            return kind, seed, judged(_world, seed, trained(PAIR))
-        rows = retrainings.drifted(_world, seed, more=retrainings.LATER).holdout
-        return kind, seed, looked(_world.project, rows, trained(LATE)[0], trained(PAIR)[0])
+            return kind, seed, compare_pair(_world, seed, load_or_train(PAIR))
+        rows = retrainings.after_drift(_world, seed, more=retrainings.LATER).holdout
+        return kind, seed, looked(_world.project, rows, load_or_train(LATE)[0], load_or_train(PAIR)[0])
 
 
 def simulate(name: str, tasks: Sequence[tuple[str, int]], processes: int, work: Path) -> Iterator[tuple[str, int, Any]]:
-    """Outcomes of retrainings and sequences, as they come."""
+    """Yield the outcomes of retrainings and sequences in the order of completion."""
     folder = retrainings.folder(work, name)
     workers = ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_ready, initargs=(name,)
-    )  # a fork would copy the locks of polars' threads, and not the threads
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_initialize_worker, initargs=(name,)
+    )  # a fork would copy the locks of polars' threads without the threads
     with workers as pool:
-        for future in as_completed([pool.submit(_work, folder, kind, seed) for kind, seed in tasks]):
+        for future in as_completed([pool.submit(_run_task, folder, kind, seed) for kind, seed in tasks]):
             yield future.result()
 
 
-def kept(name: str, tasks: Sequence[tuple[str, int]], work: Path) -> list[tuple[str, int]]:
-    """Those of which an earlier run has kept the models."""
+def with_saved_models(name: str, tasks: Sequence[tuple[str, int]], work: Path) -> list[tuple[str, int]]:
+    """The tasks whose models an earlier run has cached."""
     folder = retrainings.folder(work, name)
     return [(kind, seed) for kind, seed in tasks if (folder / f"{kind}-{seed}.pickle").exists()]
 
 
 def share(hits: Sequence[bool]) -> dict[str, Any]:
-    """How many, and the interval of 95 % for their share (Clopper and Pearson 1934)."""
-    from scipy.stats import binomtest  # noqa: PLC0415  # not where the table alone is made
+    """The number of promotions, and their share with its 95 % interval (Clopper and Pearson 1934)."""
+    from scipy.stats import binomtest  # noqa: PLC0415  # not needed to render the table
 
-    span = binomtest(sum(hits), len(hits)).proportion_ci(0.95, "exact")
+    interval = binomtest(sum(hits), len(hits)).proportion_ci(0.95, "exact")
     return {
         "count": len(hits),
         "promoted": sum(hits),
         "share": sum(hits) / len(hits),
-        "interval": [float(span.low), float(span.high)],
+        "interval": [float(interval.low), float(interval.high)],
     }
 
 
 def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
-    """The shares of a project."""
-    alone = [outcome for kind, _, outcome in outcomes if kind == PAIR]
+    """The figures of one project."""
+    pairs = [outcome for kind, _, outcome in outcomes if kind == PAIR]
     figures: dict[str, Any] = {
-        "unchanged": share([outcome["unchanged"]["promoted"] for outcome in alone]),
-        "mirrored": share([outcome["mirrored"]["promoted"] for outcome in alone]),
-        "by_point_estimate": share([outcome["unchanged"]["by_point_estimate"] for outcome in alone]),
+        "unchanged": share([outcome["unchanged"]["promoted"] for outcome in pairs]),
+        "mirrored": share([outcome["mirrored"]["promoted"] for outcome in pairs]),
+        "by_point_estimate": share([outcome["unchanged"]["by_point_estimate"] for outcome in pairs]),
     }
-    gains = [outcome[key]["gain"] for outcome in alone for key in ("unchanged", "mirrored")]
-    errors = [outcome["unchanged"]["error"] for outcome in alone]
+    gains = [outcome[key]["gain"] for outcome in pairs for key in ("unchanged", "mirrored")]
+    errors = [outcome["unchanged"]["error"] for outcome in pairs]
     figures["gain"] = {
         "deviation": float(np.sqrt(np.mean(np.square(gains)))),
         "error": float(np.median(errors)),
     }
     late = [outcome for kind, _, outcome in outcomes if kind == LATE]
-    for key, drifted in (("drift", [outcome["drift"] for outcome in alone if "drift" in outcome]), ("late", late)):
+    for key, drifted in (("drift", [outcome["drift"] for outcome in pairs if "drift" in outcome]), ("late", late)):
         if not drifted:
             continue
         figures[key] = share([outcome["promoted"] for outcome in drifted])
@@ -219,23 +226,23 @@ def summary(outcomes: Sequence[tuple[str, int, Any]]) -> dict[str, Any]:
             looks = np.array([outcome[rule] for outcome in series], bool)
             figures["sequences"][rule] = {
                 "share": float(looks.mean()),
-                "interval": _clustered(looks.mean(axis=1)),
+                "interval": _cluster_interval(looks.mean(axis=1)),
                 "by_look": [float(value) for value in looks.mean(axis=0)],
                 "any": share([bool(outcome) for outcome in np.asarray(looks.any(axis=1))]),
             }
     return figures
 
 
-def _clustered(shares: Any) -> list[float]:
-    """The interval of a mean of sequences [S], by resampling the splits that they belong to."""
-    groups = shares.reshape(-1, OF_A_SPLIT).mean(axis=1)
+def _cluster_interval(shares: Any) -> list[float]:
+    """The 95 % interval of the mean over sequences [S], by a bootstrap over the splits that they belong to."""
+    groups = shares.reshape(-1, SEQUENCES_PER_SPLIT).mean(axis=1)
     random = np.random.default_rng(1)
     means = groups[random.integers(0, len(groups), (2000, len(groups)))].mean(axis=1)
     return [float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))]
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The figures as Markdown."""
+    """The figures as a Markdown table."""
     head = [
         "project",
         "nothing changed",
@@ -261,20 +268,20 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(figures: Mapping[str, Any] | None) -> str:
+def _cell(figure: Mapping[str, Any] | None) -> str:
     return (
         ""
-        if figures is None
-        else f"{_percent(figures['share'], figures['interval'])}, {figures['promoted']} of {figures['count']}"
+        if figure is None
+        else f"{_percent(figure['share'], figure['interval'])}, {figure['promoted']} of {figure['count']}"
     )
 
 
-def _percent(value: float, span: Sequence[float]) -> str:
-    return f"{value:.1%} ({span[0]:.1%} to {span[1]:.1%})"
+def _percent(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.1%} ({interval[0]:.1%} to {interval[1]:.1%})"
 
 
-def rendered(page: str, results: Mapping[str, Any]) -> str:
-    """The page with its table made again; raises ValueError without the two marks."""
+def with_table(page: str, results: Mapping[str, Any]) -> str:
+    """The page with an updated table. Raises ValueError if one of the two markers is missing."""
     before, mark, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (mark and end):
@@ -283,31 +290,37 @@ def rendered(page: str, results: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do it."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="bench.gate", description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--projects", nargs="+", default=list(PROJECTS))
-    parser.add_argument("--count", type=int, default=COUNT, help="simulated retrainings of each kind")
-    parser.add_argument("--late", type=int, default=COUNT, help="retrainings after more of the drift")
-    parser.add_argument("--sequences", type=int, default=SEQUENCES, help=f"sequences of {LOOKS} retrainings")
-    parser.add_argument("--kept", action="store_true", help="train nothing: judge the models of earlier runs alone")
+    parser.add_argument(
+        "--count", type=int, default=COUNT, help="number of simulated retrainings without drift and after drift"
+    )
+    parser.add_argument(
+        "--late", type=int, default=COUNT, help="number of simulated retrainings with more rows after the drift"
+    )
+    parser.add_argument("--sequences", type=int, default=SEQUENCES, help=f"number of sequences of {LOOKS} retrainings")
+    parser.add_argument(
+        "--kept", action="store_true", help="train no model: evaluate only the cached models of earlier runs"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--work", type=Path, default=ROOT / ".phaseflow" / "bench-gate", help="where trained models are kept"
+        "--work", type=Path, default=ROOT / ".phaseflow" / "bench-gate", help="folder of the cached models"
     )
-    parser.add_argument("--render", action="store_true", help="make the table of bench/gate.json")
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where the table is stale")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--render", action="store_true", help="only update the table from bench/gate.json")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if the table is stale")
+    args = parser.parse_args(arguments)
     results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
-    if not (given.render or given.check):
-        for name in given.projects:
-            tasks = [(PAIR, seed) for seed in range(given.count)]
-            drifts = retrainings.declared(name).drift.scenario
-            tasks += [(LATE, seed) for seed in range(given.late)] if drifts else []
-            tasks += [(POOL, SEED_OF_POOLS + place) for place in range(given.sequences // OF_A_SPLIT)]
-            if given.kept:
-                tasks = kept(name, tasks, given.work)
+    if not (args.render or args.check):
+        for name in args.projects:
+            tasks = [(PAIR, seed) for seed in range(args.count)]
+            drifts = retrainings.find_project(name).drift.scenario
+            tasks += [(LATE, seed) for seed in range(args.late)] if drifts else []
+            tasks += [(POOL, FIRST_POOL_SEED + index) for index in range(args.sequences // SEQUENCES_PER_SPLIT)]
+            if args.kept:
+                tasks = with_saved_models(name, tasks, args.work)
             outcomes = []
-            for outcome in simulate(name, tasks, given.processes, given.work):
+            for outcome in simulate(name, tasks, args.processes, args.work):
                 outcomes.append(outcome)
                 print(f"{name}: {len(outcomes)} of {len(tasks)}", file=sys.stderr)
             outcomes.sort(key=lambda outcome: outcome[:2])
@@ -315,12 +328,12 @@ def main(arguments: list[str] | None = None) -> int:
             FILE.write_text(json.dumps(results, indent=1) + "\n")
             print(json.dumps({name: results[name]}, indent=1))
     page = PAGE.read_text()
-    new = rendered(page, results)
-    if new != page and given.check:
+    new_page = with_table(page, results)
+    if new_page != page and args.check:
         print("stale: docs/gate.md (`make generate`)", file=sys.stderr)
         return 1
-    if new != page:
-        PAGE.write_text(new)
+    if new_page != page:
+        PAGE.write_text(new_page)
     return 0
 
 

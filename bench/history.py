@@ -1,11 +1,13 @@
-"""What a month of history costs a retraining's ETL, beside one hour of it; and what compacting an hour costs.
+"""Compare the ETL of a retraining with a month of history and with one hour, and measure the compaction of one hour.
 
-Usage: .venvs/tabular/bin/python -m bench.history [--hours 720] [--rounds 5] [--folder FOLDER]. It writes bench/history.json and the
-table of bench/README.md. A month takes about 8 GB of disk, which it frees at the end, and about half an hour.
+Usage: .venvs/tabular/bin/python -m bench.history [--hours 720] [--rounds 5] [--folder FOLDER]. It writes
+bench/history.json and the table of bench/README.md. A month takes about half an hour and about 8 GB of disk, which are
+freed at the end.
 
-The log is of titanic at 50 rows/s, each with a label a minute later. Both stores have an open hour of small files as the service ships
-them, 1,800 of each kind, and a snapshot that was made at its begin; one has a compacted hour before it, the other a month of them.
-Each figure is of child processes, as Airflow starts them: the sum of their seconds, and the largest of their peaks of memory.
+The log has the rows of titanic at 50 rows/s, each with a label one minute later. Both stores have an open hour of small
+files, 1,800 of each kind, as the service ships them, and a snapshot from the beginning of that hour. Before it, one
+store has one compacted hour and the other has a month of them. Each figure covers child processes, as Airflow starts
+them: their total seconds and their largest peak memory.
 """
 
 from __future__ import annotations
@@ -29,43 +31,46 @@ from typing import Any, Final
 import polars as pl
 
 from bench.history_table import BUDGETS, RESULTS, write_table
-from phaseflow import logs, registry
+from phaseflow import discovery, logs
 from phaseflow.settings import ROOT
 from phaseflow.store import Store
 from phaseflow.toolkit import source
 
 PROJECT: Final = "titanic"
 ROWS: Final = 50
-"""A second."""
+"""Rows per second."""
 SHIP: Final = 2
-"""Seconds between two files."""
+"""Seconds between two shipped files."""
 HOUR: Final = 3600
 DISK: Final = 15 << 20
-"""Bytes of a compacted hour, at most."""
+"""Upper bound on the bytes of a compacted hour."""
 SNAPSHOT: Final = """
 import json, sys
 from datetime import datetime
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from pipelines.etl.snapshot import snapshot
 store = Store(from_environment().store)
-result = snapshot(registry.get("titanic"), "bench", store, {"source": "sample"}, datetime.fromisoformat(sys.argv[1]))
+result = snapshot(discovery.get("titanic"), "bench", store, {"source": "sample"}, datetime.fromisoformat(sys.argv[1]))
 print(json.dumps(result))
 """
-"""As the step, at another time than now."""
+"""The snapshot step with the current time as an argument."""
 
 
 def hour_of_rows(begin: datetime, number: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The predictions of an hour, and their labels, sorted; `number` makes their ids other ones than those of other hours."""
-    project = registry.get(PROJECT)
+    """The predictions of one hour and their labels, sorted by time.
+
+    `number` seeds their ids, so that no two hours share one.
+    """
+    project = discovery.get(PROJECT)
     count = ROWS * HOUR
     rng = random.Random(number)  # noqa: S311  # ids of a benchmark
-    rows = source.read_csv(registry.load(project.source.sample)(1))
+    rows = source.read_csv(discovery.load(project.source.sample)(1))
     typed = source.conform(source.transformed(rows, project), project.schema)
     drawn = typed.sample(count, with_replacement=True, seed=number)
     first = int(begin.timestamp() * 1_000_000)
-    times = [first + 1_000_000 * place // ROWS for place in range(count)]
+    times = [first + 1_000_000 * index // ROWS for index in range(count)]
     ids = [f"{logs.new_id(moment, rng.randbytes(16))}-0" for moment in times]
     target = project.schema.target
     assert target is not None  # noqa: S101  # titanic has one
@@ -80,13 +85,16 @@ def hour_of_rows(begin: datetime, number: int) -> tuple[pl.DataFrame, pl.DataFra
         pl.lit(1.25).alias("latency_ms"),
     )
     labels = pl.DataFrame(
-        {"id": ids, "time": (time_column + timedelta(minutes=1)), "truth": drawn[target.name], "client": [""] * count}
+        {"id": ids, "time": (time_column + timedelta(minutes=1)), "label": drawn[target.name], "client": [""] * count}
     )
     return predictions, labels
 
 
 def month(store: Store, hours: list[datetime]) -> int:
-    """Write compacted hours; gives their bytes. Of each the ids and the times are its own; the values are those of the first."""
+    """Write compacted hours and return their bytes.
+
+    Each hour has its own ids and times, and the values of the first hour.
+    """
     begin = time.monotonic()
     first, size = hours[0], 0
     frames = dict(zip(logs.KINDS, hour_of_rows(first, 0), strict=True))
@@ -95,11 +103,11 @@ def month(store: Store, hours: list[datetime]) -> int:
         moved = hour - first
         milliseconds = int(moved.total_seconds() * 1000)
         moments = (frames["predictions"]["time"].dt.epoch("ms") + milliseconds).to_list()
-        mark = f"{number:06x}"  # in the place of random digits: no two hours share an id
+        mark = f"{number:06x}"  # replaces random digits, so that no two hours share an id
         ids = pl.Series("id", [f"{moment:012x}{mark}{tail[6:]}" for moment, tail in zip(moments, rest, strict=True)])
         for kind, frame in frames.items():
             shifted = frame.with_columns(ids, pl.col("time") + moved)
-            # Labels of the last minute belong to the next hour; they stand in the hour of their prediction, as a late file would.
+            # Labels of the last minute are in the hour of their prediction, like a late file, not in the next hour.
             name, content = logs.written(shifted, [f"{number}-{part}.parquet" for part in range(HOUR // SHIP)])
             store.write(f"{logs.folder(kind, PROJECT, hour)}/{name}", content)
             size += len(content)
@@ -109,7 +117,7 @@ def month(store: Store, hours: list[datetime]) -> int:
 
 
 def small_files(store: Store, hour: datetime, number: int) -> None:
-    """Write an hour as the service ships it."""
+    """Write one hour as the small files that the service ships."""
     for kind, frame in zip(logs.KINDS, hour_of_rows(hour, number), strict=True):
         for part, rows in enumerate(frame.iter_slices(ROWS * SHIP)):
             content = io.BytesIO()
@@ -118,7 +126,7 @@ def small_files(store: Store, hour: datetime, number: int) -> None:
 
 
 def child(home: Path, *arguments: str) -> tuple[float, float]:
-    """Seconds and peak MiB of an interpreter of this environment with `arguments`."""
+    """Run this environment's interpreter with `arguments`. Returns its seconds and its peak memory in MiB."""
     environment = os.environ | {
         "PHASEFLOW_HOME": str(home),
         "PHASEFLOW_STORE": str(home / "store"),
@@ -141,19 +149,19 @@ def child(home: Path, *arguments: str) -> tuple[float, float]:
 
 
 def step(home: Path, name: str) -> tuple[float, float]:
-    """A step before the snapshot."""
+    """Run an ETL step before the snapshot."""
     result = str(home / "result.json")
     return child(home, "-m", "pipelines.etl", name, "--project", PROJECT, "--run", "bench", "--result", result)
 
 
 def etl(home: Path, now: datetime) -> tuple[float, float]:
-    """The three steps of a retraining."""
+    """Run the three ETL steps of a retraining. Returns their total seconds and their largest peak in MiB."""
     parts = [step(home, "extract"), step(home, "validate"), child(home, "-c", SNAPSHOT, now.isoformat())]
     return sum(seconds for seconds, _ in parts), max(peak for _, peak in parts)
 
 
 def retraining(home: Path, now: datetime) -> tuple[float, float]:
-    """As `etl`, and afterwards only the snapshots that were there before."""
+    """Run `etl`, then remove the snapshots that it wrote."""
     datasets = home / "store" / "datasets" / PROJECT
     before = {path for path in datasets.rglob("*") if path.is_file()}
     cost = etl(home, now)
@@ -164,14 +172,14 @@ def retraining(home: Path, now: datetime) -> tuple[float, float]:
 
 
 def compaction(home: Path, hour: datetime) -> tuple[float, float]:
-    """Merge an hour of small files."""
+    """Write one hour of small files and compact it."""
     shutil.rmtree(home / "store", ignore_errors=True)
     small_files(Store(str(home / "store")), hour, 1)
     return child(home, "-m", "pipelines.etl.compact")
 
 
 def medians(measure: Callable[[], tuple[float, float]], rounds: int, name: str) -> dict[str, float]:
-    """The median of the seconds and of the peaks of `rounds` measurements."""
+    """The medians of the seconds and of the peaks over `rounds` measurements."""
     costs = []
     for number in range(rounds):
         costs.append(measure())
@@ -183,29 +191,27 @@ def medians(measure: Callable[[], tuple[float, float]], rounds: int, name: str) 
 
 
 def say(text: str) -> None:
-    """Progress."""
-    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)  # noqa: DTZ005  # for whoever looks at it
+    """Print progress with the current time."""
+    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)  # noqa: DTZ005  # local time, for the reader
 
 
-def measured(folder: Path, hours: int, rounds: int) -> dict[str, Any]:
-    """All figures."""
+def measure(folder: Path, hours: int, rounds: int) -> dict[str, Any]:
+    """Measure all figures."""
     need = hours * DISK
     if shutil.disk_usage(folder).free < need:
-        raise SystemExit(
-            f"{folder} has less than {need / 1e9:.0f} GB free. Give another by --folder, or fewer --hours."
-        )
-    opened = logs.floor(datetime.now(UTC)) - timedelta(days=1)
+        raise SystemExit(f"{folder} has less than {need / 1e9:.0f} GB free. Choose another --folder, or fewer --hours.")
+    open_hour = logs.floor(datetime.now(UTC)) - timedelta(days=1)
     homes = {"one hour": folder / "hour", "history": folder / "month"}
     counts = {"one hour": 1, "history": hours}
-    size, whole = 0, (0.0, 0.0)
+    size, full_read = 0, (0.0, 0.0)
     for name, home in homes.items():
         home.mkdir()
         store = Store(str(home / "store"))
-        size = month(store, [opened - number * timedelta(hours=1) for number in range(counts[name], 0, -1)])
-        whole = etl(home, opened + timedelta(minutes=1))
-        say(f"{name}: all rows that came back are read in {whole[0]:.1f} s and {whole[1]:.0f} MiB")
-        small_files(store, opened, 9999)
-    now = opened + timedelta(minutes=61)
+        size = month(store, [open_hour - number * timedelta(hours=1) for number in range(counts[name], 0, -1)])
+        full_read = etl(home, open_hour + timedelta(minutes=1))
+        say(f"{name}: a full read of the feedback takes {full_read[0]:.1f} s and {full_read[1]:.0f} MiB")
+        small_files(store, open_hour, 9999)
+    now = open_hour + timedelta(minutes=61)
     costs: dict[str, list[tuple[float, float]]] = {name: [] for name in homes}
     for number in range(rounds):
         for name, home in homes.items():
@@ -229,24 +235,24 @@ def measured(folder: Path, hours: int, rounds: int) -> dict[str, Any]:
         "history": figures["history"],
         "time_ratio": round(figures["history"]["seconds"] / figures["one hour"]["seconds"], 3),
         "memory_ratio": round(figures["history"]["mib"] / figures["one hour"]["mib"], 3),
-        "whole": {"seconds": round(whole[0], 1), "mib": round(whole[1], 1)},
-        "compaction": medians(lambda: compaction(third, opened), rounds, "compaction"),
+        "whole": {"seconds": round(full_read[0], 1), "mib": round(full_read[1], 1)},
+        "compaction": medians(lambda: compaction(third, open_hour), rounds, "compaction"),
         "cores": os.cpu_count(),
     }
 
 
 def main() -> int:
-    """Measure, and write the figures and the table. Returns 1 when a figure is beyond its budget."""
+    """Measure, then write the figures and the table. Returns 1 if a figure exceeds its budget."""
     parser = argparse.ArgumentParser(prog="bench.history")
     parser.add_argument("--hours", type=int, default=720)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="phaseflow-history-", dir=options.folder) as folder:
-        figures = measured(Path(folder), options.hours, options.rounds)
-    options.results.write_text(json.dumps(figures, indent=1) + "\n")
-    if options.results == RESULTS:
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="phaseflow-history-", dir=args.folder) as folder:
+        figures = measure(Path(folder), args.hours, args.rounds)
+    args.results.write_text(json.dumps(figures, indent=1) + "\n")
+    if args.results == RESULTS:
         write_table()
     print(json.dumps(figures, indent=1))
     flat = {
@@ -255,10 +261,10 @@ def main() -> int:
         "compaction seconds": figures["compaction"]["seconds"],
         "compaction mib": figures["compaction"]["mib"],
     }
-    beyond = [f"{name} is {flat[name]}, above {most}" for name, most in BUDGETS.items() if flat[name] > most]
-    for line in beyond:
+    exceeded = [f"{name} is {flat[name]}, above {budget}" for name, budget in BUDGETS.items() if flat[name] > budget]
+    for line in exceeded:
         print(line, file=sys.stderr)
-    return int(bool(beyond))
+    return int(bool(exceeded))
 
 
 if __name__ == "__main__":

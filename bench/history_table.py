@@ -1,4 +1,4 @@
-"""The table of bench/history.json in bench/README.md: `python -m bench.history_table` writes it."""
+"""`python -m bench.history_table`: render bench/history.json as the table of bench/README.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUDGETS: Final = {"time_ratio": 1.2, "memory_ratio": 1.2, "compaction seconds": 
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """The figures as a Markdown table."""
     rows = [
         (f"ETL, {figures['hours']:,} hours of history ({figures['rows']:,} rows)", figures["history"]),
         ("ETL, one hour of history", figures["one_hour"]),
@@ -21,7 +21,7 @@ def table(figures: dict[str, Any]) -> str:
         ("compacting an hour of 180,000 rows", figures["compaction"]),
     ]
     lines = ["| what | seconds | peak MiB |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {each['seconds']:g} | {each['mib']:.0f} |" for name, each in rows]
+    lines += [f"| {name} | {cost['seconds']:g} | {cost['mib']:.0f} |" for name, cost in rows]
     ratio = (
         f"history against one hour: {figures['time_ratio']:g} of the time, {figures['memory_ratio']:g} of the memory"
     )
@@ -30,13 +30,13 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def with_table(page: str, figures: dict[str, Any]) -> str:
-    """The page with the table between its marks."""
+    """The page with the table between its two markers."""
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{table(figures)}\n\n{END}{rest.partition(END)[2]}"
 
 
 def write_table() -> None:
-    """Write it into the page."""
+    """Write the table to bench/README.md."""
     PAGE.write_text(with_table(PAGE.read_text(), json.loads(RESULTS.read_text())))
 
 

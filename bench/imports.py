@@ -1,4 +1,4 @@
-"""Milliseconds that `import phaseflow` and every project's declaration cost, above a bare interpreter, in one run.
+"""Measure the import time of `phaseflow` and of every project declaration against a bare interpreter, in milliseconds.
 
 Usage: python bench/imports.py [rounds]
 """
@@ -13,7 +13,7 @@ import time
 CASES = {
     "floor: a bare interpreter": "pass",
     "import phaseflow": "import phaseflow",
-    "every project's declaration": "from phaseflow import registry; registry.all_projects()",
+    "every project's declaration": "from phaseflow import discovery; discovery.all_projects()",
 }
 
 
@@ -25,7 +25,7 @@ def milliseconds(code: str) -> float:
 
 
 def main(rounds: int) -> None:
-    """Interleave the cases, so that a slow moment of the machine meets all of them, and print the medians."""
+    """Interleave the cases, so that a slow moment of the machine affects all of them, and print the medians."""
     times: dict[str, list[float]] = {name: [] for name in CASES}
     for _ in range(rounds):
         for name, code in CASES.items():

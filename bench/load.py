@@ -1,4 +1,4 @@
-"""Clients that ask the service without pause and keep the id of every row that was answered; and the ids that its log holds."""
+"""Load on the service: clients record the id of every predicted row, to compare them with the prediction log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 from phaseflow.settings import ROOT, Settings
 
 PAUSE_SECONDS: Final = 0.05
-"""The pause after a broken connection, since the service needs a while to return."""
+"""Pause after a broken connection or an error, because the service needs time to recover."""
 LOGGED: Final = """
 import json, sys
 from phaseflow import logs
@@ -28,23 +28,23 @@ log = "predictions", sys.argv[1]
 batches = (batch for hour in logs.all_hours(store, *log) for batch in logs.batches(store, *log, hour, {"id"}))
 json.dump([row for batch in batches for row in batch["id"]], sys.stdout)
 """
-"""Runs in the environment `serving`, which reads Parquet."""
+"""This script runs in the environment `serving`, which can read Parquet."""
 
 
 @dataclass(slots=True)
 class Load:
-    """Clients in a thread of their own, between `with` and its end."""
+    """Clients that send requests from a background thread for the duration of a `with` block."""
 
     url: str
-    """The project's address, such as `http://127.0.0.1:3000/titanic`."""
+    """URL of the project, such as `http://127.0.0.1:3000/titanic`."""
     row: dict[str, Any]
     clients: int = 4
     pause: float = 0.0
-    """Seconds between two requests of a client."""
+    """Seconds between two requests of one client."""
     statuses: Counter[int] = field(default_factory=Counter)
     ids: list[str] = field(default_factory=list)
     broken: int = 0
-    """Connections that ended without a response."""
+    """Number of requests without a response."""
     versions: set[str] = field(default_factory=set)
     slowest: float = 0.0
     """Seconds of the slowest response."""
@@ -63,19 +63,19 @@ class Load:
 
     @property
     def sent(self) -> int:
-        """Requests that ended, however."""
+        """Number of completed requests, successful or not."""
         return sum(self.statuses.values()) + self.broken
 
     @property
     def failed(self) -> int:
-        """Requests that were not answered by 200."""
+        """Number of requests without a response of status 200."""
         return self.sent - self.statuses[200]
 
     async def _run(self) -> None:
         async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
-            await asyncio.gather(*(self._ask(client) for _ in range(self.clients)))
+            await asyncio.gather(*(self._send_requests(client) for _ in range(self.clients)))
 
-    async def _ask(self, client: httpx.AsyncClient) -> None:
+    async def _send_requests(self, client: httpx.AsyncClient) -> None:
         while not self._stop.is_set():
             begin = time.monotonic()
             try:
@@ -94,8 +94,8 @@ class Load:
 
 
 def logged(settings: Settings, environment: dict[str, str], project: str) -> list[str]:
-    """Ids of all rows of the project's prediction log, in a folder's store; raises CalledProcessError where it can't be read."""
-    done = subprocess.run(
+    """Ids of all rows in the project's prediction log. Raises CalledProcessError if the log can't be read."""
+    completed = subprocess.run(
         [settings.python("serving"), "-c", LOGGED, project],
         env=environment | {"PYTHONPATH": str(ROOT), "PHASEFLOW_STORE": settings.store},
         cwd=ROOT,
@@ -103,21 +103,21 @@ def logged(settings: Settings, environment: dict[str, str], project: str) -> lis
         text=True,
         check=True,
     )
-    ids: list[str] = json.loads(done.stdout)
+    ids: list[str] = json.loads(completed.stdout)
     return ids
 
 
-def lost(answered: list[str], log: list[str]) -> list[str]:
-    """What is wrong with the log: answered ids that it lacks, and ids that it or the answers hold twice."""
-    rows = Counter(log)
-    missing = [f"{identity} is missing" for identity in answered if identity not in rows]
-    twice = [f"{identity} is in the log {count} times" for identity, count in rows.items() if count > 1]
-    again = [f"{identity} was answered {count} times" for identity, count in Counter(answered).items() if count > 1]
-    return missing + twice + again
+def lost(response_ids: list[str], logged_ids: list[str]) -> list[str]:
+    """Describe ids that are missing from the log, and ids that the log or the responses contain more than once."""
+    rows = Counter(logged_ids)
+    missing = [f"{row_id} is missing" for row_id in response_ids if row_id not in rows]
+    duplicated = [f"{row_id} is in the log {count} times" for row_id, count in rows.items() if count > 1]
+    repeated = [f"{row_id} is in {count} responses" for row_id, count in Counter(response_ids).items() if count > 1]
+    return missing + duplicated + repeated
 
 
 def shipped(settings: Settings, ready: Callable[[], bool] = lambda: True) -> bool:
-    """Whether the service is there and all its rows are in the store."""
+    """Whether the service is up and all its rows are in the store."""
     try:
         text = httpx.get(f"{settings.serving_url}/metrics", timeout=10, trust_env=False).text
     except httpx.HTTPError:

@@ -1,9 +1,9 @@
-"""What orchestration costs, beside its floor in the same run: a pipeline step over its function, an Airflow task over its command.
+"""Measure the overhead of orchestration: a pipeline step against its function, and an Airflow task against its command.
 
-Usage, while the platform is up, in the environment `pipelines`: python bench/orchestration.py [rounds]
+Usage, on a running platform, in the environment `pipelines`: python bench/orchestration.py [rounds]
 """
 
-# Annotations must be real classes here: KFP reads those of the component below.
+# KFP reads the annotations of the component below, so they must be classes, not strings.
 import json
 import os
 import statistics
@@ -19,6 +19,7 @@ import httpx
 import yaml
 from kfp import compiler, dsl
 
+from phaseflow.clients import kfp
 from phaseflow.settings import ROOT, Settings, from_environment
 
 STEPS = 6
@@ -26,21 +27,21 @@ TASKS = ("extract", "validate", "snapshot")
 
 
 def nothing() -> str:
-    """A step's function."""
+    """The function of a pipeline step."""
     return "done"
 
 
 def specification(steps: int) -> Any:
-    """A pipeline of so many steps one after the other."""
+    """The specification of a pipeline with this number of sequential steps."""
     component = dsl.component(base_image="none", install_kfp_package=False)(nothing)
 
     def chain() -> None:
-        before: Any = None
+        previous: Any = None
         for _ in range(steps):
             task = component().set_caching_options(enable_caching=False)
-            if before is not None:
-                task.after(before)
-            before = task
+            if previous is not None:
+                task.after(previous)
+            previous = task
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "chain.yaml")
@@ -49,20 +50,20 @@ def specification(steps: int) -> Any:
 
 
 def pipeline_seconds(settings: Settings, spec: Any) -> float:
-    """Wall time of one run, as the API tells it."""
+    """Wall time of one run, by the timestamps of the API."""
     token = settings.bearer("engine_token")
-    with httpx.Client(base_url=f"{settings.pipelines_url}/apis/v2beta1", timeout=30, headers=token) as client:
+    with httpx.Client(base_url=f"{settings.pipelines_url}{kfp.API}", timeout=30, headers=token) as client:
         run = client.post("/runs", json={"display_name": "bench", "pipeline_spec": spec}).raise_for_status().json()
-        while run["state"] not in {"SUCCEEDED", "FAILED"}:
-            time.sleep(0.05)  # the interval of polling
+        while run["state"] not in kfp.ENDED:
+            time.sleep(0.05)  # polling interval
             run = client.get(f"/runs/{run['run_id']}").json()
-    if run["state"] == "FAILED":
+    if run["state"] != kfp.SUCCEEDED:
         raise SystemExit(run["error"]["message"])
     return (datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["created_at"])).total_seconds()
 
 
 def command_seconds(settings: Settings, step: str) -> float:
-    """Wall time of the task's own command."""
+    """Wall time of the task's command without Airflow."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--project", "titanic", "--run", "bench", "--result", f"{folder}/result.json"]
@@ -77,44 +78,50 @@ def command_seconds(settings: Settings, step: str) -> float:
 
 
 def task_seconds() -> dict[str, float]:
-    """Of one DAG run, from a task's predecessor's end (the run's start for the first) to its own end."""
-    done = subprocess.run(
+    """Seconds of each task in one DAG run, from the end of its predecessor to its own end.
+
+    The first task counts from the start of the run.
+    """
+    completed = subprocess.run(
         [ROOT / "bin" / "phaseflow", "trigger", "titanic", "--wait", "--json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout)
-    ends = {task["task"]: task for task in found["tasks"]}
-    before, seconds = found["start"], {}
+    dag_run = json.loads(completed.stdout)
+    tasks = {task["task"]: task for task in dag_run["tasks"]}
+    previous_end, seconds = dag_run["start"], {}
     for name in TASKS:
-        seconds[name] = (datetime.fromisoformat(ends[name]["end"]) - datetime.fromisoformat(before)).total_seconds()
-        before = ends[name]["end"]
+        seconds[name] = (
+            datetime.fromisoformat(tasks[name]["end"]) - datetime.fromisoformat(previous_end)
+        ).total_seconds()
+        previous_end = tasks[name]["end"]
     return seconds
 
 
 def main(rounds: int) -> None:
-    """Print medians."""
+    """Measure and print the medians."""
     settings = from_environment()
-    one, many = specification(1), specification(STEPS)
+    single_step, chain = specification(1), specification(STEPS)
     begin = time.perf_counter()
     for _ in range(1000):
         nothing()
     floor = (time.perf_counter() - begin) / 1000
-    runs = [(pipeline_seconds(settings, one), pipeline_seconds(settings, many)) for _ in range(rounds)]
-    step = statistics.median((b - a) / (STEPS - 1) for a, b in runs)
+    runs = [(pipeline_seconds(settings, single_step), pipeline_seconds(settings, chain)) for _ in range(rounds)]
+    run_seconds = statistics.median(single_seconds for single_seconds, _ in runs)
+    step = statistics.median((chain_seconds - single_seconds) / (STEPS - 1) for single_seconds, chain_seconds in runs)
     print(
-        f"a pipeline step: {step:.3f} s over its function ({floor * 1e6:.1f} µs); a run of one step: {statistics.median(a for a, _ in runs):.2f} s"
+        f"overhead of a pipeline step: {step:.3f} s (its function takes {floor * 1e6:.1f} µs); a run of one step: {run_seconds:.2f} s"
     )
     costs = []
     for _ in range(rounds):
         tasks = task_seconds()
         commands = {name: command_seconds(settings, name) for name in TASKS}
         costs.append({name: tasks[name] - commands[name] for name in TASKS})
-        print("  " + ", ".join(f"{n} {tasks[n]:.2f} s in Airflow, {commands[n]:.2f} s alone" for n in TASKS))
+        print("  " + ", ".join(f"{n} {tasks[n]:.2f} s in Airflow, {commands[n]:.2f} s for the command" for n in TASKS))
     cost = statistics.median(value for round_ in costs for value in round_.values())
     print(
-        f"an Airflow task: {cost:.2f} s over its command, scheduling and process start included (median of {len(costs) * len(TASKS)})"
+        f"overhead of an Airflow task: {cost:.2f} s, including scheduling and process start (median of {len(costs) * len(TASKS)})"
     )
 
 

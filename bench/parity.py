@@ -1,7 +1,7 @@
-"""Holds the service's answers against the training side's on every row of a project's holdout.
+"""Compare the predictions of the service with those of the training code on every row of a project's holdout.
 
-Usage, in the project's family, while the platform is up: python bench/parity.py PROJECT
-Prints the rows and the largest absolute difference of a probability or value; ends with 1 where it is above 1e-5.
+Usage, in the project's environment, on a running platform: python bench/parity.py PROJECT It prints the number of rows
+and the largest absolute difference of a probability or value, and exits with status 1 if that is above 1e-5.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from phaseflow import answers, registry
+from phaseflow import discovery, prediction_types
 from phaseflow.settings import from_environment
 from phaseflow.toolkit import client, graph
 from pipelines.steps import champion, data
@@ -21,46 +21,52 @@ AT_ONCE = 200
 
 
 def main(name: str) -> int:
-    """Compare."""
-    settings, project = from_environment(), registry.get(name)
-    served = httpx.get(f"{settings.serving_url}/{name}/model", timeout=10).json()
-    rows = data.split(project, served["snapshot"], "holdout")
-    found = champion.fetch(project)
-    if found is None or found.version != served["version"]:
-        print(f"the service serves version {served['version']}, MLflow's champion is {found and found.version}")
+    """Compare the predictions and return the exit status."""
+    settings, project = from_environment(), discovery.get(name)
+    serving_model = httpx.get(f"{settings.serving_url}/{name}/model", timeout=10).json()
+    rows = data.split(project, serving_model["snapshot"], "holdout")
+    registered = champion.fetch(project)
+    if registered is None or registered.version != serving_model["version"]:
+        print(
+            f"the service serves version {serving_model['version']}, MLflow's champion is {registered and registered.version}"
+        )
         return 1
-    said = graph.run(found.onnx, graph.feed(rows, project.schema))
+    outputs = graph.run(registered.onnx, graph.feed(rows, project.schema))
     target = project.schema.target
-    ours = said["probabilities"].tolist() if found.classes else answers.values(said, target, ())
-    name_of, *_ = answers.outputs(target, ())
+    expected = outputs["probabilities"].tolist() if registered.classes else prediction_types.values(outputs, target, ())
+    output_name, *_ = prediction_types.output_names(target, ())
     requests = client.sent(rows, project.schema)
-    theirs = []
+    actual = []
     for begin in range(0, len(requests), AT_ONCE):
-        answer = httpx.post(
+        response = httpx.post(
             f"{settings.serving_url}/{name}/predict", json={"rows": requests[begin : begin + AT_ONCE]}, timeout=30
         )
-        answer.raise_for_status()
-        theirs += [
-            [one["probabilities"][name] for name in found.classes] if found.classes else one[name_of]
-            for one in answer.json()["predictions"]
+        response.raise_for_status()
+        actual += [
+            [prediction["probabilities"][name] for name in registered.classes]
+            if registered.classes
+            else prediction[output_name]
+            for prediction in response.json()["predictions"]
         ]
-    worst = max(_gap(mine, other) for mine, other in zip(ours, theirs, strict=True))
-    print(f"{name}: {rows.height} rows, largest difference {worst:.3g}")
-    return 0 if worst <= 1e-5 else 1
+    largest_gap = max(_gap(expected_row, actual_row) for expected_row, actual_row in zip(expected, actual, strict=True))
+    print(f"{name}: {rows.height} rows, largest difference {largest_gap:.3g}")
+    return 0 if largest_gap <= 1e-5 else 1
 
 
-def _gap(mine: Any, theirs: Any) -> float:
-    """The largest difference of two answers, part by part; infinite where they are not of the same parts."""
-    match mine, theirs:
+def _gap(expected: Any, actual: Any) -> float:
+    """The largest difference between two predictions, part by part. Infinite if their structure differs."""
+    match expected, actual:
         case dict(), dict():
-            return _gap(list(mine.values()), list(theirs.values())) if mine.keys() == theirs.keys() else math.inf
+            return (
+                _gap(list(expected.values()), list(actual.values())) if expected.keys() == actual.keys() else math.inf
+            )
         case list(), list():
-            pairs = zip(mine, theirs, strict=False)
-            return max((_gap(*pair) for pair in pairs), default=0.0) if len(mine) == len(theirs) else math.inf
+            pairs = zip(expected, actual, strict=False)
+            return max((_gap(*pair) for pair in pairs), default=0.0) if len(expected) == len(actual) else math.inf
         case str(), str():
-            return 0.0 if mine == theirs else math.inf
+            return 0.0 if expected == actual else math.inf
         case _:
-            return abs(float(mine) - float(theirs))
+            return abs(float(expected) - float(actual))
 
 
 if __name__ == "__main__":

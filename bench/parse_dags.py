@@ -1,6 +1,9 @@
-"""Seconds that Airflow's DAG processor spends on the DAG folder, beside a bare DAG file in the same run. Ceiling: 2 s.
+"""Measure the seconds that Airflow's DAG processor needs for the DAG folder, against a bare DAG file in the same run.
 
-The processor has Airflow imported and forks for each file; so does this. Usage: .venvs/dags/bin/python bench/parse_dags.py [rounds]
+Limit: 2 s.
+
+Like the processor, the benchmark imports Airflow once and forks for each file. Usage: .venvs/dags/bin/python
+bench/parse_dags.py [rounds]
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ with DAG("bare") as dag:
 
 
 def seconds(files: list[Path]) -> float:
-    """Wall time of forked children that parse each file and serialise its DAGs, one after the other."""
+    """Wall time of forked children that parse each file and serialise its DAGs, one child after the other."""
     begin = time.perf_counter()
     for file in files:
         child = os.fork()
@@ -45,8 +48,8 @@ def seconds(files: list[Path]) -> float:
 
 
 def main(rounds: int) -> int:
-    """Interleave both, print the medians; 1 above the ceiling."""
-    import airflow.dag_processing.processor  # noqa: F401, PLC0415  # for the forks, and after the environment above
+    """Interleave both cases and print the medians. Returns 1 if the DAG folder exceeds the limit."""
+    import airflow.dag_processing.processor  # noqa: F401, PLC0415  # shared with the forks; needs the environment variables above
 
     bare = Path(tempfile.mkdtemp()) / "bare.py"
     bare.write_text(BARE)

@@ -1,8 +1,9 @@
-"""Simulated retrainings without MLflow, Airflow and files: models are trained by the pipeline's own functions, and what they predict is kept.
+"""Simulate retrainings with the functions of the pipeline, without MLflow, Airflow and intermediate files.
 
-Each time the rows are split anew, and champion and challenger learn resamples (Efron 1979) of the same training rows, so that both the
-holdout and the training vary. Predictions are kept in a folder whose name is a digest of all that made them, so that an interrupted run goes on
-where it was, and a changed training begins anew. The gate's rule is not among it: it judges kept predictions again in a moment.
+Each simulation splits the rows anew and trains champion and challenger on bootstrap samples (Efron 1979) of the same
+training rows, so that both the holdout and the training vary. Trained models are cached in a folder whose name has a
+digest of the sources that influence them: an interrupted run resumes, and a change of these sources starts anew. The
+rule of the gate is not part of the digest, because an evaluation of cached models is fast.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ import polars as pl
 import sklearn
 from sklearn.pipeline import Pipeline
 
-import projects
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.store import Store
+from phaseflow.testing import more_projects
 from phaseflow.toolkit import draws, graph, holdout, newest, pictures, source, tabular
 from phaseflow.toolkit.fit import fit
 from pipelines.etl.caps import capped
@@ -38,26 +39,29 @@ from pipelines.steps import selection
 from pipelines.steps.metrics import Array
 
 TEXTS: Final = "texts"
-"""The project that `phaseflow new` makes of a file of sentences."""
+"""Name of the project that `phaseflow new` creates from a file of sentences."""
 SENTENCES: Final = 1500
 BEFORE: Final = 400
-"""Rows of the world as it was that the demo sends first: ten seconds at forty a second (`phaseflow.cli.demo`)."""
+"""Rows without drift that the demo sends first: 10 s at 40 rows/s (`cli.demo.settings`)."""
 LATER: Final = 4800
-"""Rows that have come besides when the next retraining is allowed to start: 120 s at forty a second (`phaseflow.cli.demo.HOME_SETTINGS`).
-The caps of the ETL let fewer of them through."""
+"""Additional rows until the next retraining may start: 120 s at 40 rows/s (`cli.local.fresh_home.SETTINGS`).
+
+The caps of the ETL admit fewer of them.
+"""
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def after(project: Project) -> int:
-    """Rows of the changed world whose truths have come back when the retraining takes its snapshot: the fewest for which the demo's rate is
-    set, so that the newest rows on the side of training are of that world (`phaseflow.cli.demo.RATE`).
+    """Rows with drift and a label when the retraining takes its snapshot.
+
+    This is the minimum for which the demo sets its rate, so that the newest training rows have drift (`cli.demo.settings.RATE`).
     """
     return round(newest.ENOUGH / (1 - project.holdout_share))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """A project's rows as a snapshot holds them, split anew."""
+    """One random split of a project's rows, in the format of a snapshot."""
 
     project: Project
     train: pl.DataFrame
@@ -73,15 +77,15 @@ class World:
 
     @classmethod
     def of(cls, name: str) -> World:
-        """The world of a project, made of the rows of its sample."""
-        project = declared(name)
+        """Load the base rows of a project from its sample."""
+        project = find_project(name)
         with tempfile.TemporaryDirectory() as home:
             settings = from_environment({"PHASEFLOW_HOME": home, "PHASEFLOW_OFFLINE": "1"})
             rows = source.grouped_rows(source.load(project, settings, Store(settings.store)), project, settings)
         return cls(project=project, rows=rows)
 
     def split(self, seed: int) -> Split:
-        """Another split: each row's group is hashed with the seed."""
+        """Split the rows at random: each row's group is hashed with the seed."""
         salted = [hashlib.sha256(f"{seed} {group}".encode()).hexdigest() for group in self.rows["_group"]]
         rows = self.rows.with_columns(
             pl.Series("_group", salted),
@@ -91,51 +95,54 @@ class World:
             pl.lit(None, pl.Datetime("us", "UTC")).alias("_time"),
             pl.lit(value=True).alias("_trusted"),
         )
-        train, held = holdout.sides(rows, self.project)
-        return Split(project=self.project, train=train, holdout=held)
+        train, holdout_rows = holdout.train_holdout_split(rows, self.project)
+        return Split(project=self.project, train=train, holdout=holdout_rows)
 
 
-def declared(name: str) -> Project:
-    """A declared project, or `TEXTS`: the sample's sentences of film_sentiment as a CSV, made into a project."""
+def find_project(name: str) -> Project:
+    """Return a declared project, or create `TEXTS` from a CSV with the sample sentences of film_sentiment."""
     if name != TEXTS:
-        return registry.get(name)
-    from phaseflow.scaffold.__main__ import another  # noqa: PLC0415  # in the environment of tables alone
+        return discovery.get(name)
+    from cli.scaffold.__main__ import create_from_texts_or_images  # noqa: PLC0415  # only the environment `tabular` has its imports
 
     folder = Path(tempfile.mkdtemp(prefix="bench-gate-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "projects").mkdir()
-    read, sample = (registry.load(f"film_sentiment.data:{function}") for function in ("read", "sample"))
+    read, sample = (discovery.load(f"film_sentiment.data:{function}") for function in ("read", "sample"))
     sentences: pl.DataFrame = read(*sample(7)).sample(fraction=1.0, shuffle=True, seed=7).head(SENTENCES)
     sentences.write_csv(folder / "sentences.csv")
-    projects.__path__.append(str(folder / "projects"))
-    another(TEXTS, folder / "projects", csv=folder / "sentences.csv", text="review", target="sentiment")
-    return registry.get(TEXTS)
+    stack = contextlib.ExitStack()
+    stack.enter_context(more_projects(folder / "projects"))
+    atexit.register(stack.close)
+    create_from_texts_or_images(
+        TEXTS, folder / "projects", csv=folder / "sentences.csv", text="review", target="sentiment"
+    )
+    return discovery.get(TEXTS)
 
 
-def resampled(split: Split, random: np.random.Generator) -> Split:
-    """The same holdout, and training rows drawn with replacement."""
+def resample(split: Split, random: np.random.Generator) -> Split:
+    """The same holdout, with a bootstrap sample of the training rows."""
     count = split.train.height
     return dataclasses.replace(split, train=split.train[random.integers(0, count, count)])
 
 
-def with_traffic(split: Split, random: np.random.Generator, *, drift: bool, more: int = 0) -> Split:
-    """What a retraining's snapshot holds after traffic: rows of the world as it was, and then of the changed one, or of the same.
+def add_traffic(split: Split, random: np.random.Generator, *, drift: bool, more: int = 0) -> Split:
+    """Add the rows that a retraining's snapshot has after traffic, and split them again.
 
-    Of the second part `after` are drawn, and `more`.
-
-    Drawn, grouped, capped and split by the functions of traffic and ETL.
+    First come `BEFORE` rows without drift, then `after(project) + more` rows, with drift if `drift` is true. The
+    functions of traffic and ETL draw, group, cap and split them.
     """
     project = split.project
-    known = pl.concat([split.train, split.holdout])
+    base_rows = pl.concat([split.train, split.holdout])
     columns = [column.name for column in project.schema.columns]
     parts = [
-        pl.concat(_first(draws.draws(known, project, random, drift=changed), count))
+        pl.concat(_first(draws.draws(base_rows, project, random, drift=changed), count))
         for count, changed in ((BEFORE, False), (after(project) + more, drift))
     ]
-    back = pl.concat(parts).select(*columns, "_group")
-    times = [START + timedelta(milliseconds=25 * place) for place in range(back.height)]
-    back = back.with_columns(
-        holdout.keys(back, project),
+    feedback_rows = pl.concat(parts).select(*columns, "_group")
+    times = [START + timedelta(milliseconds=25 * index) for index in range(feedback_rows.height)]
+    feedback_rows = feedback_rows.with_columns(
+        holdout.row_hashes(feedback_rows, project),
         pl.Series("_id", [_id(time, random) for time in times]),
         pl.lit("feedback").alias("_origin"),
         pl.lit("").alias("_client"),
@@ -143,14 +150,14 @@ def with_traffic(split: Split, random: np.random.Generator, *, drift: bool, more
         pl.lit(value=False).alias("_trusted"),
         pl.col("_group").alias("_sent"),
     )
-    back = back.with_columns(holdout.feedback_groups(back, project))
-    rows = capped(pl.concat([known, back.select(known.columns)]), project)
-    train, held = holdout.sides(rows, project)
-    return Split(project=project, train=train, holdout=held)
+    feedback_rows = feedback_rows.with_columns(holdout.feedback_groups(feedback_rows, project))
+    rows = capped(pl.concat([base_rows, feedback_rows.select(base_rows.columns)]), project)
+    train, holdout_rows = holdout.train_holdout_split(rows, project)
+    return Split(project=project, train=train, holdout=holdout_rows)
 
 
 def _id(time: datetime, random: np.random.Generator) -> str:
-    """As the service gives it: milliseconds, and chance."""
+    """An id in the format of the service: milliseconds and random digits."""
     return f"{round(time.timestamp() * 1000):012x}{int(random.integers(2**62)):032x}"
 
 
@@ -162,14 +169,14 @@ def _first(batches: Iterator[pl.DataFrame], count: int) -> Iterator[pl.DataFrame
 
 
 class _Unchecked(Pipeline):  # type: ignore[misc]  # scikit-learn has no types
-    """Isn't asked again of the rows that it was fitted on, to be compared with its file."""
+    """A pipeline that skips the comparison with its ONNX file on the training rows."""
 
     def predict_proba(self, _: Any) -> Array:
         return np.zeros(1, np.float32)
 
 
 class _Native:
-    """A scikit-learn pipeline with the two outputs of its ONNX file."""
+    """A scikit-learn pipeline with the same two outputs as its ONNX file."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -186,7 +193,10 @@ class _Native:
 
 @contextlib.contextmanager
 def unconverted() -> Iterator[None]:
-    """Classifiers of tables stay scikit-learn's: conversion to ONNX takes half of a training, and is exact to 1e-5 (`PROBABILITY_GAP`)."""
+    """Keep tabular classifiers in scikit-learn for the duration of a `with` block.
+
+    The conversion to ONNX takes half of a training's time, and is exact to 1e-5 (`PROBABILITY_GAP`).
+    """
     run, session = graph.run, graph.session
 
     def ready(content: bytes) -> Any:
@@ -205,7 +215,7 @@ def unconverted() -> Iterator[None]:
         stack.enter_context(mock.patch.object(graph, "session", ready))
         stack.enter_context(mock.patch.object(tabular, "to_onnx", lambda model, _: pickle.dumps(model)))
         stack.enter_context(mock.patch.object(tabular, "run", unchecked))
-        stack.enter_context(mock.patch.object(tabular, "alike", return_value=None))
+        stack.enter_context(mock.patch.object(tabular, "check_parity", return_value=None))
         yield
 
 
@@ -218,12 +228,12 @@ class Model:
     classes: tuple[str, ...]
 
     def outputs(self, rows: pl.DataFrame, project: Project) -> dict[str, Array]:
-        """What the served graph gives of rows [N]."""
+        """The outputs of the served graph for rows [N]."""
         return graph.run(graph.session(self.content), graph.feed(rows, project.schema))
 
 
 def trained(project: Project, rows: pl.DataFrame) -> Model:
-    """The candidate that selection chooses, as the pipeline's training step leaves it."""
+    """Select a candidate and train it on all rows, like the training step of the pipeline."""
     about = {
         candidate.name: {"candidate": candidate.name, "selection": selection.select(rows, project, candidate)}
         for candidate in project.candidates
@@ -236,40 +246,43 @@ def trained(project: Project, rows: pl.DataFrame) -> Model:
 
 PAIR, LATE, POOL = "pair", "late", "pool"
 SIZE: Final = 30
-"""Models of a pool: the sequences of one split draw them without repetition, since 2,100 trainings would take a day."""
+"""Models per pool.
+
+The sequences of one split draw from it without repetition, because 2,100 trainings would take a day.
+"""
 
 
-def unchanged(world: World, seed: int) -> Split:
-    """The holdout on which nothing changed: after traffic of the same world."""
-    return with_traffic(first(world, seed), np.random.default_rng([seed, 6]), drift=False)
+def without_drift(world: World, seed: int) -> Split:
+    """The split after traffic without drift."""
+    return add_traffic(first(world, seed), np.random.default_rng([seed, 6]), drift=False)
 
 
-def drifted(world: World, seed: int, *, more: int = 0) -> Split:
-    """The rows of a retraining after the drift, whose base rows are those of the champion."""
-    return with_traffic(first(world, seed), np.random.default_rng([seed, 3]), drift=True, more=more)
+def after_drift(world: World, seed: int, *, more: int = 0) -> Split:
+    """The split of a retraining after drift, with the same base rows as the champion."""
+    return add_traffic(first(world, seed), np.random.default_rng([seed, 3]), drift=True, more=more)
 
 
 def first(world: World, seed: int) -> Split:
-    """What the champion of this seed learns."""
-    return resampled(world.split(seed), np.random.default_rng([seed, 1]))
+    """The split on which the champion of this seed is trained."""
+    return resample(world.split(seed), np.random.default_rng([seed, 1]))
 
 
 def models(world: World, kind: str, seed: int) -> list[Model]:
-    """Trained models of one seed.
+    """Train the models of one seed.
 
-    For `PAIR` a champion, another one of like rows, and one after the drift; for `LATE` one that has seen more of the drift; for `POOL` many
-    of like rows.
+    `PAIR`: a champion, a second model on similar rows and, if the project declares drift, one after the drift.
+    `LATE`: one model with more rows after the drift. `POOL`: many models on similar rows.
     """
     project = world.project
     if kind == LATE:
-        return [trained(project, drifted(world, seed, more=LATER).train)]
+        return [trained(project, after_drift(world, seed, more=LATER).train)]
     split = world.split(seed)
     if kind == POOL:
         random = np.random.default_rng([seed, 4])
-        return [trained(project, resampled(split, random).train) for _ in range(SIZE)]
-    rows = [first(world, seed).train, resampled(split, np.random.default_rng([seed, 2])).train]
-    rows += [drifted(world, seed).train] if project.drift.scenario else []
-    return [trained(project, one) for one in rows]
+        return [trained(project, resample(split, random).train) for _ in range(SIZE)]
+    training_sets = [first(world, seed).train, resample(split, np.random.default_rng([seed, 2])).train]
+    training_sets += [after_drift(world, seed).train] if project.drift.scenario else []
+    return [trained(project, training_rows) for training_rows in training_sets]
 
 
 SOURCES: Final = (
@@ -280,11 +293,11 @@ SOURCES: Final = (
     "pipelines/steps/predictions.py",
     "pipelines/steps/selection.py",
 )
-"""What decides on a trained model, beside the project's own folder."""
+"""Sources that influence a trained model, besides the project's own folder."""
 
 
 def digest(paths: tuple[str, ...]) -> str:
-    """Sixteen digits of the SHA-256 of Python files and those in folders, tests not among them."""
+    """The first 16 hexadecimal digits of the SHA-256 of Python files and folders, without tests."""
     state = hashlib.sha256()
     for path in paths:
         whole = ROOT / path
@@ -296,19 +309,19 @@ def digest(paths: tuple[str, ...]) -> str:
 
 
 def folder(work: Path, name: str) -> Path:
-    """Where the trained models of a project are kept, in this state of its sources."""
-    own = ("phaseflow/scaffold", "projects/film_sentiment") if name == TEXTS else (f"projects/{name}",)
+    """Folder of the cached models of a project, for the current state of its sources."""
+    own = ("cli/scaffold", "projects/film_sentiment") if name == TEXTS else (f"projects/{name}",)
     return work / f"{name}-{digest((*SOURCES, *own))}"
 
 
 def load(path: Path) -> list[Model]:
-    """Kept models."""
+    """Load cached models."""
     content: list[Model] = pickle.loads(path.read_bytes())  # noqa: S301  # our own file
     return content
 
 
 def save(path: Path, trained_models: list[Model]) -> None:
-    """Keep them, all or none."""
+    """Write the models atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")
     unfinished.write_bytes(pickle.dumps(trained_models))

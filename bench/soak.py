@@ -1,9 +1,11 @@
-"""`python -m bench.soak [--minutes 30]`: the service under load while its champion is swapped; does memory grow, is an id missing?
+"""`python -m bench.soak [--minutes 30]`: check memory and ids of the service under load with champion swaps.
 
-The platform is up and the project has two versions. Clients ask without pause; every SWAP_SECONDS the champion is rolled back, and so
-forth and back again. Memory of every process is sampled; the slope of the second half has an interval, since the first half holds the
-growth of caches. If a program's memory rises, the soak goes on for as long again: a leak goes on rising, what the allocator keeps does not.
-Ends with 1 where an answered id is not in the log exactly once, a prediction failed, or the memory of a program grows.
+The platform must be running, and the project needs two versions. Clients send requests without pause, and every
+SWAP_SECONDS a rollback exchanges the champion and the previous version. The memory of every process is sampled. The
+slope is estimated with an interval on the second half, because caches grow in the first half. If the memory of a
+program rises, the soak test runs for the same time again: a leak continues to rise, while memory that the allocator
+retains does not. The exit status is 1 if an id of a response is not in the log exactly once, a prediction failed, or
+the memory of a program grows.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from typing import Final
 import psutil
 
 from bench.load import Load, logged, lost, shipped
-from phaseflow import registry
-from phaseflow.embedded import processes, report, supervisor
+from cli.local import processes, report, supervisor
+from phaseflow import discovery
 from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
 
@@ -33,18 +35,24 @@ SWAP_SECONDS: Final = 20.0
 PROGRESS_SECONDS: Final = 30.0
 SHIP_SECONDS: Final = 120.0
 ALLOWED_MIB_PER_HOUR: Final = 40.0
-"""Growth that counts as flat: its interval must lie above this, and the whole growth above ALLOWED_SHARE, to fail."""
+"""Growth that counts as flat.
+
+The test fails if the interval is above this and the total growth is above ALLOWED_SHARE.
+"""
 ALLOWED_SHARE: Final = 0.05
-"""A share of the memory at the start of the measured half."""
+"""Growth as a share of the memory at the start of the second half."""
 STUDENT: Final = 2.0
 """Half width of the interval in standard errors."""
 BLOCK: Final = 6
-"""Samples that are averaged: neighbours are not independent, and a slope of single ones would look too certain."""
+"""Number of samples per block mean.
+
+Neighbouring samples are correlated, so a fit of single samples would have too narrow an interval.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slope:
-    """Growth of one program's memory."""
+    """Memory growth of one program."""
 
     program: str
     first_mib: float
@@ -55,13 +63,16 @@ class Slope:
 
     @property
     def grows(self) -> bool:
-        """Whether it is more than noise and more than what is allowed."""
+        """Whether the growth is significant and above the limits."""
         lower = self.mib_per_hour - self.half_width
         return lower > ALLOWED_MIB_PER_HOUR and self.last_mib > self.first_mib * (1 + ALLOWED_SHARE)
 
 
 def slope(program: str, samples: Sequence[tuple[float, float]]) -> Slope:
-    """Least squares over block means of `(seconds, MiB)` of the second half; the interval is infinite for fewer than three blocks."""
+    """Fit a line to block means of the second half of `(seconds, MiB)`.
+
+    The interval is infinite for fewer than three blocks.
+    """
     half = samples[len(samples) // 2 :]
     blocks = [half[at : at + BLOCK] for at in range(0, len(half), BLOCK)]
     points = [
@@ -79,95 +90,137 @@ def slope(program: str, samples: Sequence[tuple[float, float]]) -> Slope:
 
 
 def slopes(samples: Mapping[str, Sequence[tuple[float, float]]]) -> list[Slope]:
-    """The slope of each program that was sampled twice at least, by name."""
+    """The slope of each program with at least two samples, sorted by name."""
     return [slope(name, values) for name, values in sorted(samples.items()) if len(values) >= 2]
 
 
 def memory(settings: Settings) -> dict[str, float]:
-    """MiB of each program's processes together, by its name."""
+    """Total memory of each program's processes in MiB, by program name."""
     sizes: dict[str, float] = defaultdict(float)
     for process in supervisor.members(settings):
         try:
             sizes[process.environ()[processes.MARK]] += report.memory([process]) / report.MIB
         except (psutil.Error, KeyError):
-            continue  # ended meanwhile
+            continue  # the process has exited
     return dict(sizes)
 
 
 def swap(settings: Settings, project: str) -> subprocess.Popen[bytes]:
-    """Begin a rollback, which exchanges champion and previous."""
+    """Start a rollback, which exchanges the champion and the previous version."""
     command = [str(settings.python("registry")), "-m", "services.registry", "rollback", "--project", project]
     environment = os.environ | supervisor.environment(settings)
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 
+@dataclass(slots=True)
+class Swaps:
+    """Rollbacks in the background, at most one at a time."""
+
+    settings: Settings
+    project: str
+    completed: int = 0
+    failed: int = 0
+    next_at: float = SWAP_SECONDS
+    process: subprocess.Popen[bytes] | None = None
+
+    def step(self, elapsed: float) -> None:
+        """Count a rollback that has ended, and start the next one if it is due."""
+        if self.process is not None and self.process.poll() is not None:
+            self._count(self.process)
+        if self.process is None and elapsed >= self.next_at:
+            self.process, self.next_at = swap(self.settings, self.project), elapsed + SWAP_SECONDS
+
+    def end(self) -> None:
+        """Wait for the last rollback."""
+        if self.process is not None:
+            self.process.wait()
+            self._count(self.process)
+
+    def _count(self, process: subprocess.Popen[bytes]) -> None:
+        self.completed += 1
+        self.failed += process.returncode != 0
+        self.process = None
+
+
 def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
-    """Do it; gives the exit status."""
-    samples: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    swaps = failures = 0
-    load = Load(f"{settings.serving(project)}/{project}", dict(registry.get(project).example), clients=clients)
-    begin, end = time.monotonic(), minutes * 60
-    next_swap, next_line = SWAP_SECONDS, 0.0
-    swapping: subprocess.Popen[bytes] | None = None
+    """Run the soak test and return its exit status."""
+    load = Load(f"{settings.serving(project)}/{project}", dict(discovery.get(project).example), clients=clients)
+    swaps = Swaps(settings, project)
+    begin = time.monotonic()
     with load:
-        while True:
-            passed = time.monotonic() - begin
-            if passed >= end:
-                rising = [slope.program for slope in slopes(samples) if slope.grows]
-                if not rising or end > minutes * 60:
-                    break
-                end *= 2
-                print(
-                    f"the memory rises of {', '.join(rising)}: {end / 60:g} min in all, to see whether it goes on",
-                    flush=True,
-                )
-            for name, mib in memory(settings).items():
-                samples[name].append((passed, mib))
-            if swapping is not None and swapping.poll() is not None:
-                swaps, failures, swapping = swaps + 1, failures + (swapping.returncode != 0), None
-            if swapping is None and passed >= next_swap:
-                swapping, next_swap = swap(settings, project), passed + SWAP_SECONDS
-            if passed >= next_line:
-                serving = samples["serving"][-1][1] if samples["serving"] else 0.0
-                print(
-                    f"{passed / 60:5.1f} of {end / 60:g} min: {load.sent} requests, {load.failed} failed, {swaps} swaps, "
-                    f"serving {serving:.0f} MiB",
-                    flush=True,
-                )
-                next_line = passed + PROGRESS_SECONDS
-            time.sleep(SAMPLE_SECONDS)  # the interval of sampling
-    if swapping is not None:
-        swapping.wait()
-    deadline = time.monotonic() + SHIP_SECONDS
-    while not shipped(settings):
-        if time.monotonic() > deadline:
-            raise PlatformError(
-                f"Rows wait in the spool after {SHIP_SECONDS:.0f} s", fix="Read `phaseflow logs serving`"
-            )
-        time.sleep(1)  # the interval of polling
+        samples = _drive(settings, load, swaps, minutes)
+    swaps.end()
+    _wait_for_spool(settings)
     missing = lost(load.ids, logged(settings, dict(os.environ), project))
-    last = slopes(samples)
-    for line in lines(last):
+    programs = slopes(samples)
+    for line in lines(programs):
         print(line)
-    seconds = time.monotonic() - begin
+    minutes = (time.monotonic() - begin) / 60
     print(
-        f"{load.sent} requests in {seconds / 60:.1f} min, {load.failed} failed, slowest {load.slowest:.2f} s; {len(load.ids)} ids, "
-        f"{len(missing)} missing or twice; {swaps} swaps, {failures} failed; versions served: {', '.join(sorted(load.versions))}"
+        f"{load.sent} requests in {minutes:.1f} min, {load.failed} failed, slowest {load.slowest:.2f} s; "
+        f"{len(load.ids)} ids, {len(missing)} missing or twice; {swaps.completed} swaps, {swaps.failed} failed; "
+        f"versions served: {', '.join(sorted(load.versions))}"
     )
-    growing = [slope.program for slope in last if slope.grows]
-    problems = [f"{len(missing)} ids are not in the log exactly once: {'; '.join(missing[:5])}"] if missing else []
-    problems += (
-        [f"{load.failed} predictions failed: {dict(load.statuses)}, {load.broken} broken"] if load.failed else []
-    )
-    problems += [f"{failures} swaps failed"] if failures else []
-    problems += [f"the memory grows of {', '.join(growing)}"] if growing else []
+    problems = _problems(load, swaps, missing, programs)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
+def _drive(settings: Settings, load: Load, swaps: Swaps, minutes: float) -> dict[str, list[tuple[float, float]]]:
+    """Swap and sample for `minutes`, and once more for as long if a program's memory rises.
+
+    Returns the samples `(seconds, MiB)` by program.
+    """
+    samples: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    begin, end, next_line = time.monotonic(), minutes * 60, 0.0
+    while True:
+        elapsed = time.monotonic() - begin
+        if elapsed >= end:
+            rising = [slope.program for slope in slopes(samples) if slope.grows]
+            if not rising or end > minutes * 60:
+                return samples
+            end *= 2
+            print(f"the memory of {', '.join(rising)} rises: the run is extended to {end / 60:g} min", flush=True)
+        for name, mib in memory(settings).items():
+            samples[name].append((elapsed, mib))
+        swaps.step(elapsed)
+        if elapsed >= next_line:
+            serving = samples["serving"][-1][1] if samples["serving"] else 0.0
+            print(
+                f"{elapsed / 60:5.1f} of {end / 60:g} min: {load.sent} requests, {load.failed} failed, "
+                f"{swaps.completed} swaps, serving {serving:.0f} MiB",
+                flush=True,
+            )
+            next_line = elapsed + PROGRESS_SECONDS
+        time.sleep(SAMPLE_SECONDS)  # sampling interval
+
+
+def _wait_for_spool(settings: Settings) -> None:
+    """Wait until every row of the spool is in the log; raises PlatformError after SHIP_SECONDS."""
+    deadline = time.monotonic() + SHIP_SECONDS
+    while not shipped(settings):
+        if time.monotonic() > deadline:
+            raise PlatformError(
+                f"The spool still has rows after {SHIP_SECONDS:.0f} s", fix="Read `phaseflow logs serving`"
+            )
+        time.sleep(1)  # polling interval
+
+
+def _problems(load: Load, swaps: Swaps, missing: Sequence[str], programs: Sequence[Slope]) -> list[str]:
+    """What makes the soak test fail, a sentence each."""
+    growing = [slope.program for slope in programs if slope.grows]
+    checks = {
+        f"{len(missing)} ids are not in the log exactly once: {'; '.join(missing[:5])}": missing,
+        f"{load.failed} predictions failed: {dict(load.statuses)}, {load.broken} broken": load.failed,
+        f"{swaps.failed} swaps failed": swaps.failed,
+        f"the memory of {', '.join(growing)} grows": growing,
+    }
+    return [problem for problem, wrong in checks.items() if wrong]
+
+
 def lines(programs: Sequence[Slope]) -> list[str]:
-    """The table of memory."""
+    """The lines of the memory table."""
     rows = [("program", "first MiB", "last MiB", "MiB an hour", "interval", "")]
     for slope in programs:
         interval = "too short" if math.isinf(slope.half_width) else f"± {slope.half_width:.1f}"
@@ -187,21 +240,23 @@ def lines(programs: Sequence[Slope]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 where something was lost or grows, 2 where the platform is not up."""
-    parser = argparse.ArgumentParser(prog="bench.soak", description="Load, swaps and memory of a platform that is up.")
+    """Exit status: 0 for success, 1 for lost ids, failures or growing memory, 2 if the platform is not running."""
+    parser = argparse.ArgumentParser(
+        prog="bench.soak", description="Load a running platform while its champion is swapped."
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--project", default="titanic")
     parser.add_argument("--clients", type=int, default=4)
-    chosen = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     settings = from_environment()
     if not supervisor.running(settings):
         print(
-            "error: the platform is not up. Start it by `make demo`, which makes two versions of titanic.",
+            "error: The platform is not running. Start it with `make demo`, which creates two versions of titanic.",
             file=sys.stderr,
         )
         return 2
     try:
-        return soak(settings, chosen.project, chosen.minutes, chosen.clients)
+        return soak(settings, args.project, args.minutes, args.clients)
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,1 +1,1 @@
-"""Project -> Airflow DAGs."""
+"""Generates the Airflow DAGs of projects."""

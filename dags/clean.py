@@ -9,32 +9,35 @@ from typing import Any, Final
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TriggerRule
 
 from dags import keep
-from dags.factory import RETRIES, START, module_task, sound_projects
+from dags.factory import RETRIES, START, module_task
+from phaseflow import discovery
 from phaseflow.contract import Project
 from phaseflow.settings import Settings, from_environment
 
 SCHEDULE: Final = "30 4 * * *"
 PART: Final = "maintenance"
-"""Whose key of the object store the pods have: it may remove, and the steps' may not."""
+"""The part whose object store key the pods get: it may delete, while the steps' key may not."""
 STORE_GROUP: Final = "tabular"
-"""Dependency group of the environment that reads Parquet."""
-CLEAN: Final = """Removes what is older than each project's `Keep` says: logs, staging, quarantine, snapshots, reports, verdicts,
-events, versions of the model, runs of the pipeline engine, and on one machine the rows of Airflow's own database (on Kubernetes a
-CronJob does that). What an alias, a report or the next snapshot needs stays. `phaseflow clean --dry-run` says what would go, and why."""
-FORGET: Final = """Erases a row, by the id that the service answered, from logs, snapshots and reports, as `phaseflow forget` does.
-The result of `erase` says what was changed and what is not reached; that of `versions`, which models were trained on the row."""
+"""Dependency group of an environment that can read Parquet."""
+CLEAN: Final = """Removes data that is older than each project's `Keep` allows: logs, staging, quarantine, snapshots, reports, verdicts,
+events, model versions, runs of the pipeline engine and, on a single machine, rows of Airflow's own database (on Kubernetes, a CronJob
+removes these). Data that an alias, a report or the next snapshot needs is kept. `phaseflow clean --dry-run` lists what would be removed,
+and why."""
+FORGET: Final = """Erases a row from logs, snapshots and reports, as `phaseflow forget` does. The row is identified by the id in the
+service's response. The result of `erase` lists what was changed and what could not be reached; the result of `versions` lists the models
+that were trained on the row."""
 
 
 def load(namespace: MutableMapping[str, Any]) -> None:
-    """Put both DAGs into a DAG file's `globals()`."""
-    settings, projects = from_environment(), sound_projects()
+    """Add both DAGs to the `globals()` of a DAG file."""
+    settings, projects = from_environment(), discovery.readable()[0]
     if projects:
         namespace["clean"] = cleaning(projects, settings)
         namespace["forget"] = forgetting(projects, settings)
 
 
 def cleaning(projects: Sequence[Project], settings: Settings) -> DAG:
-    """The DAG `clean`: of each project MLflow first, which says what its aliases need, then the store and the pipeline engine."""
+    """The DAG `clean`: for each project it cleans MLflow, which returns the versions with an alias, the store and the pipeline engine."""
     with DAG(
         "clean",
         dag_display_name="Clean",
@@ -44,7 +47,7 @@ def cleaning(projects: Sequence[Project], settings: Settings) -> DAG:
         start_date=START,
         catchup=False,
         max_active_runs=1,
-        max_active_tasks=1,  # a small machine has other things to do
+        max_active_tasks=1,  # leaves a small machine free for other work
         dagrun_timeout=timedelta(hours=12),
         tags=["retention"],
         default_args={**RETRIES, "execution_timeout": timedelta(hours=2)},
@@ -53,7 +56,7 @@ def cleaning(projects: Sequence[Project], settings: Settings) -> DAG:
             name = ["--project", project.name]
             models = _task(settings, f"{project.name}.models", "registry", "services.registry", ["clean", *name])
             needed = f"{{{{ (ti.xcom_pull(task_ids='{models.task_id}') or {{}}).get('versions') | tojson }}}}"
-            # Without MLflow's answer (null) what its aliases may need stays, and the rest goes.
+            # Without a result of MLflow (null), everything that an alias may need is kept, and the rest is removed.
             objects = _task(
                 settings,
                 f"{project.name}.objects",
@@ -66,12 +69,12 @@ def cleaning(projects: Sequence[Project], settings: Settings) -> DAG:
             models >> objects
         if not settings.images:
             arguments = ["clean", "--days", str(keep.days(projects))]
-            _task(settings, "airflow", "command", "phaseflow.embedded.airflow", arguments)
+            _task(settings, "airflow", "command", "cli.local.airflow", arguments)
     return dag
 
 
 def forgetting(projects: Sequence[Project], settings: Settings) -> DAG:
-    """The DAG `forget`, with the params `project` and `id`."""
+    """The DAG `forget`, which has the params `project` and `id`."""
     with DAG(
         "forget",
         dag_display_name="Forget a row",
@@ -88,10 +91,10 @@ def forgetting(projects: Sequence[Project], settings: Settings) -> DAG:
             ),
             "id": Param(
                 None,
-                type=["null", "string"],  # without a value Airflow could not read the DAG
+                type=["null", "string"],  # Airflow can't load a DAG whose param has no value
                 maxLength=200,
                 title="Id of the row",
-                description="`predictions[].id` of the service's answer.",
+                description="`predictions[].id` in the service's response.",
             ),
         },
         default_args={**RETRIES, "execution_timeout": timedelta(hours=2)},

@@ -1,4 +1,4 @@
-"""What a pipeline needs in a cluster beside what KFP's compiler wrote, and where its pods' logs are."""
+"""Adds the settings of a cluster to a compiled pipeline, and reads the logs of its pods."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import yaml
 from phaseflow.settings import Settings
 
 PASSED: Final = ("PHASEFLOW_", "AWS_")
-"""Of this process's environment, what the steps get too: addresses, never secrets, which are files."""
+"""Prefixes of environment variables that the steps inherit: addresses, never secrets, which are files."""
 OWN: Final = frozenset({"PHASEFLOW_HOME", "PHASEFLOW_HOST", "PHASEFLOW_KFP_NAMESPACE", "PHASEFLOW_S3_SECRET"})
 RUN_LABEL: Final = "pipeline/runid"
 
 
-def submitted(compiled: bytes, settings: Settings, family: str) -> bytes:
-    """The pipeline with the image of the family, this namespace's addresses and the object store's key on each step."""
+def with_cluster_settings(compiled: bytes, settings: Settings, environment: str) -> bytes:
+    """The pipeline with the environment's image, this namespace's addresses and the object store's key on each step."""
     documents = list(yaml.safe_load_all(compiled))
     spec, platform = documents[0], documents[1] if len(documents) > 1 else {}
-    environment = [
+    variables = [
         {"name": name, "value": value}
         for name, value in sorted(os.environ.items())
         if name.startswith(PASSED) and name not in OWN
@@ -31,8 +31,8 @@ def submitted(compiled: bytes, settings: Settings, family: str) -> bytes:
     for name, executor in spec["deploymentSpec"]["executors"].items():
         if "container" not in executor:
             continue
-        executor["container"]["image"] = settings.images.format(group=family)
-        executor["container"]["env"] = environment
+        executor["container"]["image"] = settings.images.format(group=environment)
+        executor["container"]["env"] = variables
         if secret and path:
             volumes = mounted.setdefault(name, {}).setdefault("secretAsVolume", [])
             volumes.append({"secretName": secret, "mountPath": os.path.dirname(path)})  # noqa: PTH120  # a pod's path
@@ -41,14 +41,14 @@ def submitted(compiled: bytes, settings: Settings, family: str) -> bytes:
 
 
 def failed_logs(run_id: str, lines: int) -> Iterator[str]:
-    """The ends of the logs of the run's failed pods: KFP's API has none.
+    """Yield the last lines of the logs of the run's failed pods, because KFP's API has no logs.
 
-    Gives nothing where the pods are gone or this pod may not read them.
+    Yields nothing if the pods no longer exist, and the reason if this pod may not read them.
     """
     namespace = os.environ.get("PHASEFLOW_KFP_NAMESPACE")
     if not namespace:
         return
-    # Only Airflow's image on Kubernetes has the client.
+    # The client is only installed in Airflow's image.
     from kubernetes import client, config  # noqa: PLC0415
 
     config.load_incluster_config()

@@ -1,4 +1,4 @@
-"""A DAG's documentation, from the project's declaration."""
+"""The documentation of a project's DAGs, from its declaration."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from phaseflow.settings import Settings
 
 
 def project_page(project: Project, settings: Settings) -> str:
-    """The training DAG's, as Markdown."""
-    gate = [f"- {metric.name} {metric.bounds}" for metric in project.metrics if metric.bounds]
+    """The documentation of the training DAG, as Markdown."""
+    gate = [f"- {metric.name} {metric.thresholds}" for metric in project.metrics if metric.thresholds]
     gate += [
-        f"- the gain in {project.primary.name} over the champion on the same holdout is certainly more than "
+        f"- the gain in {project.primary.name} over the champion on the same holdout is significantly more than "
         f"{project.gate.minimum_gain:g}, or the champion fails a bound on the newest rows and the new version doesn't"
     ]
     if project.gate.margin:
         gate += [
-            f"- or {project.primary.name} is certainly not worse by more than {project.gate.margin:g}, and latency or size is "
-            f"less by {project.gate.cheaper:.0%}"
+            f"- or {project.primary.name} is not worse by more than {project.gate.margin:g} with statistical confidence, and "
+            f"latency or size is lower by {project.gate.cheaper:.0%}"
         ]
     if project.gate.calibration is not None:
         gate += [f"- expected calibration error at most {project.gate.calibration:g}"]
     gate += [
-        f"- {project.primary.name} {_bound(project.primary.direction, part.bound)} on each value of `{part.column}` with "
-        f"{part.minimum_rows} rows or more"
+        f"- {project.primary.name} {_bound(project.primary.direction, part.threshold)} on each value of `{part.column}` with "
+        f"at least {part.minimum_rows} rows"
         for part in project.gate.slices
     ]
     gate += [f"- at most {project.gate.latency_ms:g} ms a row (99th percentile) and {project.gate.size_mb:g} MB"]
@@ -35,8 +35,8 @@ def project_page(project: Project, settings: Settings) -> str:
             f"# {project.title}",
             project.description,
             "",
-            "Trigger it with the button above: it takes a snapshot of the data, trains every candidate, lets the gate "
-            "decide, and proves that the champion is served.",
+            "Trigger the DAG with the button above: it takes a snapshot of the data, trains every candidate, lets the gate "
+            "decide, and verifies that the champion is served.",
             "",
             *_addresses(project, settings),
             "",
@@ -57,12 +57,12 @@ def project_page(project: Project, settings: Settings) -> str:
 
 
 def monitor_page(project: Project, settings: Settings, seconds: int) -> str:
-    """The monitoring DAG's, as Markdown."""
+    """The documentation of the monitoring DAG, as Markdown."""
     return "\n".join(
         [
             f"# {project.title}: monitor",
-            f"Every {seconds} s Evidently compares the latest window of live rows with the data the champion has learned. "
-            "A window without rows is skipped.",
+            f"Every {seconds} s, Evidently compares the latest window of live rows with the champion's training data. "
+            "Windows without rows are skipped.",
             "",
             *_addresses(project, settings),
         ]
@@ -73,7 +73,7 @@ def _addresses(project: Project, settings: Settings) -> list[str]:
     return [
         f"[The project at a glance]({settings.page('portal')}/projects/{project.name}) · "
         f"[Model versions]({settings.page('mlflow')}/#/models/{project.name}) · "
-        f"[The service's interface]({settings.page('serving')}/docs) · "
+        f"[The service's API]({settings.page('serving')}/docs) · "
         f"[Alerts]({settings.page('alertmanager')})"
     ]
 

@@ -1,28 +1,22 @@
-"""`python -m dags.keep` prints since when rows of Airflow's database are kept, in ISO 8601."""
+"""`python -m dags.keep` prints the time before which rows of Airflow's database may be removed, in ISO 8601."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.contract import Keep, Project
-from phaseflow.errors import PhaseflowError
 
 
 def days(projects: Iterable[Project]) -> int:
-    """The longest of their `Keep.airflow_days`; of no project the default."""
+    """The maximum of the projects' `Keep.airflow_days`; without projects, the default."""
     return max((project.keep.airflow_days for project in projects), default=Keep().airflow_days)
 
 
 def main() -> None:
-    """Print it. A declaration that can't be read says nothing: its DAG runs go as the others' do."""
-    projects = []
-    for name in registry.names():
-        try:
-            projects.append(registry.get(name))
-        except PhaseflowError:
-            continue
+    """Print the time. Declarations that can't be read are ignored: their DAG runs are removed with the others."""
+    projects, _ = discovery.readable()
     print((datetime.now(UTC) - timedelta(days=days(projects))).isoformat(timespec="seconds"))
 
 

@@ -1,4 +1,4 @@
-"""The DAG `maintenance`, which keeps the logs such that reading them does not grow with history."""
+"""The DAG `maintenance`, which compacts the logs, so that the time to read them does not grow with their age."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dags.factory import RETRIES, START, module_task
 from phaseflow.settings import Settings, from_environment
 
 SCHEDULE: Final = "25 * * * *"
-"""Late enough that an hour is finished: what is shipped later than 20 minutes after it is merged by the next run."""
-PAGE: Final = """Merges the small files of every finished hour of the prediction and feedback logs into one sorted file, and writes beside
-it how the hour's values were spread. A retraining, a report and a restarted service then read one file an hour."""
+"""Late enough for an hour to be complete: files shipped more than 20 minutes after it are merged by the next run."""
+PAGE: Final = """Merges the small files of every complete hour of the prediction and feedback logs into one sorted file, and writes the
+distribution of the hour's values next to it. Retraining, reports and a restarted service then read one file per hour."""
 
 
 def load(namespace: MutableMapping[str, Any]) -> None:
-    """Put the DAG into a DAG file's `globals()`."""
+    """Add the DAG to the `globals()` of a DAG file."""
     namespace["maintenance"] = maintaining(from_environment())
 
 
 def maintaining(settings: Settings) -> DAG:
-    """The DAG `maintenance`: one task for all projects, as starting a process or a pod takes longer than most of its work."""
+    """The DAG `maintenance`: one task for all projects, because starting a process or a pod takes longer than most of the work."""
     with DAG(
         "maintenance",
         dag_display_name="Maintenance",
-        description="Merges the logs of finished hours.",
+        description="Merges the log files of complete hours.",
         doc_md=PAGE,
         schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)),
         start_date=START,
@@ -46,6 +46,6 @@ def maintaining(settings: Settings) -> DAG:
             module="pipelines.etl.compact",
             arguments=[],
             part=PART,
-            doc_md="Small files of finished hours into one an hour.",
+            doc_md="Merges the small files of complete hours into one file per hour.",
         )
     return dag

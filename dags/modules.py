@@ -1,4 +1,4 @@
-"""Starts a component's own interpreter, as a child process whose log is the task's."""
+"""Runs a component's module with its own interpreter, as a child process that logs to the task's log."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from phaseflow import environments
-from phaseflow.errors import PERMANENT, PlatformError
+from phaseflow.errors import PERMANENT, PlatformError, from_output
 from phaseflow.settings import ROOT, from_environment
 
 
 class ModuleOperator(BaseOperator):
-    """`python -m <module> <arguments> --result FILE` in the environment `group`; the result is the JSON in the file.
+    """Runs `python -m <module> <arguments> --result FILE` in the environment `group`; the result is the JSON in the file.
 
-    Raises AirflowFailException (no retry) with the child's last line where it ends with `PERMANENT`, AirflowException with it
-    where it ends with anything else but 0.
+    Raises AirflowFailException (no retry) with the child's last line of output if it exits with `PERMANENT`, AirflowException with that
+    line if it exits with another status than 0.
     """
 
     template_fields: Sequence[str] = ("arguments",)
@@ -37,10 +37,10 @@ class ModuleOperator(BaseOperator):
         self._child: subprocess.Popen[str] | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ARG002  # Airflow's signature
-        """Run the module to its end."""
+        """Run the module, and return its result."""
         settings = from_environment()
         if not settings.python(self.group).exists():
-            self.log.info("The environment %s is made: the first run of its family waits for it.", self.group)
+            self.log.info("Creating the environment %s; the first run that needs it waits for it.", self.group)
         try:
             python = environments.interpreter(settings, self.group)
         except PlatformError as error:
@@ -53,13 +53,13 @@ class ModuleOperator(BaseOperator):
             self.log.info("%s", " ".join(argv[1:-2]))
             code, last = self._run(argv)
             if code == PERMANENT:
-                raise AirflowFailException(last.removeprefix("error: "))
+                raise AirflowFailException(message(last))
             if code:
-                raise AirflowException(f"{self.module} ended with {code}: {last}")
+                raise AirflowException(f"{self.module} exited with {code}: {message(last)}")
             return json.loads(result.read_text())
 
     def _run(self, argv: list[str]) -> tuple[int, str]:
-        """Exit status and last line; whatever ends the task ends the child and what it has started."""
+        """Run the command; returns its exit status and its last line. If the task ends, the child and its children are killed."""
         last = "it printed nothing"
         self._child = subprocess.Popen(
             argv,
@@ -83,14 +83,19 @@ class ModuleOperator(BaseOperator):
             self.on_kill()
 
     def on_kill(self) -> None:
-        """End the child's process group, where it is still there."""
+        """Kill the child's process group if the child is still running."""
         if self._child is not None and self._child.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait()
 
 
+def message(last: str) -> str:
+    """Return the error that the last line of a module's output reports, or else the line itself."""
+    return str(from_output(last) or last)
+
+
 def environment() -> dict[str, str]:
-    """A child's: Airflow's own settings are no business of another component."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW_", "_AIRFLOW_"))}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    """The environment variables of a child process, without Airflow's own settings."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW_", "_AIRFLOW_"))}
+    return variables | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

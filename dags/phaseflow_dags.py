@@ -1,4 +1,4 @@
-"""Every project's airflow DAGs, by one call."""
+"""The airflow DAG file with all DAGs: training, monitoring, retention and maintenance."""
 
 from dags.clean import load as load_retention
 from dags.factory import load

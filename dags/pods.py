@@ -1,4 +1,4 @@
-"""Starts a component in a pod of its own image: what `dags.modules` is on one machine. Only Airflow's image has the provider."""
+"""Runs a component's module in a pod of its image, as `dags.modules` does on one machine. Only Airflow's image has the provider."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes import client as k8s
 
+from dags.modules import message
 from phaseflow.errors import PERMANENT
 from phaseflow.settings import from_environment
 
@@ -20,17 +21,17 @@ TEMPLATES: Final[Mapping[str, Path]] = {
     "steps": Path("/etc/phaseflow/pod.yaml"),
     "maintenance": Path("/etc/phaseflow/maintenance.yaml"),
 }
-"""The chart's pods by part: namespace, service account, security, environment and secrets, of which the store's key differs."""
+"""The chart's pod templates by part: namespace, service account, security, environment and secrets. The store's key differs."""
 RESULT: Final = "/dev/termination-log"
-"""Kubernetes keeps up to 4 KiB of it with the ended container: enough for a result, and no helper container reads it."""
+"""Kubernetes stores up to 4 KiB of this file in the status of the ended container: enough for a result, without a sidecar."""
 START_SECONDS: Final = 300
-"""For the node to take the pod and pull the image."""
+"""Time for scheduling the pod and pulling the image."""
 
 
 class PodModuleOperator(KubernetesPodOperator):
-    """`python -m <module> <arguments>` in a pod of the image `group`; its termination message is the result.
+    """Runs `python -m <module> <arguments>` in a pod of the image `group`; the result is its termination message.
 
-    Raises as `ModuleOperator` does, with the container's last line.
+    Raises the same exceptions as `ModuleOperator`, with the container's last line of output.
     """
 
     def __init__(
@@ -64,27 +65,29 @@ class PodModuleOperator(KubernetesPodOperator):
         self.module = module
 
     def execute(self, context: Context) -> Any:
-        """Run the pod to its end."""
+        """Run the pod, and return its result."""
         try:
             super().execute(context)
         except AirflowException as error:
             ended = self._ended()
-            if ended is None:  # it has never started: Kubernetes' events, above, say why
+            if ended is None:  # the container never started; Kubernetes' events in the log above tell why
                 raise
             last = (ended.message or "").strip().rsplit("\n", 1)[-1] or ended.reason or "it printed nothing"
             if ended.exit_code == PERMANENT:
-                raise AirflowFailException(last.removeprefix("error: ")) from error
-            raise AirflowException(f"{self.module} ended with {ended.exit_code}: {last}") from error
+                raise AirflowFailException(message(last)) from error
+            raise AirflowException(f"{self.module} exited with {ended.exit_code}: {message(last)}") from error
         ended = self._ended()
         if ended is None or not ended.message:
-            raise AirflowException(f"{self.module} ended without a result. Look at its log above, and run it again.")
+            raise AirflowException(f"{self.module} exited without a result. Check its log above, and run it again.")
         result = json.loads(ended.message)
-        # What `execute` returns is not kept: to the provider, keeping it means a helper container in each pod.
+        # The result is pushed here: for the return value of `execute`, the provider would add a sidecar to each pod.
         context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
         return result
 
     def _ended(self) -> Any:
-        """How the container ended; None where it did not."""
+        """The terminated state of the container; None if it has not terminated."""
         status = self.remote_pod.status if self.remote_pod is not None else None
-        states = [one.state for one in (status and status.container_statuses) or () if one.name == "base"]
+        states = [
+            container.state for container in (status and status.container_statuses) or () if container.name == "base"
+        ]
         return states[0].terminated if states and states[0] else None

@@ -1,4 +1,4 @@
-"""Holds no DAG: a wrong project.py shows as this file's airflow import error, and the other projects' DAGs run on."""
+"""Contains no DAG: an invalid project.py is shown as an import error of this file in airflow, while other projects' DAGs keep running."""
 
 from dags.factory import check
 

@@ -1,4 +1,4 @@
-"""How a DAG run is called by the other parts."""
+"""The name of a DAG run in the other parts of the platform."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-# docker buildx bake -f k8s/images.hcl: every image of ours. REGISTRY and TAG name them; PLATFORMS builds for others too.
+# docker buildx bake -f k8s/images.hcl: builds all images of phaseflow. REGISTRY and TAG set their names.
 variable "REGISTRY" { default = "phaseflow" }
 variable "TAG" { default = "dev" }
-variable "CODE" { default = "" } # the commit, which every model is tagged with
-# The base of every image. `make lock-images` writes its digest behind the tag; BASE=name:tag builds on another one.
+variable "CODE" { default = "" } # the commit, which every model has as a tag
+# The base image. `make lock-images` appends its digest to the tag; BASE=name:tag selects another one.
 variable "BASE" { default = "python:3.11-slim-bookworm" }
 
 group "default" { targets = ["image"] }
-group "families" { targets = ["family"] }
+group "environments" { targets = ["environment"] }
 
 target "base" {
   context    = "."
@@ -21,8 +21,8 @@ target "image" {
   tags       = ["${REGISTRY}/${component}:${TAG}"]
 }
 
-# Training families with PyTorch, several GB each: `bin/images families`, by those who run projects of them.
-target "family" {
+# Training environments with PyTorch, several GB each. `bin/images environments` builds them for projects that need them.
+target "environment" {
   inherits   = ["base"]
   matrix     = { component = ["torch", "language"] }
   name       = component

@@ -1,6 +1,6 @@
-"""Software bills of materials (CycloneDX 1.5, JSON): one for each image's Python packages, and one of the whole lock.
+"""Write software bills of materials (CycloneDX 1.5, JSON) for the Python packages of each image and for the lock.
 
-`python k8s/sbom.py UV OUT` writes OUT/<group>.cdx.json and OUT/lock.cdx.json; UV is the program that reads the lock.
+`python k8s/sbom.py UV OUT` writes OUT/<group>.cdx.json and OUT/lock.cdx.json. UV is the path of the uv program.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 
-def exported(uv: str, group: str) -> dict[str, Any]:
-    """The packages of one dependency group, as uv writes them."""
+def export_group(uv: str, group: str) -> dict[str, Any]:
+    """Export the packages of one dependency group with uv."""
     argv = [uv, "export", "--quiet", "--frozen", "--preview", "--format", "cyclonedx1.5", "--only-group", group]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"error: uv can't export {group}: {done.stderr.strip()}. Get uv {pinned()}, or correct uv.lock.")
-    document: dict[str, Any] = json.loads(done.stdout)
+    completed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        sys.exit(
+            f"error: uv can't export {group}: {completed.stderr.strip()}. Install uv {pinned()}, or correct uv.lock."
+        )
+    document: dict[str, Any] = json.loads(completed.stdout)
     return document
 
 
 def pinned() -> str:
-    """The version of uv in bin/uv.txt."""
+    """The pinned version of uv in bin/uv.txt."""
     lines = (ROOT / "bin" / "uv.txt").read_text().splitlines()
     return next(line.split()[0].removeprefix("uv==") for line in lines if line.startswith("uv=="))
 
 
 def named(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """The document about `name`, with each package referred to by its package URL: the same in every document."""
+    """Set the document's subject to `name`, and refer to packages by URLs, which are the same in all documents."""
     references = {
         component["bom-ref"]: component.get("purl", component["bom-ref"]) for component in document["components"]
     }
@@ -43,12 +45,12 @@ def named(document: dict[str, Any], name: str) -> dict[str, Any]:
         component["bom-ref"] = references[component["bom-ref"]]
     for dependency in document.get("dependencies", []):
         dependency["ref"] = references[dependency["ref"]]
-        dependency["dependsOn"] = sorted({references[each] for each in dependency.get("dependsOn", [])})
+        dependency["dependsOn"] = sorted({references[reference] for reference in dependency.get("dependsOn", [])})
     return document
 
 
 def merged(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """One document with the packages of all of them."""
+    """Merge the packages of all documents into one."""
     components = {component["bom-ref"]: component for document in documents for component in document["components"]}
     needs: dict[str, set[str]] = {}
     for document in documents:
@@ -66,9 +68,9 @@ def merged(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def main(uv: str, out: Path) -> None:
-    """Write all of them."""
+    """Write all documents."""
     groups = sorted(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"])
-    documents = [named(exported(uv, group), f"phaseflow/{group}") for group in groups]
+    documents = [named(export_group(uv, group), f"phaseflow/{group}") for group in groups]
     out.mkdir(parents=True, exist_ok=True)
     for group, document in zip([*groups, "lock"], [*documents, merged(documents, "phaseflow")], strict=True):
         (out / f"{group}.cdx.json").write_text(json.dumps(document, indent=1) + "\n")

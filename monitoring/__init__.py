@@ -1,1 +1,1 @@
-"""A project becomes Prometheus rules, Alertmanager routes and Grafana dashboards."""
+"""Generates Prometheus rules, Alertmanager routes and Grafana dashboards from the projects' declarations."""

@@ -1,7 +1,7 @@
 """`python -m monitoring generate [--check] [--out DIR]` and `python -m monitoring check`.
 
-generate: without `--out` the committed files, with production's windows; with it those of a platform on this machine.
-check: asks Prometheus every query of every dashboard; ends with 1 where one is empty, and says which targets are away.
+generate: writes the committed files, with production's windows; with `--out`, the files of a platform on this machine.
+check: runs every query of every dashboard; exits with 1 if a result is empty, and lists the targets that are not scraped.
 """
 
 from __future__ import annotations
@@ -10,58 +10,56 @@ import argparse
 import sys
 from pathlib import Path
 
-import httpx
-
 from monitoring import generate
 from monitoring.queries import empty, unreached
 from monitoring.windows import rehearsal
+from phaseflow import errors, generated, log
 from phaseflow.errors import PlatformError
+from phaseflow.log import logger
 from phaseflow.settings import from_environment
 from phaseflow.store import write_atomic
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do it."""
+    """Run the action; returns the exit status."""
     parser = argparse.ArgumentParser(prog="monitoring")
     parser.add_argument("action", choices=("generate", "check"))
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    parser.add_argument("--out", type=Path, help="the folder of a platform on this machine")
-    parser.add_argument("--dashboard", action="append", help="only this one (check)")
-    told = parser.parse_args(arguments)
+    parser.add_argument("--check", action="store_true", help="only compare with the existing files")
+    parser.add_argument("--out", type=Path, help="folder for the files of a platform on this machine")
+    parser.add_argument("--dashboard", action="append", help="check only this dashboard; may be repeated")
+    args = parser.parse_args(arguments)
     settings = from_environment()
-    if told.action == "check":
+    log.configure("monitoring", settings.log_format)
+    if args.action == "check":
         try:
-            found = empty(settings, told.dashboard)
-            away = unreached(settings) if found else []
-        except httpx.HTTPError as error:
-            address = settings.prometheus_url
-            print(
-                f"error: Prometheus at {address} can't be asked: {error}. Start it by `phaseflow up`.", file=sys.stderr
-            )
+            empty_panels = empty(settings, args.dashboard)
+            down_targets = unreached(settings) if empty_panels else []
+        except PlatformError as error:
+            errors.report(error)
             return 2
-        for board, panel, query in found:
+        for board, panel, query in empty_panels:
             print(f"{board}: {panel}: no data: {query}")
-        for job, address, why in away:
+        for job, address, why in down_targets:
             print(f"{job} is not scraped: {address}: {why}")
-        return 1 if found else 0
-    if told.out:
-        windows, folder = rehearsal(settings), told.out.resolve()
+        return 1 if empty_panels else 0
+    if args.out:
+        windows, folder = rehearsal(settings), args.out.resolve()
         try:
             files = generate.portable(windows) | generate.machine(windows, settings, folder)
         except PlatformError as error:
-            print(f"error: {error}", file=sys.stderr)
+            errors.report(error)
             return 2
     else:
         folder, files = generate.COMMITTED, generate.committed()
-    if told.check:
-        old = generate.stale(folder, files)
-        if old:
-            print(f"error: {folder.name} is stale: {', '.join(old)}. Run `make generate`.", file=sys.stderr)
-        return 1 if old else 0
-    for name in generate.stale(folder, files):
+    if args.check:
+        stale_files = generated.stale(folder, files)
+        if stale_files:
+            logger.error("%s is stale: %s. Run `make generate`.", folder.name, ", ".join(stale_files))
+        return 1 if stale_files else 0
+    for name in generated.stale(folder, files):
         if name in files:
-            # What belongs to a platform on this machine holds its logins.
-            write_atomic(folder / name, files[name].encode(), mode=0o600 if told.out else 0o644)
+            # The files of a platform on this machine contain its logins.
+            write_atomic(folder / name, files[name].encode(), mode=0o600 if args.out else 0o644)
         elif name.startswith(("rules/", "rehearsal/", "dashboards/")):
             (folder / name).unlink()
     return 0

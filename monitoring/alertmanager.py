@@ -1,4 +1,4 @@
-"""Alertmanager's configuration: what retraining answers goes to the hook."""
+"""Alertmanager's configuration: alerts that retraining may resolve go to the hook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from monitoring.windows import Windows
 
 
 def configuration(windows: Windows, hook_url: str, token_file: str) -> dict[str, Any]:
-    """Routes and receivers; people add their own receiver (mail, chat) beside `people`."""
+    """Routes and receivers; add receivers for mail or chat next to `people`."""
     return {
         "global": {"resolve_timeout": f"{windows.resolve_seconds}s"},
         "route": {

@@ -1,37 +1,24 @@
-"""Project -> Grafana dashboards, with Grafana's own foundation SDK (https://grafana.github.io/grafana-foundation-sdk)."""
+"""The dashboards as data: the platform's own, and one per project. `monitoring.grafana` writes them as Grafana reads them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
-
-from grafana_foundation_sdk.builders import dashboard as board
-from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
-from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueTextMode
-from grafana_foundation_sdk.models.dashboard import AnnotationQuery, DashboardCursorSync, DataSourceRef
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from monitoring.windows import Windows
-from phaseflow import answers
+from phaseflow import kinds, prediction_types
 from phaseflow.contract import Project
 from phaseflow.reference import PREDICTIONS
-
-SOURCE: Final = DataSourceRef(type_val="prometheus", uid="prometheus")
-WIDTHS: Final = {"stat": 4, "timeseries": 12, "table": 12}
-HEIGHTS: Final = {"stat": 4, "timeseries": 8, "table": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A panel as data: what it shows, in which unit, by which queries."""
+    """A panel as data: its title, description, unit and queries."""
 
     title: str
     text: str
     unit: str
     queries: tuple[tuple[str, str], ...]
-    """Expression and legend."""
+    """Pairs of expression and legend."""
     kind: str = "timeseries"
     width: int = 0
     minimum: float | None = 0.0
@@ -39,404 +26,332 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A dashboard as data: rows of panels, and the events that are drawn over all of them."""
+    """A dashboard as data: rows of panels, and annotations that are drawn over all of them."""
 
     uid: str
     title: str
     description: str
     rows: tuple[tuple[str, tuple[Panel, ...]], ...]
     annotations: tuple[tuple[str, str, str], ...] = ()
-    """Name, expression, colour."""
+    """Triples of name, expression and colour."""
 
 
 def platform() -> Board:
-    """DAG runs, pipelines, services: is the platform itself well?"""
+    """The dashboard of the platform itself: DAG runs, pipelines and services."""
     return Board(
         uid="phaseflow-platform",
         title="phaseflow: the platform",
-        description="Airflow, pipelines, services and the loop between them.",
+        description="Airflow, pipelines, services, and the loop that connects them.",
         rows=(
-            (
-                "Now",
-                (
-                    Panel(
-                        kind="stat",
-                        title="Services up",
-                        text="Scraped targets that answer.",
-                        unit="short",
-                        queries=(("sum(up)", ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Projects served",
-                        text="Projects with a champion.",
-                        unit="short",
-                        queries=(('count(phaseflow_model_info{alias="champion"})', ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Requests",
-                        text="Answered a second, all projects.",
-                        unit="reqps",
-                        queries=(('sum(rate(phaseflow_requests_total{route="predict"}[1m]))', ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="MLflow",
-                        text="1 where the service reaches it.",
-                        unit="short",
-                        queries=(("min(phaseflow_registry_up)", ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Rows waiting",
-                        text="Logged predictions not yet in the store.",
-                        unit="short",
-                        queries=(("sum(phaseflow_spool_rows)", ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Retrainings",
-                        text="Started by alerts.",
-                        unit="short",
-                        queries=(('sum(phaseflow_retrain_requests_total{outcome="triggered"})', ""),),
-                    ),
-                ),
-            ),
-            (
-                "Airflow",
-                (
-                    Panel(
-                        title="DAG runs",
-                        text="Runs that ended, by state.",
-                        unit="short",
-                        queries=(("sum by (dag, state) (phaseflow_dag_runs_total)", "{{dag}} {{state}}"),),
-                    ),
-                    Panel(
-                        title="Duration of the last DAG run",
-                        text="From start to end.",
-                        unit="s",
-                        queries=(("phaseflow_dag_run_duration_seconds", "{{dag}}"),),
-                    ),
-                    Panel(
-                        title="Duration of the last task",
-                        text="By task.",
-                        unit="s",
-                        queries=(("phaseflow_task_duration_seconds", "{{dag}} {{task}}"),),
-                    ),
-                    Panel(
-                        title="Failed DAG runs",
-                        text="All that have failed.",
-                        unit="short",
-                        queries=(('sum by (dag) (phaseflow_dag_runs_total{state="failed"})', "{{dag}}"),),
-                    ),
-                ),
-            ),
-            (
-                "Kubeflow Pipelines",
-                (
-                    Panel(
-                        title="Pipeline runs",
-                        text="Runs that ended, by state.",
-                        unit="short",
-                        queries=(("sum by (project, state) (phaseflow_pipeline_runs_total)", "{{project}} {{state}}"),),
-                    ),
-                    Panel(
-                        title="Duration of the last pipeline run",
-                        text="From creation to end.",
-                        unit="s",
-                        queries=(("phaseflow_pipeline_run_duration_seconds", "{{project}}"),),
-                    ),
-                ),
-            ),
-            (
-                "Service and loop",
-                (
-                    Panel(
-                        title="Requests by status",
-                        text="All routes.",
-                        unit="reqps",
-                        queries=(("sum by (code) (rate(phaseflow_requests_total[1m]))", "{{code}}"),),
-                    ),
-                    Panel(
-                        title="Retrain decisions",
-                        text="What the hook did with alerts.",
-                        unit="short",
-                        queries=(
-                            ("sum by (project, outcome) (phaseflow_retrain_requests_total)", "{{project}} {{outcome}}"),
-                        ),
-                    ),
-                    Panel(
-                        title="Memory",
-                        text="Resident, of scraped processes.",
-                        unit="bytes",
-                        queries=(("process_resident_memory_bytes", "{{job}}"),),
-                    ),
-                    Panel(
-                        title="Worst drift",
-                        text="Largest PSI of a project's features.",
-                        unit="short",
-                        queries=(("max by (project) (phaseflow:feature_psi)", "{{project}}"),),
-                    ),
-                ),
-            ),
+            ("Now", _platform_now()),
+            ("Airflow", _airflow()),
+            ("Kubeflow Pipelines", _pipelines()),
+            ("Service and loop", _loop()),
         ),
     )
 
 
 def of_project(project: Project, windows: Windows) -> Board:
-    """Traffic, latency, quality, drift, predictions, versions, the last report."""
-    name = project.name
-    mine = f'project="{name}"'
-    predict = f'{mine},route="predict"'
-    window = windows.window(project)
-
-    def quantile(share: float) -> str:
-        return f"histogram_quantile({share}, sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{predict}}}[1m])))"
-
-    said, *_ = answers.watched(project.schema.target)  # of what has several figures the first one
-    number = project.schema.target is not None and project.schema.target.kind in {"number", "integer", "action"}
-    unit = project.schema.target.unit if number and project.schema.target else ""
-    quality = Panel(
-        title="Live error" if number or answers.structured(project.schema.target) else "Live share of wrong answers",
-        text=f"Of answers whose truth came back within {window}, by slice"
-        + (f"; root mean squared, in {unit or 'the target unit'}." if number else "."),
-        unit="short" if number else "percentunit",
-        queries=((f"phaseflow:live_loss{{{mine}}}", "{{slice}} {{value}}"),),
-    )
-    truths = Panel(
-        title="Truths that came back",
-        text="By the version that had answered.",
-        unit="short",
-        queries=((f"sum by (version) (phaseflow_feedback_total{{{mine}}})", "version {{version}}"),),
-    )
+    """The dashboard of a project: traffic, latency, drift, predictions, quality, versions and the last report."""
+    selector = _selector(project)
     return Board(
-        uid=f"phaseflow-{name.replace('_', '-')}",
+        uid=f"phaseflow-{project.name.replace('_', '-')}",
         title=f"phaseflow: {project.title}",
         description=project.description,
         annotations=(
-            ("Swaps", f"changes(phaseflow_model_swaps_total{{{mine}}}[30s]) > 0", "green"),
-            ("Drift alert", f'ALERTS{{alertname="PhaseflowFeatureDrift",alertstate="firing",{mine}}}', "red"),
+            ("Swaps", f"changes(phaseflow_model_swaps_total{{{selector}}}[30s]) > 0", "green"),
+            ("Drift alert", f'ALERTS{{alertname="PhaseflowFeatureDrift",alertstate="firing",{selector}}}', "red"),
         ),
         rows=(
-            (
-                "Now",
-                (
-                    Panel(
-                        kind="stat",
-                        title="Version",
-                        text="The champion that answers.",
-                        unit="short",
-                        queries=(
-                            (
-                                f'max by (version, candidate) (phaseflow_model_info{{{mine},alias="champion"}})',
-                                "{{version}} {{candidate}}",
-                            ),
-                        ),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Requests",
-                        text="Answered a second.",
-                        unit="reqps",
-                        queries=((f"sum(rate(phaseflow_requests_total{{{predict}}}[1m]))", ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="99th percentile",
-                        text="Time to answer.",
-                        unit="s",
-                        queries=((quantile(0.99), ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Worst PSI",
-                        text=f"Fires at {project.drift.psi:g}.",
-                        unit="short",
-                        queries=((f'max(phaseflow:feature_psi{{{mine},feature!~"{PREDICTIONS}"}})', ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Rows in the window",
-                        text=f"Of {window}; {windows.rows(project)} give a verdict.",
-                        unit="short",
-                        queries=((f"phaseflow:window_rows{{{mine}}}", ""),),
-                    ),
-                    Panel(
-                        kind="stat",
-                        title="Age of the model",
-                        text="Since it was registered.",
-                        unit="s",
-                        queries=((f"time() - max(phaseflow_model_created_timestamp_seconds{{{mine}}})", ""),),
-                    ),
-                ),
-            ),
-            (
-                "Service",
-                (
-                    Panel(
-                        title="Requests by status",
-                        text="Of /predict.",
-                        unit="reqps",
-                        queries=((f"sum by (code) (rate(phaseflow_requests_total{{{predict}}}[1m]))", "{{code}}"),),
-                    ),
-                    Panel(
-                        title="Latency",
-                        text=f"The objective is {project.objectives.latency_ms:g} ms.",
-                        unit="s",
-                        queries=((quantile(0.5), "median"), (quantile(0.95), "95 %"), (quantile(0.99), "99 %")),
-                    ),
-                    Panel(
-                        title="Rows by version",
-                        text="A swap changes the colour, not the height.",
-                        unit="short",
-                        queries=(
-                            (f"sum by (version) (rate(phaseflow_rows_total{{{mine}}}[30s]))", "version {{version}}"),
-                        ),
-                    ),
-                    Panel(
-                        title="Share of requests that fail",
-                        text=f"{1 - project.objectives.availability:.3%} are allowed over 30 days.",
-                        unit="percentunit",
-                        queries=(
-                            (f"phaseflow:request_errors:ratio_rate5m{{{mine}}}", "5 minutes"),
-                            (f"phaseflow:request_errors:ratio_rate1h{{{mine}}}", "1 hour"),
-                        ),
-                    ),
-                ),
-            ),
-            (
-                "Drift",
-                (
-                    Panel(
-                        title="PSI by feature",
-                        text=f"Live against the version's reference over {window}; fires at {project.drift.psi:g}.",
-                        unit="short",
-                        queries=(
-                            (f"phaseflow:feature_psi{{{mine}}}", "{{feature}}"),
-                            (f"phaseflow_drift_threshold{{{mine}}}", "fires"),
-                        ),
-                    ),
-                    Panel(
-                        title="Predictions by bin",
-                        text="Share of each bin of the answers"
-                        + (f", by their {said.partition('.')[2]}." if "." in said else "."),
-                        unit="percentunit",
-                        queries=(
-                            (
-                                f'sum by (bin) (rate(phaseflow_feature_bin_total{{{mine},feature="{said}"}}[1m])) / ignoring (bin) group_left () sum(rate(phaseflow_feature_bin_total{{{mine},feature="{said}"}}[1m]))',
-                                "{{bin}}",
-                            ),
-                        ),
-                    ),
-                    Panel(
-                        title="Evidently: drift by feature",
-                        text="Score of the last report.",
-                        unit="short",
-                        minimum=None,
-                        queries=((f"phaseflow_report_feature_score{{{mine}}}", "{{feature}}"),),
-                    ),
-                    Panel(
-                        title="Evidently: drifted features",
-                        text="Of the last report, and the rows that it saw.",
-                        unit="short",
-                        queries=(
-                            (f"phaseflow_report_drifted_features{{{mine}}}", "drifted"),
-                            (f"phaseflow_report_rows{{{mine}}}", "rows"),
-                        ),
-                    ),
-                ),
-            ),
-            (
-                "Quality and versions",
-                (
-                    *((quality, truths) if project.schema.target else ()),
-                    Panel(
-                        title="The version's figures on its holdout",
-                        text="At the gate.",
-                        kind="table",
-                        unit="short",
-                        minimum=None,
-                        queries=((f"phaseflow_model_metric{{{mine}}}", ""),),
-                    ),
-                    Panel(
-                        title="Retrain decisions",
-                        text="What the hook did with alerts.",
-                        unit="short",
-                        queries=((f"phaseflow_retrain_requests_total{{{mine}}}", "{{outcome}}"),),
-                    ),
-                ),
-            ),
+            ("Now", _now(project, windows)),
+            ("Service", _service(project)),
+            ("Drift", _drift(project, windows)),
+            ("Quality and versions", _quality(project, windows)),
         ),
     )
 
 
 def boards(projects: tuple[Project, ...], windows: Windows) -> tuple[Board, ...]:
-    """All of them."""
+    """The dashboard of the platform, then one per project."""
     return (platform(), *(of_project(project, windows) for project in projects))
 
 
-def queries(found: Board) -> list[tuple[str, str]]:
-    """Every panel's every query: (panel's title, expression)."""
-    return [(panel.title, expr) for _, panels in found.rows for panel in panels for expr, _ in panel.queries]
+def queries(dashboard: Board) -> list[tuple[str, str]]:
+    """Every query of every panel, as (panel title, expression)."""
+    return [(panel.title, expr) for _, panels in dashboard.rows for panel in panels for expr, _ in panel.queries]
 
 
-def to_json(found: Board) -> str:
-    """The dashboard as Grafana reads it."""
-    builder = (
-        board.Dashboard(found.title)
-        .uid(found.uid)
-        .description(found.description)
-        .tags(["phaseflow"])
-        .refresh("5s")
-        .time("now-30m", "now")
-        .timezone("browser")
-        .tooltip(DashboardCursorSync.CROSSHAIR)
-        .readonly()
+def _stat(title: str, text: str, unit: str, expression: str, legend: str = "") -> Panel:
+    return Panel(kind="stat", title=title, text=text, unit=unit, queries=((expression, legend),))
+
+
+def _lines(
+    title: str, text: str, unit: str, *queries: tuple[str, str], kind: str = "timeseries", minimum: float | None = 0.0
+) -> Panel:
+    return Panel(kind=kind, title=title, text=text, unit=unit, queries=queries, minimum=minimum)
+
+
+def _platform_now() -> tuple[Panel, ...]:
+    return (
+        _stat("Services up", "Number of targets that Prometheus can scrape.", "short", "sum(up)"),
+        _stat(
+            "Projects served",
+            "Number of projects with a champion.",
+            "short",
+            'count(phaseflow_model_info{alias="champion"})',
+        ),
+        _stat(
+            "Requests",
+            "Predict requests per second, over all projects.",
+            "reqps",
+            'sum(rate(phaseflow_requests_total{route="predict"}[1m]))',
+        ),
+        _stat("MLflow", "1 if the service can reach MLflow.", "short", "min(phaseflow_registry_up)"),
+        _stat(
+            "Rows waiting", "Logged predictions that are not in the store yet.", "short", "sum(phaseflow_spool_rows)"
+        ),
+        _stat(
+            "Retrainings",
+            "Number of retrainings that alerts have triggered.",
+            "short",
+            'sum(phaseflow_retrain_requests_total{outcome="triggered"})',
+        ),
     )
-    for name, expr, colour in found.annotations:
-        builder = builder.annotation(_Annotation(name, expr, colour))
-    number = 0
-    for title, panels in found.rows:
-        builder = builder.with_row(board.Row(title))
-        for panel in panels:
-            number += 1
-            builder = builder.with_panel(_panel(panel).id(number))
-    return JSONEncoder(sort_keys=True, indent=1).encode(builder.build()) + "\n"
 
 
-class _Annotation(Builder[AnnotationQuery]):
-    """An annotation by a Prometheus query; the SDK's own builder knows no expression."""
+def _airflow() -> tuple[Panel, ...]:
+    return (
+        _lines(
+            "DAG runs",
+            "Number of finished runs, by state.",
+            "short",
+            ("sum by (dag, state) (phaseflow_dag_runs_total)", "{{dag}} {{state}}"),
+        ),
+        _lines(
+            "Duration of the last DAG run",
+            "Time from start to end.",
+            "s",
+            ("phaseflow_dag_run_duration_seconds", "{{dag}}"),
+        ),
+        _lines(
+            "Duration of tasks",
+            "Duration of each task in the last run.",
+            "s",
+            ("phaseflow_task_duration_seconds", "{{dag}} {{task}}"),
+        ),
+        _lines(
+            "Failed DAG runs",
+            "Number of failed runs.",
+            "short",
+            ('sum by (dag) (phaseflow_dag_runs_total{state="failed"})', "{{dag}}"),
+        ),
+    )
 
-    def __init__(self, name: str, expr: str, colour: str) -> None:
-        self.query = AnnotationQuery(
-            name=name, datasource=SOURCE, enable=True, hide=False, icon_color=colour, expr=expr
-        )
 
-    def build(self) -> AnnotationQuery:
-        return self.query
+def _pipelines() -> tuple[Panel, ...]:
+    return (
+        _lines(
+            "Pipeline runs",
+            "Number of finished runs, by state.",
+            "short",
+            ("sum by (project, state) (phaseflow_pipeline_runs_total)", "{{project}} {{state}}"),
+        ),
+        _lines(
+            "Duration of the last pipeline run",
+            "Time from creation to end.",
+            "s",
+            ("phaseflow_pipeline_run_duration_seconds", "{{project}}"),
+        ),
+    )
 
 
-def _panel(panel: Panel) -> Any:
-    made: Any
-    if panel.kind == "stat":
-        made = stat.Panel().color_mode(BigValueColorMode.NONE)
-        if panel.title == "Version":  # its value is 1; what it says is its labels
-            made = made.text_mode(BigValueTextMode.NAME)
-    elif panel.kind == "table":
-        made = table.Panel()
-    else:
-        made = timeseries.Panel().fill_opacity(8).line_width(2)
-    made = made.title(panel.title).description(panel.text).unit(panel.unit).datasource(SOURCE)
-    made = made.height(HEIGHTS[panel.kind]).span(panel.width or WIDTHS[panel.kind])
-    if panel.minimum is not None and panel.kind == "timeseries":
-        made = made.min(panel.minimum)
-    for letter, (expr, legend) in zip("ABCDEF", panel.queries, strict=False):
-        query = prometheus.Dataquery().expr(expr).ref_id(letter)
-        query = query.legend_format(legend) if legend else query
-        if panel.kind != "timeseries":
-            query = query.instant()
-        if panel.kind == "table":
-            query = query.format(PromQueryFormat.TABLE)
-        made = made.with_target(query)
-    return made
+def _loop() -> tuple[Panel, ...]:
+    return (
+        _lines(
+            "Requests by status",
+            "Requests per second to all routes, by status code.",
+            "reqps",
+            ("sum by (code) (rate(phaseflow_requests_total[1m]))", "{{code}}"),
+        ),
+        _lines(
+            "Retraining decisions",
+            "Number of alerts that the hook has handled, by outcome.",
+            "short",
+            ("sum by (project, outcome) (phaseflow_retrain_requests_total)", "{{project}} {{outcome}}"),
+        ),
+        _lines(
+            "Memory",
+            "Resident memory of the scraped processes.",
+            "bytes",
+            ("process_resident_memory_bytes", "{{job}}"),
+        ),
+        _lines(
+            "Worst drift",
+            "Largest PSI of any feature, by project.",
+            "short",
+            ("max by (project) (phaseflow:feature_psi)", "{{project}}"),
+        ),
+    )
+
+
+def _selector(project: Project) -> str:
+    return f'project="{project.name}"'
+
+
+def _predict(project: Project) -> str:
+    return f'{_selector(project)},route="predict"'
+
+
+def _quantile(project: Project, share: float) -> str:
+    buckets = f"phaseflow_request_duration_seconds_bucket{{{_predict(project)}}}"
+    return f"histogram_quantile({share}, sum by (le) (rate({buckets}[1m])))"
+
+
+def _now(project: Project, windows: Windows) -> tuple[Panel, ...]:
+    selector, window = _selector(project), windows.window(project)
+    return (
+        _stat(
+            "Version",
+            "The served champion.",
+            "short",
+            f'max by (version, candidate) (phaseflow_model_info{{{selector},alias="champion"}})',
+            "{{version}} {{candidate}}",
+        ),
+        _stat(
+            "Requests",
+            "Predict requests per second.",
+            "reqps",
+            f"sum(rate(phaseflow_requests_total{{{_predict(project)}}}[1m]))",
+        ),
+        _stat("99th percentile", "99th percentile of the response time.", "s", _quantile(project, 0.99)),
+        _stat(
+            "Worst PSI",
+            f"Largest PSI of any feature; the alert fires above {project.drift.psi:g}.",
+            "short",
+            f'max(phaseflow:feature_psi{{{selector},feature!~"{PREDICTIONS}"}})',
+        ),
+        _stat(
+            "Rows in the window",
+            f"Rows in the last {window}; drift is computed from {windows.rows(project)} rows on.",
+            "short",
+            f"phaseflow:window_rows{{{selector}}}",
+        ),
+        _stat(
+            "Age of the model",
+            "Time since the served version was registered.",
+            "s",
+            f"time() - max(phaseflow_model_created_timestamp_seconds{{{selector}}})",
+        ),
+    )
+
+
+def _service(project: Project) -> tuple[Panel, ...]:
+    selector = _selector(project)
+    return (
+        _lines(
+            "Requests by status",
+            "Requests per second to /predict, by status code.",
+            "reqps",
+            (f"sum by (code) (rate(phaseflow_requests_total{{{_predict(project)}}}[1m]))", "{{code}}"),
+        ),
+        _lines(
+            "Latency",
+            f"Response time of /predict; the objective is {project.objectives.latency_ms:g} ms.",
+            "s",
+            *((_quantile(project, share), name) for share, name in ((0.5, "median"), (0.95, "95 %"), (0.99, "99 %"))),
+        ),
+        _lines(
+            "Rows by version",
+            "Predicted rows per second, by version: a swap changes the colour, not the total.",
+            "short",
+            (f"sum by (version) (rate(phaseflow_rows_total{{{selector}}}[30s]))", "version {{version}}"),
+        ),
+        _lines(
+            "Share of failed requests",
+            f"The objective allows {1 - project.objectives.availability:.3%} over 30 days.",
+            "percentunit",
+            (f"phaseflow:request_errors:ratio_rate5m{{{selector}}}", "5 minutes"),
+            (f"phaseflow:request_errors:ratio_rate1h{{{selector}}}", "1 hour"),
+        ),
+    )
+
+
+def _drift(project: Project, windows: Windows) -> tuple[Panel, ...]:
+    selector = _selector(project)
+    # If a prediction has several descriptors, the first one.
+    prediction, *_ = prediction_types.monitored_names(project.schema.target)
+    bins = f'rate(phaseflow_feature_bin_total{{{selector},feature="{prediction}"}}[1m])'
+    return (
+        _lines(
+            "PSI by feature",
+            f"Live rows of the last {windows.window(project)} compared with the version's reference; "
+            f"the alert fires above {project.drift.psi:g}.",
+            "short",
+            (f"phaseflow:feature_psi{{{selector}}}", "{{feature}}"),
+            (f"phaseflow_drift_threshold{{{selector}}}", "threshold"),
+        ),
+        _lines(
+            "Predictions by bin",
+            "Share of predictions in each bin"
+            + (f" of their {prediction.partition('.')[2]}." if "." in prediction else "."),
+            "percentunit",
+            (f"sum by (bin) ({bins}) / ignoring (bin) group_left () sum({bins})", "{{bin}}"),
+        ),
+        _lines(
+            "Evidently: drift by feature",
+            "Drift score of each feature in the last report.",
+            "short",
+            (f"phaseflow_report_feature_score{{{selector}}}", "{{feature}}"),
+            minimum=None,
+        ),
+        _lines(
+            "Evidently: drifted features",
+            "Number of drifted features and of rows in the last report.",
+            "short",
+            (f"phaseflow_report_drifted_features{{{selector}}}", "drifted"),
+            (f"phaseflow_report_rows{{{selector}}}", "rows"),
+        ),
+    )
+
+
+def _quality(project: Project, windows: Windows) -> tuple[Panel, ...]:
+    selector = _selector(project)
+    return (
+        *(_labelled(project, windows) if project.schema.target else ()),
+        _lines(
+            "Holdout metrics by version",
+            "The metrics that the gate computed on the holdout.",
+            "short",
+            (f"phaseflow_model_metric{{{selector}}}", ""),
+            kind="table",
+            minimum=None,
+        ),
+        _lines(
+            "Retraining decisions",
+            "Number of alerts that the hook has handled, by outcome.",
+            "short",
+            (f"phaseflow_retrain_requests_total{{{selector}}}", "{{outcome}}"),
+        ),
+    )
+
+
+def _labelled(project: Project, windows: Windows) -> tuple[Panel, ...]:
+    """The panels of a project whose predictions receive labels."""
+    selector, target = _selector(project), project.schema.target
+    number = "squared" in kinds.of_target(target).losses
+    unit = target.unit if number and target else ""
+    return (
+        _lines(
+            "Live error" if number or prediction_types.is_structured(target) else "Live error rate",
+            (f"Root mean squared error in {unit or 'the target unit'}" if number else "Error")
+            + f" of predictions that received a label within {windows.window(project)}, by slice.",
+            "short" if number else "percentunit",
+            (f"phaseflow:live_loss{{{selector}}}", "{{slice}} {{value}}"),
+        ),
+        _lines(
+            "Labels received",
+            "Number of labels received, by the version that made the prediction.",
+            "short",
+            (f"sum by (version) (phaseflow_feedback_total{{{selector}}})", "version {{version}}"),
+        ),
+    )

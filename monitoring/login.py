@@ -11,14 +11,13 @@ import yaml
 from phaseflow.settings import USER
 
 COST: Final = 10
-"""Of bcrypt: about 0.05 s for each password that Prometheus has not seen yet; it remembers those that it has. The passwords have 128 random bits."""
+"""Cost of bcrypt: about 0.05 s for each new password; Prometheus caches the known ones. The passwords have 128 random bits."""
 
 
 def web_configuration(password: str, existing: Path) -> dict[str, Any]:
-    """The web configuration that lets the user `phaseflow` in.
+    """The web configuration that admits the user `phaseflow`.
 
-    The hash in the file `existing` is used again where it is of this password: a new one, with its new salt, would change the file
-    every time.
+    The hash in the file `existing` is reused if it matches the password: a new hash, with a new salt, would change the file every time.
     """
     hashed = _hash(existing)
     if not _matches(password, hashed):
@@ -27,7 +26,7 @@ def web_configuration(password: str, existing: Path) -> dict[str, Any]:
 
 
 def credentials(password_file: str) -> dict[str, str]:
-    """`basic_auth` of a client such as Prometheus, which reads the password from a file at each request."""
+    """`basic_auth` of a client such as Prometheus, which reads the password from a file for each request."""
     return {"username": USER, "password_file": password_file}
 
 
@@ -41,5 +40,5 @@ def _hash(path: Path) -> str:
 def _matches(password: str, hashed: str) -> bool:
     try:
         return bcrypt.checkpw(password.encode(), hashed.encode())
-    except ValueError:  # it is no hash
+    except ValueError:  # not a valid hash
         return False

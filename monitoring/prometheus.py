@@ -1,4 +1,4 @@
-"""Prometheus's configuration: what is scraped, which rules, where alerts go."""
+"""Prometheus's configuration: its targets, its rules, and the Alertmanager that receives its alerts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def configuration(
     rules: str,
     passwords: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Scrape each target (job -> host:port), evaluate the rule files that match `rules`.
+    """Scrape each target (job -> host:port), and evaluate the rule files that match `rules`.
 
-    `passwords` are the files of the passwords of those jobs that have a login; alerts go to Alertmanager with that of its job.
+    `passwords` are the password files of the jobs that have a login; the one of `alertmanager` is also used to send alerts.
     """
-    every = f"{windows.scrape_seconds}s"
+    interval = f"{windows.scrape_seconds}s"
     files = passwords or {}
 
     def login(job: str) -> dict[str, Any]:
         return {"basic_auth": credentials(files[job])} if job in files else {}
 
     return {
-        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": [rules],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}], **login("alertmanager")}]},
         "scrape_configs": [

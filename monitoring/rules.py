@@ -1,7 +1,7 @@
-"""Project -> Prometheus recording and alerting rules.
+"""Prometheus recording and alerting rules of projects.
 
-Live drift in PromQL: the service counts each watched feature's bins beside the reference's shares, and PSI compares both over a
-window (`phaseflow.reference.psi` is the same figure in Python). Burn rates after the SRE Workbook, chapter 5.
+Drift is computed in PromQL: the service exports the bin counts of each monitored feature and the reference's shares, and the PSI compares
+both over a window (`phaseflow.reference.psi` computes the same in Python). Burn rates follow the SRE Workbook, chapter 5.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from monitoring.windows import Windows
-from phaseflow import answers
+from phaseflow import kinds, prediction_types
 from phaseflow.contract import Project
 from phaseflow.loops import METRIC
+from phaseflow.metric_names import LATENCY_BUCKETS
 from phaseflow.reference import FLOOR, PREDICTIONS
 
 Rule = dict[str, Any]
 BURNS: Final = (("5m", "1h", 14.4, "critical"), ("30m", "6h", 6.0, "critical"), ("6h", "3d", 1.0, "warning"))
-"""Short window, long window, how many times faster than allowed the budget burns, severity."""
+"""Tuples of short window, long window, burn rate (how many times faster than allowed), and severity."""
 ERROR_RISE: Final = 0.10
-"""Share of wrong answers above the holdout's that counts as a drop in quality."""
+"""Increase of the live error over the holdout's that counts as a drop in quality."""
 RMSE_RATIO: Final = 1.5
-"""Live error of numbers over the holdout's, likewise."""
+"""Ratio of the live RMSE to the holdout's that counts as a drop in quality."""
 LOOP_SECONDS: Final = 120
-"""Without a successful iteration of a background loop; a busy one says that it is at work."""
+"""Maximum time without a successful iteration of a background loop; a busy loop reports progress."""
 BACKUP_SECONDS: Final = 2 * 86_400
-"""Since the last backup, which is daily unless its schedule is changed."""
-LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""The service's histogram."""
+"""Maximum age of the last backup, which is daily unless its schedule is changed."""
 
 
 def alert(
@@ -41,7 +40,7 @@ def alert(
     hold: str = "0s",
     **labels: str,
 ) -> Rule:
-    """One alerting rule with its runbook."""
+    """An alerting rule with its runbook."""
     return {
         "alert": name,
         "expr": expr,
@@ -63,35 +62,35 @@ def project_rules(project: Project, windows: Windows) -> dict[str, Any]:
 
 
 def champion(expr: str, name: str) -> str:
-    """Only the served version: after a swap the old one's samples stay in the window and must say nothing."""
+    """Restrict an expression to the served version: after a swap, samples of the old version stay in the window and must not count."""
     return f'({expr}) and on (project, version) phaseflow_model_info{{project="{name}",alias="champion"}}'
 
 
 def _drift(project: Project, windows: Windows) -> Iterator[Rule]:
     name, window, rows = project.name, windows.window(project), windows.rows(project)
-    mine = f'project="{name}"'
-    counted = f"sum by (project, version, feature, bin) (increase(phaseflow_feature_bin_total{{{mine}}}[{window}]))"
-    total = f"sum by (project, version, feature) (increase(phaseflow_feature_bin_total{{{mine}}}[{window}]))"
-    live = f"clamp_min({counted} / ignoring (bin) group_left () ({total} > 0), {FLOOR})"
+    selector = f'project="{name}"'
+    counts = f"sum by (project, version, feature, bin) (increase(phaseflow_feature_bin_total{{{selector}}}[{window}]))"
+    total = f"sum by (project, version, feature) (increase(phaseflow_feature_bin_total{{{selector}}}[{window}]))"
+    live = f"clamp_min({counts} / ignoring (bin) group_left () ({total} > 0), {FLOOR})"
     expected = (
-        f"clamp_min(max by (project, version, feature, bin) (phaseflow_feature_bin_reference{{{mine}}}), {FLOOR})"
+        f"clamp_min(max by (project, version, feature, bin) (phaseflow_feature_bin_reference{{{selector}}}), {FLOOR})"
     )
     psi = f"sum by (project, version, feature) (({live} - {expected}) * ln({live} / {expected}))"
-    window_rows = f"sum by (project, version) (increase(phaseflow_rows_total{{{mine}}}[{window}]))"
+    window_rows = f"sum by (project, version) (increase(phaseflow_rows_total{{{selector}}}[{window}]))"
     yield {"record": "phaseflow:window_rows", "expr": champion(window_rows, name)}
     yield {
         "record": "phaseflow:feature_psi",
-        "expr": champion(f"({psi}) and on (project, version) (phaseflow:window_rows{{{mine}}} >= {rows})", name),
+        "expr": champion(f"({psi}) and on (project, version) (phaseflow:window_rows{{{selector}}} >= {rows})", name),
     }
-    features = "|".join(project.watched)
+    features = "|".join(project.monitored_features)
     hold = f"{windows.hold_seconds}s"
     yield alert(
         "PhaseflowFeatureDrift",
-        f'max by (project) (phaseflow:feature_psi{{{mine},feature=~"{features}"}}) > {project.drift.psi:g}',
+        f'max by (project) (phaseflow:feature_psi{{{selector},feature=~"{features}"}}) > {project.drift.psi:g}',
         f"The requests of {name} have drifted",
-        f"The PSI of {{{{ with query `topk(1, phaseflow:feature_psi{{{mine},feature!~'{PREDICTIONS}'}})` }}}}"
+        f"The PSI of {{{{ with query `topk(1, phaseflow:feature_psi{{{selector},feature!~'{PREDICTIONS}'}})` }}}}"
         '{{ . | first | label "feature" }}{{ end }} is {{ $value | printf "%.2f" }} '
-        f"over {window} (fires at {project.drift.psi:g}). Retraining starts by itself; read its reason in the DAG {name}.",
+        f"over {window} (the alert fires above {project.drift.psi:g}). Retraining starts automatically; see its reason in the DAG {name}.",
         windows,
         hold=hold,
         project=name,
@@ -100,10 +99,10 @@ def _drift(project: Project, windows: Windows) -> Iterator[Rule]:
     )
     yield alert(
         "PhaseflowPredictionDrift",
-        f'max by (project) (phaseflow:feature_psi{{{mine},feature=~"{"|".join(answers.watched(project.schema.target))}"}}) > {project.drift.psi:g}',
-        f"The answers of {name} have drifted",
-        f'Their PSI is {{{{ $value | printf "%.2f" }}}} over {window}. Compare with the drift of the features: without any, look '
-        "for a change upstream of the requests.",
+        f'max by (project) (phaseflow:feature_psi{{{selector},feature=~"{"|".join(prediction_types.monitored_names(project.schema.target))}"}}) > {project.drift.psi:g}',
+        f"The predictions of {name} have drifted",
+        f'Their PSI is {{{{ $value | printf "%.2f" }}}} over {window}. Check whether the features have drifted, too. If they have not, '
+        "look for a change upstream of the requests.",
         windows,
         hold=hold,
         severity="info",
@@ -116,25 +115,25 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
     metrics = {metric.name for metric in project.metrics}
 
     def mean(loss: str) -> str:
-        chosen = f'project="{name}",loss="{loss}"'
+        selector = f'project="{name}",loss="{loss}"'
         return (
-            f"sum by (project, version, slice, value) (increase(phaseflow_live_loss_total{{{chosen}}}[{window}])) / "
-            f"(sum by (project, version, slice, value) (increase(phaseflow_live_loss_rows_total{{{chosen}}}[{window}])) > 0)"
+            f"sum by (project, version, slice, value) (increase(phaseflow_live_loss_total{{{selector}}}[{window}])) / "
+            f"(sum by (project, version, slice, value) (increase(phaseflow_live_loss_rows_total{{{selector}}}[{window}])) > 0)"
         )
 
     target = project.schema.target
-    if target is not None and target.kind == "action":
+    if prediction_types.is_structured(target) and "squared" in kinds.of_target(target).losses:
         live = f"sqrt({mean('squared')})"
         condition = f'> on (project, version) group_left () ({RMSE_RATIO:g} * sqrt(phaseflow_model_metric{{project="{name}",metric="squared"}}))'
         text = f'root mean squared error is {{{{ $value | printf "%.2f" }}}}, more than {RMSE_RATIO:g} times the holdout\'s'
-    elif answers.structured(target):
-        live, known = mean("error"), f'phaseflow_model_metric{{project="{name}",metric="error"}}'
-        condition = f"> on (project, version) group_left () ({known} + {ERROR_RISE:g})"
+    elif prediction_types.is_structured(target):
+        live, holdout_error = mean("error"), f'phaseflow_model_metric{{project="{name}",metric="error"}}'
+        condition = f"> on (project, version) group_left () ({holdout_error} + {ERROR_RISE:g})"
         text = f'error is {{{{ $value | printf "%.2f" }}}}, more than {ERROR_RISE:g} above the holdout\'s'
     elif "accuracy" in metrics:
-        live, known = mean("error"), f'1 - phaseflow_model_metric{{project="{name}",metric="accuracy"}}'
-        condition = f"> on (project, version) group_left () ({known} + {ERROR_RISE:g})"
-        text = f"share of wrong answers is {{{{ $value | humanizePercentage }}}}, more than {ERROR_RISE:.0%} above the holdout's"
+        live, holdout_error = mean("error"), f'1 - phaseflow_model_metric{{project="{name}",metric="accuracy"}}'
+        condition = f"> on (project, version) group_left () ({holdout_error} + {ERROR_RISE:g})"
+        text = f"error rate is {{{{ $value | humanizePercentage }}}}, more than {100 * ERROR_RISE:.0f} percentage points above the holdout's"
     elif "rmse" in metrics:
         live = f"sqrt({mean('squared')})"
         condition = f'> on (project, version) group_left () ({RMSE_RATIO:g} * phaseflow_model_metric{{project="{name}",metric="rmse"}})'
@@ -143,14 +142,14 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
         return
     yield {"record": "phaseflow:live_loss", "expr": champion(live, name)}
     loss = "squared" if "squared" in live else "error"
-    chosen = f'project="{name}",loss="{loss}",slice="all"'
-    counted = f"sum by (project, version) (increase(phaseflow_live_loss_rows_total{{{chosen}}}[{window}]))"
+    selector = f'project="{name}",loss="{loss}",slice="all"'
+    counts = f"sum by (project, version) (increase(phaseflow_live_loss_rows_total{{{selector}}}[{window}]))"
     yield alert(
         "PhaseflowQualityDrop",
         f'max by (project) ((phaseflow:live_loss{{project="{name}",slice="all"}} {condition}) and on (project, version) '
-        f"({counted} >= {rows}))",
-        f"{name} answers worse than it did on its holdout",
-        f"Its {text}, over {window} of answers whose truth came back. Retraining starts by itself.",
+        f"({counts} >= {rows}))",
+        f"The predictions of {name} are worse than on its holdout",
+        f"The {text}, on predictions of the last {window} that received a label. Retraining starts automatically.",
         windows,
         hold=f"{windows.hold_seconds}s",
         project=name,
@@ -160,24 +159,28 @@ def _quality(project: Project, windows: Windows) -> Iterator[Rule]:
 
 
 def _objectives(project: Project, windows: Windows) -> Iterator[Rule]:
-    name, goals = project.name, project.objectives
-    mine = f'project="{name}",route="predict"'
-    bucket = next((edge for edge in LATENCIES if edge * 1000 >= goals.latency_ms), LATENCIES[-1])
+    name, objectives = project.name, project.objectives
+    selector = f'project="{name}",route="predict"'
+    bucket = next((edge for edge in LATENCY_BUCKETS if edge * 1000 >= objectives.latency_ms), LATENCY_BUCKETS[-1])
     for window in sorted({w for short, long, _, _ in BURNS for w in (short, long)}):
-        total = f"sum by (project) (rate(phaseflow_requests_total{{{mine}}}[{window}])) > 0"
-        failed = f'(sum by (project) (rate(phaseflow_requests_total{{{mine},code=~"5.."}}[{window}])) or 0 * ({total}))'
+        total = f"sum by (project) (rate(phaseflow_requests_total{{{selector}}}[{window}])) > 0"
+        failed = (
+            f'(sum by (project) (rate(phaseflow_requests_total{{{selector},code=~"5.."}}[{window}])) or 0 * ({total}))'
+        )
         yield {"record": f"phaseflow:request_errors:ratio_rate{window}", "expr": f"{failed} / ({total})"}
-        # A bucket's edge is written 0.1 or 1.0 by every Prometheus client.
-        quick = f'sum by (project) (rate(phaseflow_request_duration_seconds_bucket{{{mine},le="{bucket}"}}[{window}]))'
-        timed = f"(sum by (project) (rate(phaseflow_request_duration_seconds_count{{{mine}}}[{window}])) > 0)"
-        yield {"record": f"phaseflow:request_slow:ratio_rate{window}", "expr": f"1 - {quick} / {timed}"}
+        # Every Prometheus client writes bucket edges as 0.1 or 1.0.
+        fast = (
+            f'sum by (project) (rate(phaseflow_request_duration_seconds_bucket{{{selector},le="{bucket}"}}[{window}]))'
+        )
+        count = f"(sum by (project) (rate(phaseflow_request_duration_seconds_count{{{selector}}}[{window}])) > 0)"
+        yield {"record": f"phaseflow:request_slow:ratio_rate{window}", "expr": f"1 - {fast} / {count}"}
     kinds = (
-        ("PhaseflowErrorBudgetBurn", "request_errors", 1 - goals.availability, "requests fail"),
+        ("PhaseflowErrorBudgetBurn", "request_errors", 1 - objectives.availability, "requests fail"),
         (
             "PhaseflowLatencyBudgetBurn",
             "request_slow",
-            1 - goals.latency_share,
-            f"requests take over {goals.latency_ms:g} ms",
+            1 - objectives.latency_share,
+            f"requests take over {objectives.latency_ms:g} ms",
         ),
     )
     for alert_name, record, budget, text in kinds:
@@ -188,8 +191,8 @@ def _objectives(project: Project, windows: Windows) -> Iterator[Rule]:
                 f'phaseflow:{record}:ratio_rate{long}{{project="{name}"}} > {limit} and '
                 f'phaseflow:{record}:ratio_rate{short}{{project="{name}"}} > {limit}',
                 f"{name} spends its error budget {factor:g} times too fast",
-                f"{{{{ $value | humanizePercentage }}}} of {text} over {long}; {budget:.3%} are allowed over 30 days. Look at the "
-                "service's dashboard and log.",
+                f"{{{{ $value | humanizePercentage }}}} of {text} over {long}; {budget:.3%} are allowed over 30 days. Check the "
+                "project's dashboard and the service's log.",
                 windows,
                 severity=severity,
                 project=name,
@@ -199,12 +202,63 @@ def _objectives(project: Project, windows: Windows) -> Iterator[Rule]:
 
 def _lifecycle(project: Project, windows: Windows) -> Iterator[Rule]:
     name = project.name
+    yield from _staleness(project, windows)
+    yield alert(
+        "PhaseflowDagFailed",
+        f'increase(phaseflow_dag_runs_total{{dag=~"{name}|{name}_monitor",state="failed"}}[15m]) > 0',
+        "The DAG {{ $labels.dag }} failed",
+        "Open its last run in Airflow. The log of the failed task ends with the error and the fix.",
+        windows,
+        project=name,
+    )
+    yield alert(
+        "PhaseflowPipelineFailed",
+        f'increase(phaseflow_pipeline_runs_total{{project="{name}",state="FAILED"}}[15m]) > 0',
+        f"A pipeline run of {name} failed",
+        "See the log of the task train of the DAG: it contains the log of the failed step.",
+        windows,
+        project=name,
+    )
+    yield alert(
+        "PhaseflowMonitorSilent",
+        f'time() - phaseflow_report_timestamp_seconds{{project="{name}"}} > {5 * project.monitor_seconds} and on (project) '
+        f'sum by (project) (increase(phaseflow_rows_total{{project="{name}"}}[{project.monitor_seconds}s])) > 0',
+        f"There is no recent drift report of {name}",
+        f"{name} receives requests, but no report was made. Check whether the DAG {name}_monitor runs and the monitor is up.",
+        windows,
+        hold="5m",
+        project=name,
+    )
+    yield alert(
+        "PhaseflowModelRefused",
+        f'increase(phaseflow_model_load_failures_total{{project="{name}"}}[10m]) > 0',
+        f"The service refuses a version of {name} ({{{{ $labels.reason }}}})",
+        "The old version stays loaded. `corrupt` means that the model's bytes are not those that were registered: roll back and train "
+        "again.",
+        windows,
+        severity="critical",
+        project=name,
+    )
+    yield alert(
+        "PhaseflowRetrainCapReached",
+        f'increase(phaseflow_retrain_requests_total{{project="{name}",outcome="cap"}}[1h]) > 0',
+        f"{name} has reached its limit of retrainings for today",
+        f"{project.drift.daily_cap} per day are allowed, of which the last is reserved for a drop in quality. There is also a limit for "
+        "all projects together. The alert still fires, so retraining does not resolve it. Check the data.",
+        windows,
+        project=name,
+    )
+
+
+def _staleness(project: Project, windows: Windows) -> Iterator[Rule]:
+    """Rules for a model, and for labels, that are too old."""
+    name = project.name
     if project.schedule:
         yield alert(
             "PhaseflowModelStale",
             f'time() - max by (project) (phaseflow_model_created_timestamp_seconds{{project="{name}"}}) > {30 * 86_400}',
-            f"{name}'s champion is older than 30 days",
-            f"No newer model passed the gate. Read the last verdicts of the DAG {name}.",
+            f"The champion of {name} is older than 30 days",
+            f"No newer model has passed the gate. Read the last verdicts of the DAG {name}.",
             windows,
             hold="1h",
             project=name,
@@ -214,61 +268,17 @@ def _lifecycle(project: Project, windows: Windows) -> Iterator[Rule]:
             "PhaseflowDataStale",
             f'sum by (project) (increase(phaseflow_rows_total{{project="{name}"}}[1d])) > {project.drift.minimum_rows} unless '
             f'sum by (project) (increase(phaseflow_feedback_total{{project="{name}"}}[1d])) > 0',
-            f"No truth came back to {name} for a day",
-            "Retraining learns nothing new without it. Check the client that sends /feedback.",
+            f"{name} has received no label for a day",
+            "Retraining learns nothing new without labels. Check the client that sends them to /feedback.",
             windows,
             hold="1h",
             severity="info",
             project=name,
         )
-    yield alert(
-        "PhaseflowDagFailed",
-        f'increase(phaseflow_dag_runs_total{{dag=~"{name}|{name}_monitor",state="failed"}}[15m]) > 0',
-        "The DAG {{ $labels.dag }} failed",
-        "Open its last run in Airflow: the failed task's log ends with the error and the fix.",
-        windows,
-        project=name,
-    )
-    yield alert(
-        "PhaseflowPipelineFailed",
-        f'increase(phaseflow_pipeline_runs_total{{project="{name}",state="FAILED"}}[15m]) > 0',
-        f"A pipeline run of {name} failed",
-        "The failed step's log is in the log of the DAG's task train.",
-        windows,
-        project=name,
-    )
-    yield alert(
-        "PhaseflowMonitorSilent",
-        f'time() - phaseflow_report_timestamp_seconds{{project="{name}"}} > {5 * project.monitor_seconds} and on (project) '
-        f'sum by (project) (increase(phaseflow_rows_total{{project="{name}"}}[{project.monitor_seconds}s])) > 0',
-        f"Nobody has looked at {name} for a while",
-        f"Requests come in and no report was made. See whether the DAG {name}_monitor runs and the monitor is up.",
-        windows,
-        hold="5m",
-        project=name,
-    )
-    yield alert(
-        "PhaseflowModelRefused",
-        f'increase(phaseflow_model_load_failures_total{{project="{name}"}}[10m]) > 0',
-        f"The service refuses a version of {name} ({{{{ $labels.reason }}}})",
-        "The old version stays. `corrupt`: the model's bytes are not those that were registered; roll back and train again.",
-        windows,
-        severity="critical",
-        project=name,
-    )
-    yield alert(
-        "PhaseflowRetrainCapReached",
-        f'increase(phaseflow_retrain_requests_total{{project="{name}",outcome="cap"}}[1h]) > 0',
-        f"{name} has been retrained as often as it may today",
-        f"{project.drift.daily_cap} a day are allowed, the last of them after a drop in quality alone, and all projects together have a cap, "
-        "too. The alert still fires: retraining does not answer it. Look at the data.",
-        windows,
-        project=name,
-    )
 
 
 def _backup(windows: Windows) -> Iterator[Rule]:
-    """On Kubernetes, where kube-state-metrics tells of its CronJob; elsewhere there are no such series, and nothing fires."""
+    """Rules for the backups on Kubernetes, from the CronJob's series of kube-state-metrics; without these series, nothing fires."""
     jobs, cron = 'job_name=~".+-backup(-.+)?"', 'cronjob=~".+-backup"'
     succeeded = f"kube_cronjob_status_last_successful_time{{{cron}}}"
     yield alert(
@@ -276,14 +286,14 @@ def _backup(windows: Windows) -> Iterator[Rule]:
         f"(kube_job_status_failed{{{jobs}}} > 0) unless on (namespace, job_name) (kube_job_status_start_time{{{jobs}}} "
         f"< on (namespace) group_left () max by (namespace) ({succeeded}))",
         "The backup {{ $labels.job_name }} failed",
-        "No later one has succeeded. Read the log of its pod.",
+        "No later backup has succeeded. Read the log of its pod.",
         windows,
     )
     yield alert(
         "PhaseflowBackupOld",
         f"time() - ({succeeded} or on (namespace, cronjob) kube_cronjob_created{{{cron}}}) > {BACKUP_SECONDS}",
-        "There is no backup of the last two days",
-        "The last one that succeeded is {{ $value | humanizeDuration }} old. See the CronJob {{ $labels.cronjob }}.",
+        "There is no backup from the last two days",
+        "The last successful backup is {{ $value | humanizeDuration }} old. Check the CronJob {{ $labels.cronjob }}.",
         windows,
         hold="10m",
     )
@@ -293,20 +303,21 @@ def _backup(windows: Windows) -> Iterator[Rule]:
         f"time() - (kube_cronjob_status_last_successful_time{{{pruner}}} or on (namespace, cronjob) kube_cronjob_created{{{pruner}}})"
         f" > {BACKUP_SECONDS}",
         "Old backups have not been removed for two days",
-        "They were last removed {{ $value | humanizeDuration }} ago, and the target fills up. See the CronJob {{ $labels.cronjob }}.",
+        "They were last removed {{ $value | humanizeDuration }} ago, and the target is filling up. Check the CronJob "
+        "{{ $labels.cronjob }}.",
         windows,
         hold="10m",
     )
 
 
 def platform_rules(windows: Windows) -> dict[str, Any]:
-    """What belongs to no project."""
+    """The rules that belong to no project."""
     rules = [
         alert(
             "PhaseflowTargetDown",
             'up{job=~"serving|monitor|pipelines"} == 0',
-            "{{ $labels.job }} does not answer Prometheus",
-            "See `phaseflow status`, then its log (`phaseflow logs {{ $labels.job }}`).",
+            "Prometheus can't scrape {{ $labels.job }}",
+            "Check `phaseflow status`, then the log with `phaseflow logs {{ $labels.job }}`.",
             windows,
             severity="critical",
             hold="1m",
@@ -315,23 +326,24 @@ def platform_rules(windows: Windows) -> dict[str, Any]:
             "PhaseflowRegistryAway",
             "phaseflow_registry_up == 0",
             "The service can't reach MLflow",
-            "It serves on from its cache, and no new champion arrives. Start MLflow.",
+            "It keeps serving from its cache, but does not get new champions. Start MLflow.",
             windows,
             hold="2m",
         ),
         alert(
             "PhaseflowSpoolGrowing",
             "phaseflow_spool_rows > 100000",
-            "Predictions wait for the store",
-            "The store can't be written. Look at its disk or address; nothing is lost while the service's own disk has room.",
+            "Logged predictions are waiting for the store",
+            "The store can't be written to. Check its disk or address. Nothing is lost while the service's own disk has space.",
             windows,
             hold="5m",
         ),
         alert(
             "PhaseflowLoopStalled",
             f"time() - {METRIC} > {LOOP_SECONDS}",
-            "The loop {{ $labels.loop }} of {{ $labels.job }} stands still",
-            "It last succeeded {{ $value | humanizeDuration }} ago. Its log says why; restart it if the log does not.",
+            "The loop {{ $labels.loop }} of {{ $labels.job }} has stalled",
+            "Its last success was {{ $value | humanizeDuration }} ago. Check the log of {{ $labels.job }} for the reason, or restart it if "
+            "there is none.",
             windows,
             severity="critical",
             hold="1m",

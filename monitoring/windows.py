@@ -1,4 +1,4 @@
-"""How long things are looked at before something is said; a rehearsal's are seconds, production's hours."""
+"""Time windows of rules and alerts: seconds for a rehearsal, hours for production."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from phaseflow.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Settings of the generated files."""
+    """Time settings of the generated files."""
 
     window_seconds: int | None = None
-    """Of drift and quality; None takes each project's own."""
+    """Window for drift and quality; None uses each project's own."""
     minimum_rows: int | None = None
     hold_seconds: int = 300
-    """How long drift must last before it fires."""
+    """How long drift must last before an alert fires."""
     scrape_seconds: int = 15
     group_seconds: int = 30
-    """How long Alertmanager gathers alerts of a group."""
+    """How long Alertmanager collects the alerts of a group."""
     repeat_seconds: int = 4 * 3600
     resolve_seconds: int = 300
     runbooks: str = "https://github.com/phaseflow/phaseflow/blob/main/docs/runbooks"
 
     def window(self, project: Project) -> str:
-        """The project's window, as PromQL writes it."""
+        """The project's window as a PromQL duration."""
         return f"{self.window_seconds or project.drift.window_seconds}s"
 
     def rows(self, project: Project) -> int:
-        """Rows that a verdict needs."""
+        """Minimum number of rows in the window for an alert."""
         return self.minimum_rows or project.drift.minimum_rows
 
 
@@ -43,11 +43,11 @@ CLUSTER_REHEARSAL: Final = Windows(
     repeat_seconds=60,
     resolve_seconds=30,
 )
-"""The same on a cluster: the monitoring chart's `windows: rehearsal`, beside helm/platform/values-rehearsal.yaml."""
+"""A rehearsal on a cluster: `windows: rehearsal` of the monitoring chart, for use with helm/platform/values-rehearsal.yaml."""
 
 
 def rehearsal(settings: Settings) -> Windows:
-    """For the platform on one machine: alerts within seconds, and runbooks as files."""
+    """The windows of a platform on this machine: with short windows, alerts fire within seconds."""
     short = settings.drift_window_seconds is not None and settings.drift_window_seconds < 600
     return Windows(
         window_seconds=settings.drift_window_seconds,

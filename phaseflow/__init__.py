@@ -1,8 +1,8 @@
-"""phaseflow: one declaration of a machine-learning project, every part of an MLOps platform derived from it."""
+"""phaseflow: an MLOps platform that derives everything from one declaration per machine-learning project."""
 
 import os
 
-# Read when onnxruntime is imported, whichever program imports it: nothing is sent to anyone. Switching it off later is a race.
+# Disables the telemetry of onnxruntime in every program. It is set here because onnxruntime reads it on import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from phaseflow.contract import (

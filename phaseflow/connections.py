@@ -1,15 +1,16 @@
-"""What one connection may cost: uvicorn's HTTP/1.1 protocol with limits on headers, on time and on the number of connections.
+"""The HTTP/1.1 protocol of uvicorn with limits on headers, on time and on the number of connections.
 
-uvicorn limits none of them with httptools. A client that sends half a request, or reads no response, would hold a descriptor for
-ever, and a thousand of them all that a process may open. Here
+With httptools, uvicorn has none of these limits. A client that sends half a request, or never reads the response, would
+hold a file descriptor forever, and a thousand such clients would use up all descriptors of the process. The limits are:
 
-- a request's line and headers are at most `MAX_HEADER_BYTES` (431) and arrive within `HEADER_SECONDS` (408);
-- its body arrives within `BODY_SECONDS`, plus what it needs at `MIN_BYTES_PER_SECOND` (408), and the framing of chunks is bounded;
-- a response is read within `WRITE_SECONDS`, or the connection is closed;
-- at most `max_connections` are open: beyond that the one that has waited longest for its client is closed, and where every
-  connection has a request under way the new one is refused (503).
+- The request line and the headers have at most `MAX_HEADER_BYTES` (431) and arrive within `HEADER_SECONDS` (408).
+- The body arrives within `BODY_SECONDS`, plus its transfer time at `MIN_BYTES_PER_SECOND` (408). The framing of chunks
+  is bounded (400).
+- The client reads the response within `WRITE_SECONDS`, or the connection is closed.
+- At most `max_connections` are open. Beyond that, the connection that has waited longest for its client is closed. If
+  every connection has a request in progress, the new connection is refused (503).
 
-A request that arrives whole costs no timer.
+A request that arrives in one piece needs no timer.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEADER_BYTES: Final = 64 << 10
-"""Of the request's line and all its headers."""
+"""Maximum size of the request line and all headers."""
 MAX_FRAMING_BYTES: Final = 1 << 20
-"""Of what is neither headers nor body: sizes, extensions and trailers of chunks, above `FRAMING_PER_BYTE` of each body byte."""
+"""Maximum size of chunk sizes, extensions and trailers, in addition to `FRAMING_PER_BYTE` per byte of the body."""
 FRAMING_PER_BYTE: Final = 8
-"""A chunk of one byte takes six on the wire."""
+"""Allowed framing per byte of the body. A chunk of one byte takes six bytes on the wire."""
 HEADER_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 30.0
 MIN_BYTES_PER_SECOND: Final = 32 << 10
 WRITE_SECONDS: Final = 30.0
 MAX_CONNECTIONS: Final = 10_000
 RESERVED_FILES: Final = 256
-"""Descriptors that connections never take: the log, the store, MLflow and the cache need theirs."""
+"""File descriptors that are reserved for the log, the store, MLflow and the cache."""
 
-HEADERS, BODY, DONE = "headers", "body", "done"
-"""What a connection waits for: the next request's headers, its body, or nothing."""
+HEADERS, BODY, COMPLETE = "headers", "body", "complete"
+"""What a connection receives: the headers of a request, its body, or nothing because the request is complete."""
 
 
 def connection_limit(files: int) -> int:
-    """How many connections leave the loops their descriptors, of a process that may open `files`."""
+    """The maximum number of connections of a process that may open `files`. It leaves descriptors for the loops."""
     return max(1, min(MAX_CONNECTIONS, files - min(RESERVED_FILES, files // 2)))
 
 
@@ -49,23 +50,23 @@ def _error(problem: str, fix: str) -> bytes:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection, within the limits."""
+    """A connection with limits."""
 
     max_connections = MAX_CONNECTIONS
-    """Of the process; `__main__` sets it."""
+    """Maximum number of connections of the process. `__main__` sets it."""
     waiting: Final[dict[LimitedProtocol, None]] = {}
-    """Connections whose client is to send next, the longest waiting first."""
+    """Connections that wait for data from their client, longest waiting first."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._phase = HEADERS
         self._since = 0.0
         self._bytes = 0
-        """Of the current phase, on the wire."""
+        """Bytes received in the current phase, including framing."""
         self._chunk = 0
-        """Bytes that came together last."""
+        """Bytes in the most recent call of `data_received`."""
         self._first = True
-        """Whether the next request to begin is the first one of those."""
+        """Whether no request has begun in these bytes yet."""
         self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -74,7 +75,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or make room for it, or refuse it."""
+        """Accept the connection, closing the longest waiting one if necessary, or refuse it."""
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows it
         if len(self.connections) > self.max_connections:
             if not self.waiting:
@@ -85,7 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Clean up."""
         self.waiting.pop(self, None)
         self._disarm()
         if self._write_timer is not None:
@@ -94,7 +95,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def drop(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close the connection immediately."""
         self.waiting.pop(self, None)
         self._disarm()
         self.transport.abort()
@@ -102,16 +103,16 @@ class LimitedProtocol(HttpToolsProtocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn, counting."""
+        """Count the received bytes and enforce the limits."""
         if self._refusal is not None:
             return
         self._chunk, self._first = len(data), True
         self._bytes += self._chunk
         super().data_received(data)
-        if self._phase == DONE:
+        if self._phase == COMPLETE:
             idle = self.cycle is not None and self.cycle.response_complete and self.timeout_keep_alive_task is None
             if idle and self._timer is None:
-                self._arm()  # empty lines between two requests are no request
+                self._arm()  # empty lines between two requests start no request
             return
         if self._phase == HEADERS and self._bytes > MAX_HEADER_BYTES:
             self._refuse(*_TOO_LARGE)
@@ -121,15 +122,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._arm()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
-        if self._phase == DONE:  # the first one began with the connection
+        """Start a request."""
+        if self._phase == COMPLETE:  # the phase of the first request began with the connection
             self._phase, self._bytes = HEADERS, self._chunk if self._first else 0
         self._first = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Its headers are whole; raises ValueError, which becomes the refusal, where they are too many."""
-        if self._bytes > MAX_HEADER_BYTES or self._chunk > MAX_HEADER_BYTES:  # some of it may be the body
+        """Check the size of the headers. Raises ValueError if they are too large, which becomes the refusal."""
+        if self._bytes > MAX_HEADER_BYTES or self._chunk > MAX_HEADER_BYTES:  # some of the bytes may belong to the body
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > MAX_HEADER_BYTES:
                 self._refusal = _TOO_LARGE
@@ -139,19 +140,19 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of its body."""
+        """Count the bytes of the body."""
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """It is whole."""
-        self._phase = DONE
+        """Stop the timer: the request is complete."""
+        self._phase = COMPLETE
         self._disarm()
         self.waiting.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The client is to send next, or to read what is left and to close."""
+        """Wait for the next request, or limit the time in which the client reads the rest of the response."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._close_in_time()
@@ -159,33 +160,33 @@ class LimitedProtocol(HttpToolsProtocol):
             self.waiting[self] = None
 
     def send_400_response(self, msg: str) -> None:
-        """What can't be parsed is refused in the form of every other refusal."""
+        """Refuse a malformed request with the JSON body of all other refusals."""
         status, problem, fix = self._refusal or (400, msg.rstrip("."), "Send HTTP/1.1.")
         self._refuse(status, problem, fix)
 
-    # Limits of time
+    # Time limits
 
     def _arm(self) -> None:
         self._disarm()
         self._since = self.loop.time()
-        self._timer = self.loop.call_later(BODY_SECONDS if self._phase == BODY else HEADER_SECONDS, self._late)
+        self._timer = self.loop.call_later(BODY_SECONDS if self._phase == BODY else HEADER_SECONDS, self._on_timeout)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _late(self) -> None:
-        """The client has not sent what it began, unless it is the service that does not read."""
+    def _on_timeout(self) -> None:
+        """Refuse the request if it is late, unless the service itself has paused reading."""
         self._timer = None
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
             self._arm()
         elif self._phase == BODY:
-            left = self._since + BODY_SECONDS + self._body_bytes / MIN_BYTES_PER_SECOND - self.loop.time()
-            if left > 0:
-                self._timer = self.loop.call_later(left + 0.1, self._late)
+            remaining = self._since + BODY_SECONDS + self._body_bytes / MIN_BYTES_PER_SECOND - self.loop.time()
+            if remaining > 0:
+                self._timer = self.loop.call_later(remaining + 0.1, self._on_timeout)
             else:
                 self._refuse(408, "The body did not arrive in time", "Send it again, or in smaller parts.")
         elif self._bytes and self._phase == HEADERS:
@@ -194,19 +195,19 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is answered."""
+        """Limit the time in which the client must read the buffered response."""
         super().pause_writing()
         self._close_in_time()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Cancel the time limit: the client reads again."""
         super().resume_writing()
         if self._write_timer is not None and not self.transport.is_closing():
             self._write_timer.cancel()
             self._write_timer = None
 
     def timeout_keep_alive_handler(self) -> None:
-        """As uvicorn, and what is not read then is thrown away in time."""
+        """Close an idle connection, and discard unread data after a time limit."""
         super().timeout_keep_alive_handler()
         self._close_in_time()
 
@@ -217,7 +218,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Refusals
 
     def _refuse(self, status: int, problem: str, fix: str) -> None:
-        """Answer, where no answer has begun, and close."""
+        """Send an error response, unless another response has started, and close the connection."""
         self._refusal = (status, problem, fix)
         self._disarm()
         self.waiting.pop(self, None)

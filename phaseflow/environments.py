@@ -1,4 +1,4 @@
-"""A training family's environment, made when a project of the family first needs it: nobody who doesn't downloads torch."""
+"""Training environments, created on first use, so that only projects that need torch download it."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Final
 from phaseflow.errors import PermanentError, PlatformError
 from phaseflow.settings import ROOT, Settings
 
-MAKER: Final = ROOT / "bin" / "environment"
+SCRIPT: Final = ROOT / "bin" / "environment"
 
 
 def interpreter(settings: Settings, group: str) -> Path:
-    """The interpreter of the environment `group`, which is made from the lock where a checkout lacks it.
+    """The path of the Python interpreter of the environment `group`. In a checkout, a missing environment is created.
 
-    Two processes that ask at once make it once. Raises PlatformError where it can't be made, as without a network, and
-    PermanentError in an image, which holds its own family's environment alone.
+    Concurrent processes create it once. Raises PlatformError if the creation fails, for example without a network, and
+    PermanentError in an image, which contains only its own training environment.
     """
-    python, made = settings.python(group), settings.venvs / group / ".ready"
-    here = settings.venvs == ROOT / ".venvs" and MAKER.exists()
-    if made.exists() or (python.exists() and not here):
+    python, marker = settings.python(group), settings.venvs / group / ".ready"
+    checkout = settings.venvs == ROOT / ".venvs" and SCRIPT.exists()
+    if marker.exists() or (python.exists() and not checkout):
         return python
-    if not here:
+    if not checkout:
         raise PermanentError(
             f"{python} does not exist",
-            fix=f"Make it by `make .venvs/{group}/.ready`, or on Kubernetes use the image of the family {group}",
+            fix=f"Make it by `make .venvs/{group}/.ready`, or on Kubernetes use the image of the environment {group}",
         )
     settings.venvs.mkdir(exist_ok=True)
     with (settings.venvs / f".{group}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            done = subprocess.run([MAKER, group], cwd=ROOT, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = done.stderr.strip().splitlines() or ["it printed nothing"]
+        if not marker.exists():
+            completed = subprocess.run([SCRIPT, group], cwd=ROOT, capture_output=True, text=True, check=False)
+            if completed.returncode:
+                lines = completed.stderr.strip().splitlines() or ["it printed nothing"]
                 raise PlatformError(
-                    f"The environment {group} can't be made: {said[-1][:300]}",
-                    fix=f"Read what `bin/environment {group}` says",
+                    f"The environment {group} can't be created: {lines[-1][:300]}",
+                    fix=f"Run `bin/environment {group}` and read its output",
                 )
-            made.touch()
+            marker.touch()
     return python

@@ -1,9 +1,10 @@
-"""Rows that must be forgotten: the list of them, and the filter that every reader of a log passes its rows through.
+"""Erasure of rows: the erased ids of a project, and the filter that every reader of a log applies.
 
-A row may arrive after it was erased: it waited in a service's spool, a compaction was under way, a backup was restored. So each erasure
-leaves a marker, `erased/<project>/<sha256 of the id>-<first characters of the id>`, and what reads or merges logs leaves out the rows that
-a marker names. The marker does not hold the id; its first characters, of ids of the platform's own the time of the request, are what a
-whole column is compared with before a digest is computed. `phaseflow clean` removes from the files what has arrived since.
+A row may arrive after it was erased, from the spool of a service, a running compaction or a restored backup. Therefore
+each erasure leaves a marker `erased/<project>/<sha256 of the id>-<first characters of the id>`, and everything that
+reads or merges logs omits the rows of the markers. A marker does not contain the id. The first characters, which are
+the time of the request in ids of the platform, prefilter a whole column before any digest is computed. `phaseflow
+clean` removes rows that arrived later from the files.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "erased"
 FORWARD: Final = "erased.json"
-"""Stays for ever in the folder of a snapshot that was rewritten: it names the new one."""
+"""Stays permanently in the folder of a rewritten snapshot and contains the name of the new snapshot."""
 CHARACTERS: Final = 12
-"""Of an id, in its marker."""
+"""Number of characters of an id in its marker."""
 MAX_FORWARDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Erasures:
-    """Erased rows of a project."""
+    """The erased rows of a project."""
 
     digests: frozenset[str] = frozenset()
     prefixes: frozenset[str] = frozenset()
     since: float = 0.0
-    """When the first of them was erased, in unix seconds."""
+    """Time of the first erasure in Unix seconds."""
 
     def __bool__(self) -> bool:
         return bool(self.digests)
@@ -46,8 +47,8 @@ class Erasures:
         return identity[:CHARACTERS] in self.prefixes and digest(identity) in self.digests
 
     def mask(self, identities: pl.Series) -> pl.Series:
-        """Whether each of the ids [N] was erased (Boolean; false of a missing one)."""
-        import polars as pl  # noqa: PLC0415  # who only asks under which name a snapshot is has none
+        """Whether each id [N] was erased, as a Boolean series. Missing ids are false."""
+        import polars as pl  # noqa: PLC0415  # not installed in environments that only call `current`
 
         suspects = identities.str.slice(0, CHARACTERS).is_in(list(self.prefixes)).fill_null(value=False)
         if not suspects.any():
@@ -56,7 +57,7 @@ class Erasures:
         return pl.Series([suspect and identity in self for suspect, identity in pairs], dtype=pl.Boolean)
 
     def without(self, rows: pl.DataFrame, column: str = "id") -> pl.DataFrame:
-        """Rows [N] less those that were erased, by the ids in `column`."""
+        """Remove the erased rows from rows [N], by the ids in `column`."""
         if not self or rows.is_empty() or column not in rows.columns:
             return rows
         mask = self.mask(rows[column])
@@ -69,13 +70,13 @@ def digest(identity: str) -> str:
 
 
 def of(identities: Iterable[str], since: float = 0.0) -> Erasures:
-    """The erasures of ids."""
-    chosen = list(identities)
-    return Erasures(frozenset(map(digest, chosen)), frozenset(identity[:CHARACTERS] for identity in chosen), since)
+    """Create the erasures of ids."""
+    ids = list(identities)
+    return Erasures(frozenset(map(digest, ids)), frozenset(identity[:CHARACTERS] for identity in ids), since)
 
 
 def record(store: Store, project: str, identity: str, now: datetime) -> str:
-    """Write the marker of an erased row and return its key; the first one stays, with its time."""
+    """Write the marker of an erased row and return its key. An existing marker keeps its time."""
     prefix = quote(identity[:CHARACTERS].encode(errors="surrogatepass"), safe="")
     key = f"{FOLDER}/{project}/{digest(identity)}-{prefix}"
     if not store.exists(key):
@@ -84,20 +85,20 @@ def record(store: Store, project: str, identity: str, now: datetime) -> str:
 
 
 def erasures(store: Store, project: str) -> Erasures:
-    """All erasures of a project, by one listing."""
-    digests, prefixes, since = set(), set(), []
+    """Read all erasures of a project, with a single listing."""
+    digests, prefixes, times = set(), set(), []
     for entry in store.entries(f"{FOLDER}/{project}"):
         name, _, prefix = entry.key.rsplit("/", 1)[-1].partition("-")
         digests.add(name)
         prefixes.add(unquote(prefix, errors="surrogatepass"))
-        since.append(entry.modified)
-    return Erasures(frozenset(digests), frozenset(prefixes), min(since, default=0.0))
+        times.append(entry.modified)
+    return Erasures(frozenset(digests), frozenset(prefixes), min(times, default=0.0))
 
 
 def current(store: Store, project: str, snapshot: str) -> str:
-    """The name under which the rows of `snapshot` are now: another where rows of it were erased.
+    """The current name of a snapshot, which changes if rows of it are erased.
 
-    Raises PermanentError where the names lead in a circle, which no erasure makes.
+    Raises PermanentError if the forwards form a cycle, which erasures never create.
     """
     name = snapshot
     for _ in range(MAX_FORWARDS):
@@ -109,6 +110,6 @@ def current(store: Store, project: str, snapshot: str) -> str:
             return name
         name = str(forward["erased_into"])
     raise PermanentError(
-        f"The snapshot {snapshot} of {project} leads through {MAX_FORWARDS} erasures in a circle",
+        f"The forwards of the snapshot {snapshot} of {project} form a cycle (more than {MAX_FORWARDS} erasures)",
         fix=f"Correct datasets/{project}/*/{FORWARD} in the store {store.root}",
     )

@@ -1,4 +1,4 @@
-"""What happened and why, as CloudEvents 1.0 (https://cloudevents.io) in JSON, one object an event."""
+"""The event log: CloudEvents 1.0 (https://cloudevents.io) in JSON, one object per event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES: Final = frozenset({"snapshot", "run", "verdict", "promotion", "rollback",
 def record(store: Store, project: Project | str, type_: str, data: Mapping[str, Any], *, source: str) -> str:
     """Write one event and return its key, `events/<project>/<time>-<type>-<id>.json`.
 
-    `source` is the component that speaks; raises ValueError for an unknown type.
+    `source` is the component that writes the event. Raises ValueError for an unknown type.
     """
     if type_ not in TYPES:
         raise ValueError(f"event type {type_!r}; allowed: {', '.join(sorted(TYPES))}")
@@ -40,5 +40,5 @@ def record(store: Store, project: Project | str, type_: str, data: Mapping[str, 
 
 
 def read(store: Store, project: str) -> list[dict[str, Any]]:
-    """All events of `project`, oldest first."""
+    """Read all events of `project`, oldest first."""
     return [json.loads(store.read(key)) for key in store.keys(f"events/{project}")]

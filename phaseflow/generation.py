@@ -1,8 +1,8 @@
-"""A language model as one ONNX file that answers with texts: the loop over its graph, and its tokenizer beside the weights.
+"""Text generation with a language model in a single ONNX file with weights, tokenizer and prompt.
 
-The graph gives scores (logits, float32 [N, vocabulary]) for the token after `ids` (int64 [N, T]). Which features become the ids, by
-which prompt and tokenizer, and how far the loop may go, is written in the file's metadata: one file and one digest is the whole
-model. Training, evaluation and the service all run it by `ready`.
+The graph computes the logits (float32 [N, vocabulary]) of the token after `ids` (int64 [N, T]). The metadata of the
+file contains the prompt, the tokenizer and the limits of the generation, so that one file with one digest is the whole
+model. Training, evaluation and the service all run it through `ready`.
 """
 
 from __future__ import annotations
@@ -18,133 +18,136 @@ from typing import Any, Final
 SETTINGS: Final = "phaseflow.generation"
 TOKENIZER: Final = "phaseflow.tokenizer"
 IDS, SCORES, TEXT = "ids", "logits", "text"
-TOGETHER: Final = 64
-"""Rows that go through the graph at once, where their prompts have the same number of tokens: padding would change the answer."""
-PLACE: Final = re.compile(r"\{(\w+)\}")
+MAX_BATCH: Final = 64
+"""Maximum number of prompts per call of the graph.
+
+They have the same number of tokens, since padding would change the output.
+"""
+PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 
 
 class LateError(Exception):
-    """The deadline came before every row had an answer."""
+    """The deadline passed before every row had a response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What turns a graph of scores into answers."""
+    """Settings of the generation."""
 
     prompt: str
-    """With `{feature}` where a feature's text belongs."""
+    """Prompt template, with a placeholder `{feature}` for the text of a feature."""
     end: tuple[int, ...]
-    """Tokens that end an answer."""
-    most_new: int = 64
-    """Tokens of an answer."""
-    most: int = 512
-    """Tokens of prompt and answer; a longer prompt loses its beginning."""
+    """Tokens that end the generated text."""
+    max_new_tokens: int = 64
+    """Maximum number of generated tokens."""
+    max_length: int = 512
+    """Maximum number of tokens of the prompt and the generated text. A longer prompt is truncated at its start."""
     deadline_seconds: float = 10.0
-    """For a request's rows, all of them together."""
+    """Time limit for all rows of a request together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """An input or output, as a session tells of it."""
+class NodeArg:
+    """An input or output, like `onnxruntime.NodeArg`."""
 
     name: str
 
 
 def prompted(prompt: str, row: Mapping[str, str]) -> str:
-    """The prompt with a row's texts in their places; what stands in a text is never taken for a place."""
-    return PLACE.sub(lambda found: row.get(found[1], ""), prompt)
+    """Insert the texts of a row into the prompt. Placeholders within a text are not replaced."""
+    return PLACEHOLDER.sub(lambda match: row.get(match[1], ""), prompt)
 
 
 def metadata(settings: Settings, tokenizer: str) -> dict[str, str]:
-    """What a model's file says of itself; `tokenizer` is the content of a `tokenizer.json`."""
+    """Create the metadata of a model file; `tokenizer` is the content of a `tokenizer.json`."""
     return {SETTINGS: json.dumps(asdict(settings)), TOKENIZER: tokenizer}
 
 
 def ready(session: Any) -> Any:
-    """The session itself, or where its file holds a language model, a `Generator` of the same methods."""
-    about = session.get_modelmeta().custom_metadata_map
-    if SETTINGS not in about:
+    """Return the session, wrapped in a `Generator` with the same methods if its file contains a language model."""
+    properties = session.get_modelmeta().custom_metadata_map
+    if SETTINGS not in properties:
         return session
-    from tokenizers import Tokenizer  # noqa: PLC0415  # a library of those environments alone that run such models
+    from tokenizers import Tokenizer  # noqa: PLC0415  # installed only in environments that run such models
 
-    told = json.loads(about[SETTINGS])
-    settings = Settings(**told | {"end": tuple(told["end"])})
-    return Generator(session, Tokenizer.from_str(about[TOKENIZER]), settings)
+    values = json.loads(properties[SETTINGS])
+    settings = Settings(**values | {"end": tuple(values["end"])})
+    return Generator(session, Tokenizer.from_str(properties[TOKENIZER]), settings)
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """A language model with the face of an onnxruntime session: texts [N, 1] in, `text` [N] out."""
+    """A language model with the interface of an onnxruntime session: texts [N, 1] as inputs, `text` [N] as output."""
 
     session: Any
     tokenizer: Any
     settings: Settings
 
-    def get_inputs(self) -> list[Named]:
-        """The features that the prompt names."""
-        return [Named(name) for name in dict.fromkeys(PLACE.findall(self.settings.prompt))]
+    def get_inputs(self) -> list[NodeArg]:
+        """The features in the prompt."""
+        return [NodeArg(name) for name in dict.fromkeys(PLACEHOLDER.findall(self.settings.prompt))]
 
-    def get_outputs(self) -> list[Named]:
-        """The one text."""
-        return [Named(TEXT)]
+    def get_outputs(self) -> list[NodeArg]:
+        """The generated text."""
+        return [NodeArg(TEXT)]
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Any], *, hurry: bool = False) -> list[Any]:
-        """The outputs `names` for texts [N, 1]; with `hurry` the deadline holds.
+        """Compute the outputs `names` for texts [N, 1]. With `hurry`, the deadline applies.
 
-        Raises LateError where a row has not even begun by then; an answer that has is cut.
+        Raises LateError if the deadline passes before the generation for a row starts. A text in progress is truncated.
         """
         import numpy as np  # noqa: PLC0415
 
         rows = [
-            dict(zip(feeds, texts, strict=True))
-            for texts in zip(*(feed.reshape(-1).tolist() for feed in feeds.values()), strict=True)
+            dict(zip(feeds, values, strict=True))
+            for values in zip(*(feed.reshape(-1).tolist() for feed in feeds.values()), strict=True)
         ]
-        until = time.monotonic() + self.settings.deadline_seconds if hurry else float("inf")
-        said = self.answers([prompted(self.settings.prompt, row) for row in rows], until)
-        outputs = {TEXT: np.array(said, dtype=object)}
+        deadline = time.monotonic() + self.settings.deadline_seconds if hurry else float("inf")
+        texts = self.generate([prompted(self.settings.prompt, row) for row in rows], deadline)
+        outputs = {TEXT: np.array(texts, dtype=object)}
         return [outputs[name] for name in names]
 
-    def answers(self, prompts: Sequence[str], until: float = float("inf")) -> list[str]:
-        """What the model says after each of prompts [N], by taking the likeliest token again and again."""
+    def generate(self, prompts: Sequence[str], deadline: float = float("inf")) -> list[str]:
+        """Generate a text for each of prompts [N] by greedy decoding."""
         settings = self.settings
-        room = max(settings.most - settings.most_new, 1)
-        asked = [self.tokenizer.encode(prompt).ids[-room:] for prompt in prompts]
-        found = [""] * len(prompts)
-        for places in _alike(asked):
-            ids = self._continued([asked[place] for place in places], until)
-            for place, answer in zip(places, ids, strict=True):
-                found[place] = self.tokenizer.decode(answer).strip()
-        return found
+        max_prompt = max(settings.max_length - settings.max_new_tokens, 1)
+        tokens = [self.tokenizer.encode(prompt).ids[-max_prompt:] for prompt in prompts]
+        texts = [""] * len(prompts)
+        for indices in _batches(tokens):
+            outputs = self._generate_tokens([tokens[index] for index in indices], deadline)
+            for index, output in zip(indices, outputs, strict=True):
+                texts[index] = self.tokenizer.decode(output).strip()
+        return texts
 
-    def _continued(self, prompts: list[list[int]], until: float) -> list[list[int]]:
-        """The tokens after prompts [N] of one length, each up to its end."""
+    def _generate_tokens(self, prompts: list[list[int]], deadline: float) -> list[list[int]]:
+        """Generate the tokens after prompts [N] of equal length, up to an end token."""
         import numpy as np  # noqa: PLC0415
 
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise LateError(f"The deadline of {self.settings.deadline_seconds:g} s came before every row had an answer")
         ids = np.array(prompts, np.int64)
         length = ids.shape[1]
         ended = np.zeros(len(ids), bool)
-        for _ in range(self.settings.most_new):
+        for _ in range(self.settings.max_new_tokens):
             (scores,) = self.session.run([SCORES], {IDS: ids})
             token = scores.argmax(axis=1)
             ended |= np.isin(token, self.settings.end)
             ids = np.hstack([ids, token[:, None]])
-            if ended.all() or time.monotonic() > until:
+            if ended.all() or time.monotonic() > deadline:
                 break
-        return [_ended(row, self.settings.end) for row in ids[:, length:].tolist()]
+        return [_truncated(row, self.settings.end) for row in ids[:, length:].tolist()]
 
 
-def _alike(asked: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Places of rows of equal length, at most `TOGETHER` at a time; those without a token are left out."""
+def _batches(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Yield the indices of prompts of equal length, at most `MAX_BATCH` at a time. Empty prompts are skipped."""
     lengths: dict[int, list[int]] = defaultdict(list)
-    for place, ids in enumerate(asked):
-        if ids:  # to nothing there is nothing to say
-            lengths[len(ids)].append(place)
-    for places in lengths.values():
-        yield from (places[at : at + TOGETHER] for at in range(0, len(places), TOGETHER))
+    for index, ids in enumerate(prompts):
+        if ids:
+            lengths[len(ids)].append(index)
+    for indices in lengths.values():
+        yield from (indices[start : start + MAX_BATCH] for start in range(0, len(indices), MAX_BATCH))
 
 
-def _ended(tokens: list[int], end: tuple[int, ...]) -> list[int]:
-    """Those before the first that ends an answer."""
-    return next((tokens[:place] for place, token in enumerate(tokens) if token in end), tokens)
+def _truncated(tokens: list[int], end: tuple[int, ...]) -> list[int]:
+    """The tokens before the first end token."""
+    return next((tokens[:index] for index, token in enumerate(tokens) if token in end), tokens)

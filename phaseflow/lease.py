@@ -1,10 +1,12 @@
-"""A lock that is an object of a bucket, for processes on different machines.
+"""A distributed lock that is an object in a bucket, for processes on different machines.
 
-The object says who holds it. Every change is a conditional write by the object's ETag, so that of two writers one fails. S3 has no
-conditional delete that every implementation knows: a released lock is an object that says that it is free.
+The object contains the owner of the lock. Every change is a conditional write with the ETag of the object, so that one
+of two concurrent writers fails. Not every implementation of S3 supports conditional deletes, so a released lock is an
+object that is marked as free.
 
-No clocks are compared. The holder renews its lease, which changes the ETag, and who waits takes over a lease that has not changed for
-LEASE seconds of its own clock: its holder is dead. A holder whose renewals do not arrive stops counting on the lock before that time.
+Clocks are not compared. The owner renews its lease, which changes the ETag. A waiting process takes over a lease that
+has not changed for LEASE seconds of its own clock, since its owner must be dead. An owner whose renewals fail stops
+relying on the lock before that time.
 """
 
 from __future__ import annotations
@@ -20,22 +22,22 @@ from typing import Any, Final
 from phaseflow.errors import PlatformError
 
 LEASE: Final = 30.0
-"""Seconds without a renewal after which a lease is over."""
+"""Seconds without a renewal after which a lease expires."""
 RENEWALS: Final = 5
-"""In the time of one lease: some of them may fail."""
+"""Number of renewals per lease period, so that some of them may fail."""
 Translate = Callable[[], AbstractContextManager[None]]
-"""Makes the client's errors the platform's; a lost race stays obstore's."""
+"""Translates the errors of the client to PlatformError, except for those of a lost race."""
 
 
 class Lock:
-    """A lock that is held: a folder's, which can't be lost, or (as `Lease`) an object's."""
+    """An acquired lock. The lock of a folder can't be lost; the lock of an object (`Lease`) can."""
 
     def check(self) -> None:
-        """Raise PlatformError when the lock is lost: another process may hold it by now. Call it before what can't be taken back."""
+        """Raise PlatformError if another process may hold the lock now. Call it before irreversible steps."""
 
 
 class Lease(Lock):
-    """A lock by one object; `take` it, `check` it while at work, `release` it."""
+    """A lock based on one object. `take` acquires it, `check` verifies it during the work, `release` frees it."""
 
     def __init__(self, bucket: Any, key: str, address: str, translate: Translate, seconds: float | None = None) -> None:
         self._bucket, self._key, self._address, self._translate = bucket, key, address, translate
@@ -43,16 +45,16 @@ class Lease(Lock):
         self._owner = uuid.uuid4().hex
         self._renewals = 0
         self._tag: str | None = None
-        """The object's ETag while the lock is ours."""
+        """The ETag of the object while this process holds the lock."""
         self._until = 0.0
-        """When the lease that is ours ends, of the monotonic clock."""
-        self._seen: tuple[str, float] = ("", 0.0)
-        """The ETag of another's lease, and since when it has not changed."""
+        """Expiry of the lease of this process, on the monotonic clock."""
+        self._observed: tuple[str, float] = ("", 0.0)
+        """The ETag of the lease of another process, and the time since which it has not changed."""
         self._released = threading.Event()
         self._renewing: threading.Thread | None = None
 
     def take(self) -> bool:
-        """Try once; raises PlatformError when the store is away."""
+        """Try to acquire the lock once. Raises PlatformError if the store is not available."""
         if not (self._put("create") or self._put_over_free_or_dead()):
             return False
         self._renewing = threading.Thread(target=self._renew, name=f"lease of {self._key}", daemon=True)
@@ -60,12 +62,12 @@ class Lease(Lock):
         return True
 
     def check(self) -> None:
-        """Raise PlatformError when the lease is over or another's."""
+        """Raise PlatformError if the lease has expired or another process holds it."""
         if self._tag is None or time.monotonic() >= self._until:
             raise self._lost()
 
     def release(self) -> None:
-        """Free the lock if it is still ours; raises PlatformError when it was lost while it was held."""
+        """Release the lock. Raises PlatformError if it was lost in the meantime."""
         self._released.set()
         if self._renewing is not None:
             self._renewing.join()
@@ -76,19 +78,22 @@ class Lease(Lock):
                 raise self._lost()
 
     def _free(self) -> bool:
-        """Whether nobody took the lock before; a store that is away leaves it to the end of its lease."""
+        """Mark the lock as free. Returns False if another process had taken it.
+
+        If the store is not available, the lease expires by itself.
+        """
         try:
             if self._write({"e_tag": self._tag}, free=True) is not None:
                 return True
-            held = self._read()
+            current = self._read()
         except PlatformError:
             return True
-        return held is not None and held[0].get("owner") == self._owner
+        return current is not None and current[0].get("owner") == self._owner
 
     def _lost(self) -> PlatformError:
         return PlatformError(
             f"The lock {self._address} was lost: its lease of {self._seconds:g} s was not renewed in time",
-            fix="See that the object store answers, then run it again",
+            fix="Check that the object store responds, then run the command again",
         )
 
     def _renew(self) -> None:
@@ -98,35 +103,35 @@ class Lease(Lock):
                     self._tag = None
                     return
             except PlatformError:
-                continue  # the next may arrive in time; else `check` says that the lease is over
+                continue  # the next renewal may arrive in time; else `check` raises an error
 
     def _put_over_free_or_dead(self) -> bool:
-        held = self._read()
-        if held is None:
-            return False  # gone meanwhile: the next try creates it
-        content, tag = held
+        current = self._read()
+        if current is None:
+            return False  # deleted in the meantime: the next attempt creates it
+        content, tag = current
         now = time.monotonic()
-        if tag != self._seen[0]:
-            self._seen = (tag, now)
-        dead = now - self._seen[1] >= self._seconds
+        if tag != self._observed[0]:
+            self._observed = (tag, now)
+        dead = now - self._observed[1] >= self._seconds
         return bool(content.get("free") or dead) and self._put({"e_tag": tag})
 
     def _put(self, mode: str | dict[str, str | None]) -> bool:
-        """Write our lease under that condition; whether the lock is ours then."""
-        begun = time.monotonic()
+        """Write a lease under the condition `mode`. Returns whether this process holds the lock afterwards."""
+        start = time.monotonic()
         tag = self._write(mode)
         if tag is None:
-            # A write whose answer got lost was repeated by the client, and fails by its own first try.
-            held = self._read()
-            if held is None or held[0].get("owner") != self._owner or held[0].get("free"):
+            # The response to a successful write may be lost. The client then repeats the write, which fails.
+            current = self._read()
+            if current is None or current[0].get("owner") != self._owner or current[0].get("free"):
                 return False
-            tag = held[1]
-        self._tag, self._until = tag, begun + self._seconds
+            tag = current[1]
+        self._tag, self._until = tag, start + self._seconds
         return True
 
     def _write(self, mode: str | dict[str, str | None], *, free: bool = False) -> str | None:
-        """The new ETag, or None where the condition does not hold."""
-        from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415  # a folder needs no obstore
+        """Write the object and return its new ETag, or None if the condition does not hold."""
+        from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415  # only needed for S3
 
         self._renewals += 1
         content = {"owner": self._owner, "renewals": self._renewals, "free": free}
@@ -138,7 +143,7 @@ class Lease(Lock):
         return str(result["e_tag"])
 
     def _read(self) -> tuple[dict[str, Any], str] | None:
-        """The object's content and ETag, or None where there is none."""
+        """Read the content and the ETag of the object. Returns None if it does not exist."""
         try:
             with self._translate():
                 response = self._bucket.get(self._key)
@@ -148,5 +153,5 @@ class Lease(Lock):
         try:
             value = json.loads(content)
         except ValueError:
-            value = {}  # of another program: it is a holder that is never renewed
+            value = {}  # written by another program: treat it as a lease that is never renewed
         return (value if isinstance(value, dict) else {}), tag

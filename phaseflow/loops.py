@@ -1,9 +1,10 @@
-"""Background loops of a service that can't die silently.
+"""Background loops of a service that can't fail silently.
 
-A task that nobody awaits keeps its exception to itself: shipping of the log or following of the registry would stop, and the service
-would look healthy. A loop here survives any exception with a message and a growing pause, says when its last iteration succeeded, and is
-overdue when that is too long ago; the service's health and readiness are false then. A watchdog thread ends the process when a loop has
-not succeeded for so long that only a new process can help, also when the event loop itself is stuck.
+The exception of a task that nobody awaits is lost: the shipping of the log or the polling of the registry would stop,
+and the service would look healthy. A loop of this module logs any exception and retries with exponential backoff. It
+records the time of its last successful iteration and is overdue if that is too long ago; the service then reports
+itself as unhealthy and not ready. A watchdog thread ends the process if a loop has not succeeded for so long that only
+a new process can help, even if the event loop itself is blocked.
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ from typing import Final
 from phaseflow.log import logger
 
 MAX_PAUSE_SECONDS: Final = 30.0
-"""Between two tries of a loop that fails."""
+"""Maximum pause between two attempts of a failing loop."""
 EXIT_STATUS: Final = 70
-"""EX_SOFTWARE of sysexits.h: the supervisor, or the kubelet, starts the process again."""
+"""EX_SOFTWARE of sysexits.h. The supervisor or the kubelet restarts the process."""
 METRIC: Final = "phaseflow_loop_last_iteration_timestamp_seconds"
-"""Gauge with the label `loop`: when its last iteration succeeded, in seconds since the epoch."""
+"""Gauge with the label `loop`: the time of the last successful iteration, in seconds since the epoch."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Loop:
-    """One loop; `beat` is of a monotonic clock; `last`, for metrics, of the wall clock."""
+    """A loop. `beat` and `last` are its last success on the monotonic clock and on the wall clock (for metrics)."""
 
     name: str
     max_age: float
-    """Seconds without a successful iteration after which it is overdue."""
+    """Seconds without a successful iteration after which the loop is overdue."""
     limit: float
-    """Seconds without one after which the process ends."""
+    """Seconds without a successful iteration after which the process ends."""
     beat: float
     last: float = field(default_factory=time.time)
     failures: int = 0
-    """In a row."""
+    """Number of consecutive failures."""
 
 
 class Loops:
-    """The loops of one process."""
+    """The loops of a process."""
 
     def __init__(
         self,
@@ -64,37 +65,37 @@ class Loops:
         max_age: float,
         limit: float | None = None,
     ) -> None:
-        """Call `iterate` for ever, `seconds` after each end; from a running event loop.
+        """Call `iterate` repeatedly, `seconds` after the end of each call. Requires a running event loop.
 
-        `limit` is ten times `max_age`, at least five minutes, where none is given.
+        The default of `limit` is ten times `max_age`, at least five minutes.
         """
         limit = max(10 * max_age, 300.0) if limit is None else limit
         loop = Loop(name=name, max_age=max_age, limit=limit, beat=self._clock())
         self._loops[name] = loop
         task = asyncio.create_task(self._run(loop, iterate, seconds), name=name)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_end)
         self._tasks.append(task)
         if self._watchdog is None:
             self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._watchdog.start()
 
     def beat(self, name: str) -> None:
-        """Say that the loop is at work: an iteration over a long backlog calls it after each part. Any thread."""
+        """Record progress of a loop. A long iteration calls it after each part, from any thread."""
         loop = self._loops.get(name)
         if loop is not None:
             loop.beat, loop.last = self._clock(), time.time()
 
     def overdue(self) -> list[str]:
-        """Names of loops whose last successful iteration is too long ago."""
+        """Names of the loops whose last successful iteration is too long ago."""
         now = self._clock()
         return [loop.name for loop in self._loops.values() if now - loop.beat > loop.max_age]
 
     def last_iterations(self) -> Mapping[str, float]:
-        """When each loop's last iteration succeeded, in seconds since the epoch."""
+        """Time of the last successful iteration of each loop, in seconds since the epoch."""
         return {loop.name: loop.last for loop in self._loops.values()}
 
     async def stop(self) -> None:
-        """End all of them. An iteration may lose a cancellation, as `asyncio.wait_for` of Python 3.11 does: it is repeated."""
+        """Stop all loops. Cancellations are repeated, since `asyncio.wait_for` of Python 3.11 may swallow one."""
         self._stopped.set()
         while self._tasks:
             for task in self._tasks:
@@ -106,11 +107,11 @@ class Loops:
         while True:
             try:
                 await iterate()
-            except Exception as error:  # whatever it is, the next iteration may succeed
+            except Exception as error:  # the next iteration may succeed
                 loop.failures += 1
                 pause = min(MAX_PAUSE_SECONDS, max(seconds, 0.1) * 2 ** min(loop.failures, 10))
                 logger.warning(
-                    "the loop %s failed (%d in a row), next try in %.1f s: %s: %s",
+                    "the loop %s failed (%d in a row), next attempt in %.1f s: %s: %s",
                     *(loop.name, loop.failures, pause, type(error).__name__, error),
                     exc_info=error if loop.failures == 1 else None,
                 )
@@ -119,10 +120,10 @@ class Loops:
                 self.beat(loop.name)
             await asyncio.sleep(pause)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A task that ends although nobody cancelled it takes the process with it: nothing would start it again."""
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """End the process if a task ends without being cancelled, since nothing would restart the task."""
         if not task.cancelled():
-            logger.critical("the loop %s ended, so the process does", task.get_name())
+            logger.critical("the loop %s ended, so the process ends", task.get_name())
             self._end()
 
     def _watch(self) -> None:

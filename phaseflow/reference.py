@@ -1,8 +1,8 @@
-"""The reference of a model version: how its training traffic was spread over bins, a feature at a time.
+"""The reference of a model version: the distribution of its training data over bins, per feature.
 
-The service counts live values in the same bins, and PSI compares the two. A numeric feature has `edges`
-e_0 < ... < e_k, which make k + 2 bins: below e_0, [e_i, e_{i+1}), e_k and above; a categorical one has a bin a value
-and one for all others. Missing values have a bin of their own, the last.
+The service counts live values in the same bins, and PSI compares the two distributions. A numeric feature has the edges
+e_0 < ... < e_k, which define k + 2 bins: below e_0, [e_i, e_{i+1}), and e_k and above. A categorical feature has one
+bin per value and one for all other values. The last bin is for missing values.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any, Final
 OTHER: Final = "(other)"
 MISSING: Final = "(missing)"
 PREDICTION: Final = "prediction"
-"""The name under which predictions are counted, beside the features'; what is no scalar by its figures, `prediction.count`."""
+"""The name under which predictions are counted. Non-scalar predictions have one per descriptor: `prediction.count`."""
 PREDICTIONS: Final = f"{PREDICTION}([.].+)?"
-"""A regular expression of those names."""
+"""A regular expression that matches these names."""
 FLOOR: Final = 1e-4
-"""Least share of a bin in PSI, so that an empty bin gives a large figure and not an infinite one."""
+"""Minimum share of a bin in PSI, so that an empty bin yields a large value instead of infinity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bins:
-    """Bins of one feature and the reference's share in each; `shares` sum to 1 and end with the missing bin's."""
+    """The bins of a feature and the share of the reference in each. `shares` sum to 1; missing values are last."""
 
     feature: str
     shares: tuple[float, ...]
     edges: tuple[float, ...] = ()
-    """Of a numeric feature, ascending."""
+    """Edges of a numeric feature, ascending."""
     values: tuple[str, ...] = ()
-    """Of a categorical feature."""
+    """Values of a categorical feature."""
 
     def __post_init__(self) -> None:
         if len(self.shares) != len(self.labels):
@@ -41,14 +41,14 @@ class Bins:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the bins, as in the metric label `bin`."""
+        """Names of the bins, the values of the metric label `bin`."""
         if self.edges:
             inner = [f"[{low:.6g}, {high:.6g})" for low, high in zip(self.edges, self.edges[1:], strict=False)]
             return (f"< {self.edges[0]:.6g}", *inner, f">= {self.edges[-1]:.6g}", MISSING)
         return (*self.values, OTHER, MISSING)
 
     def index(self, value: Any) -> int:
-        """The bin of `value`; None, NaN and the empty string are missing."""
+        """The index of the bin of `value`. None, NaN and the empty string count as missing."""
         if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
             return len(self.shares) - 1
         if self.edges:
@@ -61,9 +61,10 @@ class Bins:
 
 
 def psi(reference: Sequence[float], live: Sequence[float]) -> float:
-    """Population stability index of two spreads over the same bins: the sum of (q - p) ln(q / p).
+    """Population stability index of two distributions over the same bins: the sum of (q - p) ln(q / p).
 
-    Shares are floored at `FLOOR`. 0 for equal spreads; symmetric. Siddiqi, Credit Risk Scorecards (2006).
+    Shares below `FLOOR` are raised to it. PSI is symmetric, and 0 for equal distributions. Siddiqi, Credit Risk
+    Scorecards (2006).
     """
     total = 0.0
     for expected, actual in zip(reference, live, strict=True):
@@ -73,14 +74,14 @@ def psi(reference: Sequence[float], live: Sequence[float]) -> float:
 
 
 def to_json(bins: Sequence[Bins]) -> list[dict[str, Any]]:
-    """Plain dictionaries."""
+    """Convert bins to dictionaries."""
     return [
         {"feature": b.feature, "shares": list(b.shares), "edges": list(b.edges), "values": list(b.values)} for b in bins
     ]
 
 
 def from_json(content: str | Sequence[Mapping[str, Any]]) -> tuple[Bins, ...]:
-    """What `to_json` made; raises ValueError when it is not that."""
+    """Parse the output of `to_json`. Raises ValueError if it is malformed."""
     items = json.loads(content) if isinstance(content, str) else content
     try:
         return tuple(

@@ -1,7 +1,8 @@
-"""What `phaseflow clean` removes of a project's objects, and why the rest stays: decided from a listing, without touching anything.
+"""The retention plan of `phaseflow clean`: which objects of a project to remove, and why the others stay.
 
-An item (an hour of the log, a run's staging, a snapshot, a report) is kept or removed as a whole. What stays names its reason. Nothing
-is removed whose key is not of the form that the platform writes: it belongs to somebody else.
+The plan is made from a listing and changes nothing. An item (an hour of the log, the staging of a run, a snapshot, a
+report) stays or is removed as a whole. An item that stays has a reason. Objects whose keys the platform does not write
+are never removed.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from phaseflow.formats import is_state
 from phaseflow.store import Entry
 
 PREFIXES: Final = ("predictions", "feedback", "staging", "quarantine", "reports", "runs", "events", "datasets")
-"""Folders of the store in which a project has one of its own."""
+"""Folders of the store with one subfolder per project."""
 IN_USE: Final = timedelta(days=1)
-"""What was written so lately may be in the hands of a run, which ends within hours."""
+"""Objects younger than this stay, because a run may use them. Runs end within hours."""
 MAX_NAMES: Final = 3
-"""Names of items that a line of the summary shows."""
+"""Maximum number of item names per line of the summary."""
 HOUR: Final = re.compile(r"date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/")
 STAMP: Final = re.compile(r"\d{8}T\d{6}")
 ALIASES: Final = ("champion", "challenger", "previous")
@@ -31,34 +32,37 @@ ALIASES: Final = ("champion", "challenger", "previous")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What is kept or removed as a whole."""
+    """Objects that stay or are removed as a whole."""
 
     kind: str
-    """As the summary calls it: `log`, `snapshots`, ..."""
+    """The kind in the summary: `predictions`, `snapshots`, ..."""
     name: str
     keys: tuple[str, ...] = ()
-    """Its objects, in the order in which they are removed: the first is the one that makes the rest count."""
+    """Keys of the objects to remove, in order. A manifest or report is first; the others do not count without it."""
     count: int = 1
     size: int = 0
-    """Bytes."""
+    """Total size in bytes."""
     remove: bool = False
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What MLflow's aliases point to, by name, each with the reason to say."""
+    """Snapshots and runs that MLflow aliases need, by name, with the reason."""
 
     snapshots: Mapping[str, str] = field(default_factory=dict)
     runs: Mapping[str, str] = field(default_factory=dict)
-    asked: bool = True
-    """Whether MLflow answered; where it did not, everything that an alias might need stays."""
+    complete: bool = True
+    """Whether MLflow responded. If not, everything that an alias may need stays."""
 
 
 def needs_of(versions: Iterable[Mapping[str, Any]] | None) -> Needs:
-    """What the versions (as `python -m services.registry versions` lists them) with an alias need; None where MLflow did not answer."""
+    """Collect the needs of the model versions with an alias, or None if MLflow did not respond.
+
+    `versions` is the output of `python -m services.registry versions`.
+    """
     if versions is None:
-        return Needs(asked=False)
+        return Needs(complete=False)
     snapshots: dict[str, str] = {}
     runs: dict[str, str] = {}
     for version in versions:
@@ -79,9 +83,9 @@ def plan(
     manifests: Mapping[str, Mapping[str, Any]],
     reports: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Item]:
-    """Items of a project's objects, those of each of `PREFIXES` in `entries`.
+    """Plan the retention of the objects of a project, which `entries` contains by prefix (`PREFIXES`).
 
-    `manifests` are the snapshots' by hash, `reports` the `report.json`s by window.
+    `manifests` are the manifests of the snapshots by hash, and `reports` the contents of `report.json` by window.
     """
     yield from _log(entries.get("predictions", ()), keep, now)
     yield from _log(entries.get("feedback", ()), keep, now)
@@ -91,7 +95,7 @@ def plan(
     yield from report_items
     yield from _runs(_folders(entries.get("runs", ())), keep.run_days, needs, now)
     yield from _aged("events", _files(entries.get("events", ())), keep.event_days, now, time=_stamp)
-    shown = {
+    reported = {
         str(reports[item.name].get("snapshot")): f"the report {item.name} needs it"
         for item in report_items
         if not item.remove and item.name in reports
@@ -99,11 +103,11 @@ def plan(
     datasets = list(entries.get("datasets", ()))
     yield from _states([entry for entry in datasets if is_state(entry.key)], now)
     folders = _folders(entry for entry in datasets if not is_state(entry.key))
-    yield from _snapshots(folders, manifests, keep.snapshots, needs, shown, now)
+    yield from _snapshots(folders, manifests, keep.snapshots, needs, reported, now)
 
 
 def summary(items: Iterable[Item]) -> list[dict[str, Any]]:
-    """One line for each kind, verdict and reason: how many objects of how many bytes, and a few of their names."""
+    """Summarize items: one line per kind, decision and reason, with number of objects, size and a few names."""
     groups: dict[tuple[str, bool, str], list[Item]] = defaultdict(list)
     for item in items:
         groups[item.kind, item.remove, item.why].append(item)
@@ -121,7 +125,7 @@ def summary(items: Iterable[Item]) -> list[dict[str, Any]]:
 
 
 def _log(entries: Iterable[Entry], keep: Keep, now: datetime) -> Iterator[Item]:
-    """An item for each hour that ended too long ago, one for all others."""
+    """One item per expired hour, and one item for all other hours."""
     edge = now - timedelta(days=keep.log_days)
     old: dict[str, list[Entry]] = defaultdict(list)
     kind, count, size = "", 0, 0
@@ -142,7 +146,7 @@ def _log(entries: Iterable[Entry], keep: Keep, now: datetime) -> Iterator[Item]:
 def _aged(
     kind: str, groups: Mapping[str, list[Entry]], days: int, now: datetime, time: Any = lambda _name: None
 ) -> Iterator[Item]:
-    """By the time that the name tells, else by the last write."""
+    """Items whose age is the time in their name, if there is one, else the time of the last write."""
     for name, group in groups.items():
         last = time(name) or max(datetime.fromtimestamp(entry.modified, UTC) for entry in group)
         remove = last < now - timedelta(days=days)
@@ -152,40 +156,40 @@ def _aged(
 def _reports(groups: Mapping[str, list[Entry]], days: int, now: datetime) -> Iterator[Item]:
     newest = max((name for name in groups if _stamp(name)), default="")
     for item in _aged("reports", groups, days, now, time=_stamp):
-        yield _kept(item, "the newest") if item.name == newest else item
+        yield _retained(item, "the newest") if item.name == newest else item
 
 
 def _runs(groups: Mapping[str, list[Entry]], days: int, needs: Needs, now: datetime) -> Iterator[Item]:
     for item in _aged("runs", groups, days, now):
-        if item.remove and not needs.asked:
-            yield _kept(item, "MLflow did not say which ones its aliases need")
+        if item.remove and not needs.complete:
+            yield _retained(item, "MLflow did not say which ones its aliases need")
         else:
-            yield _kept(item, needs.runs[item.name]) if item.name in needs.runs else item
+            yield _retained(item, needs.runs[item.name]) if item.name in needs.runs else item
 
 
 def _snapshots(
     groups: Mapping[str, list[Entry]],
     manifests: Mapping[str, Mapping[str, Any]],
-    most: int,
+    limit: int,
     needs: Needs,
-    shown: Mapping[str, str],
+    reported: Mapping[str, str],
     now: datetime,
 ) -> Iterator[Item]:
-    """Whole ones by the time of their making, then what a killed step or an erasure left."""
+    """Complete snapshots by creation time, then the remains of killed steps and erasures."""
     order = sorted(manifests, key=lambda name: str(manifests[name].get("created", "")), reverse=True)
-    for place, name in enumerate(order):
+    for index, name in enumerate(order):
         group = groups.get(name, [])
         young = any(entry.modified > (now - IN_USE).timestamp() for entry in group)
         why = (
-            ("the newest" if place == 0 else "")
+            ("the newest" if index == 0 else "")
             or needs.snapshots.get(name)
-            or shown.get(name)
-            or (f"one of the newest {most}" if place < most else "")
+            or reported.get(name)
+            or (f"one of the newest {limit}" if index < limit else "")
             or ("its manifest can't be read" if not manifests[name] else "")
             or ("younger than a day: a run may read it" if young else "")
-            or ("" if needs.asked else "MLflow did not say which ones its aliases need")
+            or ("" if needs.complete else "MLflow did not say which ones its aliases need")
         )
-        yield _item("snapshots", name, group, remove=not why, why=why or f"beyond the newest {most}")
+        yield _item("snapshots", name, group, remove=not why, why=why or f"beyond the newest {limit}")
     for name in sorted(groups.keys() - manifests.keys()):
         group = [entry for entry in groups[name] if _file(entry) != FORWARD]
         if not group:
@@ -196,16 +200,16 @@ def _snapshots(
 
 
 def _states(entries: Iterable[Entry], now: datetime) -> Iterator[Item]:
-    """Only the newest state is read; the names of states tell their times."""
-    for place, entry in enumerate(sorted(entries, key=_file, reverse=True)):
+    """Items of snapshot states. Only the newest state is read; the names contain their times."""
+    for index, entry in enumerate(sorted(entries, key=_file, reverse=True)):
         young = entry.modified > (now - IN_USE).timestamp()
-        why = "the next snapshot extends it" if place == 0 else "younger than a day: a run may read it" if young else ""
+        why = "the next snapshot extends it" if index == 0 else "younger than a day: a run may read it" if young else ""
         name = "/".join(entry.key.split("/")[2:])
         yield _item("states", name, [entry], remove=not why, why=why or "a newer one is extended")
 
 
 def _item(kind: str, name: str, group: list[Entry], *, remove: bool, why: str) -> Item:
-    # The file that makes the others count goes first: killed in between, what is left is no snapshot and no report.
+    # Remove the manifest or report first: after an interruption, the rest does not count as a snapshot or report.
     ordered = sorted(group, key=lambda entry: (_file(entry) not in {"manifest.json", "report.json"}, entry.key))
     keys = tuple(entry.key for entry in ordered) if remove else ()
     return Item(
@@ -219,7 +223,7 @@ def _item(kind: str, name: str, group: list[Entry], *, remove: bool, why: str) -
     )
 
 
-def _kept(item: Item, why: str) -> Item:
+def _retained(item: Item, why: str) -> Item:
     return Item(kind=item.kind, name=item.name, count=item.count, size=item.size, why=why)
 
 
@@ -228,7 +232,7 @@ def _file(entry: Entry) -> str:
 
 
 def _folders(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Entries by the folder below the project's; a file beside those folders is none of the platform's."""
+    """Group entries by subfolder of the project folder. Files outside of subfolders are not written by the platform."""
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         parts = entry.key.split("/", 3)
@@ -238,17 +242,17 @@ def _folders(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _files(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Entries by their name without its ending."""
+    """Entries by file name without the extension."""
     return {_file(entry).rpartition(".")[0]: [entry] for entry in entries}
 
 
 def _stamp(name: str) -> datetime | None:
-    """The time with which a name begins."""
+    """The time at the start of a name."""
     return _time(name[:15], "%Y%m%dT%H%M%S") if STAMP.match(name) else None
 
 
-def _time(text: str, form: str) -> datetime | None:
+def _time(text: str, layout: str) -> datetime | None:
     try:
-        return datetime.strptime(text, form).replace(tzinfo=UTC)
+        return datetime.strptime(text, layout).replace(tzinfo=UTC)
     except ValueError:
         return None

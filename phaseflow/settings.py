@@ -1,4 +1,4 @@
-"""Settings: where the platform's parts are. The only module that reads `PHASEFLOW_*`."""
+"""Settings of the platform, such as addresses and folders. Only this module reads `PHASEFLOW_*` variables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from phaseflow.errors import PlatformError
+from phaseflow.errors import PlatformError, suggestion
+from phaseflow.log import FORMATS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-"""The checkout, or the folder of an image that holds the code."""
+"""The checkout, or the folder with the code in an image."""
 
 USER: Final = "phaseflow"
-"""Of the parts whose only login is one user's password: Prometheus and Alertmanager."""
+"""User name for Prometheus and Alertmanager, which have a single user."""
 
 PORTS: Final[Mapping[str, int]] = {
     "airflow": 8080,
@@ -27,19 +28,23 @@ PORTS: Final[Mapping[str, int]] = {
     "grafana": 3001,
     "portal": 8090,
 }
-"""Ports of the embedded tier; `PHASEFLOW_PORT_OFFSET` moves them all."""
+"""Ports of the embedded tier. `PHASEFLOW_PORT_OFFSET` is added to each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Addresses and folders, each from an environment variable, else the embedded tier's default."""
+    """Settings from environment variables, with the defaults of the embedded tier."""
 
     home: Path
+    """Folder of all local data."""
     store: str
+    """Folder or S3 prefix (`s3://bucket/prefix`) of the store."""
     data_mirror: Path | None
+    """Folder with local copies of the source files."""
     offline: bool
-    """No source is downloaded."""
+    """Whether downloads of sources are disabled."""
     port_offset: int
+    """Added to every port of the embedded tier."""
     airflow_url: str
     mlflow_url: str
     pipelines_url: str
@@ -50,84 +55,90 @@ class Settings:
     grafana_url: str
     portal_url: str
     venvs: Path
-    """Folder of the components' environments."""
+    """Folder of the virtual environments."""
     dashboards: Path
-    """Folder of the generated Grafana dashboards, which the portal draws too."""
+    """Folder of the generated Grafana dashboards, which the portal also renders."""
     drift_window_seconds: int | None
-    """Overrides every project's window (the demo's are minutes)."""
+    """Overrides the drift window of every project. The demo uses minutes."""
     drift_minimum_rows: int | None
+    """Overrides the minimum number of rows in the drift window of every project."""
     drift_cooldown_seconds: int | None
+    """Overrides the minimum time between two automatic retrainings of every project."""
     monitor_seconds: int | None
-    """Overrides how often every project's window is judged."""
+    """Overrides the monitoring interval of every project."""
     bin: Path | None = None
-    """Folder of Prometheus, promtool and Alertmanager, looked into before the PATH."""
+    """Folder of Prometheus, promtool and Alertmanager, which is searched before PATH."""
     grafana_home: Path | None = None
     """Folder of an unpacked Grafana."""
+    log_format: str = "text"
+    """Format of the logs on stderr: `text` for people, or `json` for one JSON object per line."""
     host: str = "127.0.0.1"
-    """Interface that this process listens on."""
+    """Network interface that this process listens on."""
     public_url: str = ""
-    """Address of the front door, under which a person finds every page; none where each part has its own."""
+    """Public address of the reverse proxy. It is empty if each component is reachable at its own address."""
     kfp_page: bool = False
-    """Whether the pipeline engine is a KFP server with its web page."""
+    """Whether the pipeline engine is a KFP server with a web UI."""
+    projects: tuple[Path, ...] = (ROOT / "projects",)
+    """Folders with one project per subfolder: the checkout's own, and those that the variable adds, separated as in PATH."""
     only: frozenset[str] = frozenset()
-    """Projects that this process is for; all of them where none is named."""
+    """Projects of this process. Empty means all."""
     images: str = ""
-    """On Kubernetes the images of the groups: 'registry/phaseflow/{group}:tag'; a task there runs in a pod."""
+    """Image template on Kubernetes, 'registry/phaseflow/{group}:tag'. Each task then runs in a pod."""
     serving_poll_seconds: int = 1
-    """How often the service asks MLflow for new champions."""
+    """Interval at which the service polls MLflow for new champions."""
     serving_ship_seconds: int = 2
-    """How often the service's spooled rows go to the store."""
+    """Interval at which the service ships spooled rows to the store."""
     allowed_hosts: tuple[str, ...] = ()
-    """Host names that requests may carry besides those of the platform's own addresses; `.example.com` stands for all below it."""
+    """Allowed host names of requests in addition to those of the platform. `.example.com` matches all subdomains."""
     allowed_origins: tuple[str, ...] = ()
-    """Origins of web pages that may call the services, such as `https://app.example.com`."""
+    """Allowed origins of web pages that call the services, such as `https://app.example.com`."""
     feedback_tokens: bool = False
-    """Whether feedback needs one of the named tokens of the secret `feedback_tokens`."""
+    """Whether feedback requires one of the tokens in the secret `feedback_tokens`."""
     retrainings_per_day: int = 20
-    """Most retrainings that alerts start on a day (UTC), over all projects."""
+    """Maximum number of retrainings per day (UTC) that alerts start, over all projects."""
 
     def python(self, group: str) -> Path:
-        """The interpreter of the environment `group` ('tabular', 'registry', ...)."""
+        """Path of the Python interpreter of the environment `group` ('tabular', 'registry', ...)."""
         return self.venvs / group / "bin" / "python"
 
     def serving(self, project: str) -> str:
-        """Address of the service of a project: `serving_url`, in which `{project}` stands for its name with hyphens."""
+        """Address of the service of a project: `serving_url` with `{project}` replaced by its name with hyphens."""
         return self.serving_url.replace("{project}", project.replace("_", "-"))
 
     def page(self, name: str) -> str:
-        """Where a person's browser finds the part `name`; its own address where there is no front door."""
+        """Address of the web UI of the component `name`: on the reverse proxy, else its own address."""
         if not self.public_url:
             address: str = getattr(self, f"{name}_url")
             return address
         return self.public_url if name == "portal" else f"{self.public_url}/{name}"
 
     def port(self, name: str) -> int:
-        """The embedded tier's port of `name`."""
+        """Port of the component `name` in the embedded tier."""
         return PORTS[name] + self.port_offset
 
     @property
     def secrets(self) -> Path:
-        """Folder of generated passwords and tokens, mode 0700; one file each, mode 0600."""
+        """Folder (mode 0700) of the generated passwords and tokens, with one file (mode 0600) per secret."""
         return self.home / "secrets"
 
     def login(self, name: str) -> tuple[str, str] | None:
-        """User and password of the part `name` ("prometheus", "alertmanager"); None where it asks for none."""
+        """User and password of the component `name` ("prometheus", "alertmanager"). None if it requires no login."""
         try:
             return USER, self.secret(f"{name}_password")
         except PlatformError:
             return None
 
     def bearer(self, name: str) -> dict[str, str]:
-        """The header that sends the secret `name` as a token; none where there is no such secret."""
+        """The header with the secret `name` as a bearer token. Empty if the secret does not exist."""
         try:
             return {"Authorization": f"Bearer {self.secret(name)}"}
         except PlatformError:
             return {}
 
     def secret(self, name: str) -> str:
-        """The secret `name`: `PHASEFLOW_SECRET_<NAME>_FILE` where that is set, else `<home>/secrets/<name>`.
+        """Read the secret `name` from the file `PHASEFLOW_SECRET_<NAME>_FILE`, else `<home>/secrets/<name>`.
 
-        Raises PlatformError when the file is missing.
+        Raises PlatformError if the file is missing.
         """
         path = Path(os.environ.get(f"PHASEFLOW_SECRET_{name.upper()}_FILE", str(self.secrets / name)))
         try:
@@ -136,33 +147,46 @@ class Settings:
             raise PlatformError(f"The secret {name!r} is not at {path}", fix="Make it with `phaseflow up`") from error
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings of this process.
+def _number(env: Mapping[str, str], name: str) -> int | None:
+    value = env.get(name, "")
+    if not value:
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise PlatformError(f"{name} is {value!r}; allowed: a whole number", fix=f"Correct or unset {name}") from error
 
-    Raises PlatformError when a number is not one.
+
+def _words(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(word.strip().lower() for word in env.get(name, "").split(",") if word.strip())
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name)
+    return Path(value) if value else None
+
+
+def _log_format(value: str) -> str:
+    if value not in FORMATS:
+        raise PlatformError(
+            f"PHASEFLOW_LOG_FORMAT is {value!r}; allowed: {', '.join(FORMATS)}",
+            fix=suggestion(value, FORMATS) or "Correct or unset PHASEFLOW_LOG_FORMAT",
+        )
+    return value
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from environment variables.
+
+    Raises PlatformError if the value of a numeric variable is not a whole number, or the log format is unknown.
     """
     env = os.environ if environment is None else environment
 
-    def number(name: str) -> int | None:
-        value = env.get(name, "")
-        if not value:
-            return None
-        try:
-            return int(value)
-        except ValueError as error:
-            raise PlatformError(
-                f"{name} is {value!r}; allowed: a whole number", fix=f"Correct or unset {name}"
-            ) from error
-
     home = Path(env.get("PHASEFLOW_HOME") or ROOT / ".phaseflow").resolve()
-    offset = number("PHASEFLOW_PORT_OFFSET") or 0
+    offset = _number(env, "PHASEFLOW_PORT_OFFSET") or 0
 
-    def words(name: str) -> tuple[str, ...]:
-        return tuple(word.strip().lower() for word in env.get(name, "").split(",") if word.strip())
-
-    def folder(name: str) -> Path | None:
-        value = env.get(name)
-        return Path(value) if value else None
+    def number(name: str) -> int | None:
+        return _number(env, name)
 
     def url(name: str) -> str:
         default = f"http://127.0.0.1:{PORTS[name] + offset}"
@@ -171,7 +195,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         store=env.get("PHASEFLOW_STORE") or str(home / "store"),
-        data_mirror=folder("PHASEFLOW_DATA_MIRROR"),
+        data_mirror=_folder(env, "PHASEFLOW_DATA_MIRROR"),
         offline=env.get("PHASEFLOW_OFFLINE", "") not in {"", "0"},
         port_offset=offset,
         airflow_url=url("airflow"),
@@ -189,17 +213,22 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
         drift_cooldown_seconds=number("PHASEFLOW_DRIFT_COOLDOWN_SECONDS"),
         monitor_seconds=number("PHASEFLOW_MONITOR_SECONDS"),
-        bin=folder("PHASEFLOW_BIN"),
-        grafana_home=folder("PHASEFLOW_GRAFANA_HOME"),
+        bin=_folder(env, "PHASEFLOW_BIN"),
+        grafana_home=_folder(env, "PHASEFLOW_GRAFANA_HOME"),
+        log_format=_log_format(env.get("PHASEFLOW_LOG_FORMAT") or "text"),
         host=env.get("PHASEFLOW_HOST") or "127.0.0.1",
         public_url=(env.get("PHASEFLOW_PUBLIC_URL") or "").rstrip("/"),
         kfp_page=env.get("PHASEFLOW_KFP_PAGE", "") not in {"", "0"},
+        projects=(
+            ROOT / "projects",
+            *(Path(path) for path in env.get("PHASEFLOW_PROJECTS", "").split(os.pathsep) if path),
+        ),
         only=frozenset(filter(None, env.get("PHASEFLOW_ONLY", "").split(","))),
         images=env.get("PHASEFLOW_IMAGES") or "",
         serving_poll_seconds=number("PHASEFLOW_SERVING_POLL_SECONDS") or 1,
         serving_ship_seconds=number("PHASEFLOW_SERVING_SHIP_SECONDS") or 2,
-        allowed_hosts=words("PHASEFLOW_ALLOWED_HOSTS"),
-        allowed_origins=tuple(origin.rstrip("/") for origin in words("PHASEFLOW_ALLOWED_ORIGINS")),
+        allowed_hosts=_words(env, "PHASEFLOW_ALLOWED_HOSTS"),
+        allowed_origins=tuple(origin.rstrip("/") for origin in _words(env, "PHASEFLOW_ALLOWED_ORIGINS")),
         feedback_tokens=env.get("PHASEFLOW_FEEDBACK_TOKENS", "") not in {"", "0"},
         retrainings_per_day=number("PHASEFLOW_RETRAININGS_PER_DAY") or 20,
     )

@@ -1,4 +1,4 @@
-"""How the gate's verdict is told, alike in the terminal and in Airflow."""
+"""Formatting of the verdict of the gate, shared by the CLI and Airflow."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def figure(value: object) -> str:
-    """What was found or is allowed, with four digits."""
+    """Format an observed or required value with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def refused(verdict: Mapping[str, Any]) -> str:
-    """Why a version stays challenger, in one line: the verdict's own sentence, else the checks that it did not pass."""
+    """Explain in one line why a version was not promoted: the reason in the verdict, else the failed checks."""
     if verdict.get("why"):
         return str(verdict["why"]).rstrip(".")
     return "; ".join(
-        f"{check['check']} is {figure(check['found'])}, allowed {figure(check['allowed'])}"
+        f"{check['check']} is {figure(check['observed'])}, allowed {figure(check['required'])}"
         for check in verdict["checks"]
         if not check["passed"]
     )

@@ -1,1 +1,1 @@
-"""A project becomes a Kubeflow pipeline; the steps that run in it, and the ETL before it."""
+"""Kubeflow pipelines of the projects, their steps, and the ETL that precedes them."""

@@ -1,4 +1,7 @@
-"""`python -m pipelines.compile [--check | --print PROJECT]`: writes every project's pipeline to `pipelines/generated/<project>.yaml`."""
+"""`python -m pipelines.compile [--check | --print PROJECT]`: compile each project's pipeline.
+
+The pipelines are written to `pipelines/generated/<project>.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,46 @@ from typing import Final
 
 from kfp import compiler
 
-from phaseflow import registry
+from phaseflow import discovery, generated, log
 from phaseflow.contract import Project
-from phaseflow.settings import ROOT
+from phaseflow.log import logger
+from phaseflow.settings import ROOT, from_environment
 from pipelines.pipeline import pipeline
 
 GENERATED: Final = ROOT / "pipelines" / "generated"
 
 
-def compiled(project: Project) -> str:
-    """The pipeline as KFP's YAML; the same project gives the same text."""
+def to_yaml(project: Project) -> str:
+    """Compile the pipeline to KFP's YAML. The output is deterministic."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline(project), str(path))
         return path.read_text()
 
 
-def stale(folder: Path = GENERATED) -> list[str]:
-    """Projects whose committed pipeline is not what the contract gives, and files of no project."""
-    wanted = {project.name: compiled(project) for project in registry.all_projects()}
-    found = {path.stem: path.read_text() for path in folder.glob("*.yaml")}
-    return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+def files() -> dict[str, str]:
+    """Return the content of each committed pipeline, by its name in `GENERATED`."""
+    return {f"{project.name}.yaml": to_yaml(project) for project in discovery.all_projects()}
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or with `--check` compare, or with `--print` give one project's to who submits it."""
+    """Write the pipelines. `--check` only compares them; `--print` prints the pipeline of one project."""
+    log.configure("pipelines.compile", from_environment().log_format)
     if "--print" in arguments:
-        print(compiled(registry.get(arguments[arguments.index("--print") + 1])), end="")
+        print(to_yaml(discovery.get(arguments[arguments.index("--print") + 1])), end="")
         return 0
+    expected = files()
+    stale = generated.stale(GENERATED, expected)
     if "--check" in arguments:
-        old = stale()
-        if old:
-            print(f"error: pipelines/generated is stale for {', '.join(old)}. Run `make generate`.", file=sys.stderr)
-        return 1 if old else 0
+        if stale:
+            logger.error("pipelines/generated is stale: %s. Run `make generate`.", ", ".join(stale))
+        return 1 if stale else 0
     GENERATED.mkdir(exist_ok=True)
-    for project in registry.all_projects():
-        (GENERATED / f"{project.name}.yaml").write_text(compiled(project))
+    for name in stale:
+        if name in expected:
+            (GENERATED / name).write_text(expected[name])
+        else:
+            (GENERATED / name).unlink()
     return 0
 
 

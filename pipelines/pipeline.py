@@ -1,8 +1,8 @@
-"""Project -> Kubeflow pipeline: profile, train each candidate, evaluate, gate, register.
+"""The Kubeflow pipeline of a project: profile, train each candidate, evaluate, gate, register.
 
-The components are lightweight Python components whose bodies call `pipelines.steps`; the image holds the code and its
-environment, so that nothing is installed at run time. A component's imports stand inside it because that is how KFP
-ships its source.
+The components are lightweight Python components whose bodies call `pipelines.steps`. The image holds the code and its
+environment, so nothing is installed at run time. Each component contains its own imports because KFP ships only the
+source of the function.
 """
 
 # Annotations must be real classes here: KFP reads them.
@@ -16,36 +16,36 @@ from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Metrics, Model,
 
 from phaseflow.contract import Project
 
-IMAGE: Final = "phaseflow/{family}:dev"
-"""Of the training family; `PHASEFLOW_IMAGE` overrides it when pipelines are compiled."""
+IMAGE: Final = "phaseflow/{environment}:dev"
+"""Image of a training environment. `PHASEFLOW_IMAGE` overrides it when pipelines are compiled."""
 
 
 def profile(project: str, snapshot: str, page: Output[HTML], dataset: Output[Dataset]) -> None:
-    """A picture of the data, and the snapshot as an artifact."""
+    """Write the data profile as HTML, and the snapshot's manifest as a dataset artifact."""
     import json
     from pathlib import Path
 
-    from phaseflow import registry
+    from phaseflow import discovery
     from pipelines.steps import data
-    from pipelines.steps.profile import profile as draw
+    from pipelines.steps.profile import profile as profile_step
 
-    Path(page.path).write_text(draw(project, snapshot))
-    manifest = data.manifest(registry.get(project), snapshot)
+    Path(page.path).write_text(profile_step(project, snapshot))
+    manifest = data.manifest(discovery.get(project), snapshot)
     Path(dataset.path).write_text(json.dumps(manifest))
     dataset.metadata.update({"snapshot": snapshot, "rows": manifest["rows"], "source": manifest["source"]})
 
 
 def train(project: str, snapshot: str, candidate: str, model: Output[Model], metrics: Output[Metrics]) -> None:
-    """One candidate as ONNX, and its figure inside the training rows."""
+    """Train one candidate, export it as ONNX and log its metrics."""
     from pathlib import Path
 
-    from pipelines.steps.train import train as fit
+    from pipelines.steps.train import train as train_step
 
-    found = fit(project, snapshot, candidate, Path(model.path))
+    figures = train_step(project, snapshot, candidate, Path(model.path))
     model.metadata.update({"candidate": candidate, "framework": "onnx"})
-    for name, value in found.items():
+    for name, value in figures.items():
         metrics.log_metric(name, value)
-    Path(metrics.path).write_text("")  # without a file kfp.local's cache misses this step
+    Path(metrics.path).write_text("")  # kfp.local caches a step only if each output has a file
 
 
 def evaluate(
@@ -56,40 +56,40 @@ def evaluate(
     metrics: Output[Metrics],
     curves: Output[ClassificationMetrics],
 ) -> None:
-    """All candidates and the champion on the same holdout."""
+    """Evaluate all candidates and the champion on the same holdout."""
     import json
     from pathlib import Path
 
-    from pipelines.steps.evaluate import evaluate as judge
+    from pipelines.steps.evaluate import evaluate as evaluate_step
 
-    found = judge(project, snapshot, [Path(model.path) for model in models])
-    Path(evaluation.path).write_text(json.dumps(found))
-    for name, value in found["candidates"][found["winner"]]["metrics"].items():
+    result = evaluate_step(project, snapshot, [Path(model.path) for model in models])
+    Path(evaluation.path).write_text(json.dumps(result))
+    for name, value in result["candidates"][result["winner"]]["metrics"].items():
         if value is not None:
             metrics.log_metric(name, value)
     Path(metrics.path).write_text("")
-    if "confusion" in found["curves"]:
-        curves.log_confusion_matrix(found["curves"]["classes"], found["curves"]["confusion"])
-    if "roc" in found["curves"]:
-        roc = found["curves"]["roc"]
+    if "confusion" in result["curves"]:
+        curves.log_confusion_matrix(result["curves"]["classes"], result["curves"]["confusion"])
+    if "roc" in result["curves"]:
+        roc = result["curves"]["roc"]
         curves.log_roc_curve(roc["fpr"], roc["tpr"], roc["thresholds"])
     Path(curves.path).write_text("")
 
 
 def gate(project: str, evaluation: Input[Dataset], verdict: Output[Dataset]) -> bool:
-    """May the winner become champion?"""
+    """Decide whether the winner may become champion."""
     import json
     from pathlib import Path
 
-    from phaseflow import registry
-    from pipelines.steps.gate import judge
+    from phaseflow import discovery
+    from pipelines.steps.gate import judge as gate_step
 
-    said = judge(registry.get(project), json.loads(Path(evaluation.path).read_text()))
-    Path(verdict.path).write_text(json.dumps(said.to_dict()))
-    for check in said.checks:
-        print(f"{'pass' if check.passed else 'FAIL'}  {check.check}: {check.found} (allowed: {check.allowed})")
-    print(said.why)
-    return said.passed
+    decision = gate_step(discovery.get(project), json.loads(Path(evaluation.path).read_text()))
+    Path(verdict.path).write_text(json.dumps(decision.to_dict()))
+    for check in decision.checks:
+        print(f"{'pass' if check.passed else 'FAIL'}  {check.check}: {check.observed} (allowed: {check.required})")
+    print(decision.why)
+    return decision.passed
 
 
 def register(
@@ -101,27 +101,28 @@ def register(
     verdict: Input[Dataset],
     registered: Output[Model],
 ) -> str:
-    """Log all candidates to MLflow, register the winner, write the verdict."""
+    """Log all candidates to MLflow, register the winner and write the verdict."""
     import json
     from pathlib import Path
 
-    from pipelines.steps.register import register as log
+    from pipelines.steps.register import register as register_step
 
     folders = {json.loads((Path(m.path) / "trained.json").read_text())["candidate"]: Path(m.path) for m in models}
-    said = json.loads(Path(verdict.path).read_text())
-    found = log(project, snapshot, run, json.loads(Path(evaluation.path).read_text()), said, folders)
-    Path(registered.path).write_text(json.dumps(found))
-    registered.metadata.update({"version": found["version"], "passed": found["passed"]})
-    return str(found["version"])
+    decision = json.loads(Path(verdict.path).read_text())
+    figures = json.loads(Path(evaluation.path).read_text())
+    result = register_step(project, snapshot, run, figures, decision, folders)
+    Path(registered.path).write_text(json.dumps(result))
+    registered.metadata.update({"version": result["version"], "passed": result["passed"]})
+    return str(result["version"])
 
 
 def image(project: Project) -> str:
-    """The image of the project's training family."""
-    return os.environ.get("PHASEFLOW_IMAGE", IMAGE).format(family=project.family)
+    """Return the image of the project's training environment."""
+    return os.environ.get("PHASEFLOW_IMAGE", IMAGE).format(environment=project.environment)
 
 
 def pipeline(project: Project) -> Any:
-    """The project's Kubeflow pipeline, with the parameters `snapshot` and `run`."""
+    """Build the project's Kubeflow pipeline, which has the parameters `snapshot` and `run`."""
 
     def component(function: Callable[..., Any]) -> Any:
         return dsl.component(base_image=image(project), install_kfp_package=False)(function)
@@ -131,26 +132,28 @@ def pipeline(project: Project) -> Any:
     @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp ships no types
         name=project.name.replace("_", "-"), display_name=project.title, description=project.description
     )
-    def built(snapshot: str, run: str) -> None:
+    def kubeflow_pipeline(snapshot: str, run: str) -> None:
         steps["profile"](project=project.name, snapshot=snapshot)
         with dsl.ParallelFor([candidate.name for candidate in project.candidates], parallelism=2) as candidate:
-            fitted = steps["train"](project=project.name, snapshot=snapshot, candidate=candidate)
-            fitted.set_cpu_limit(str(project.resources.cpu)).set_memory_limit(f"{project.resources.memory_mb}M")
+            train_task = steps["train"](project=project.name, snapshot=snapshot, candidate=candidate)
+            train_task.set_cpu_limit(str(project.resources.cpu)).set_memory_limit(f"{project.resources.memory_mb}M")
             if project.resources.gpu:
-                fitted.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(project.resources.gpu)
-        models = partial(dsl.Collected, fitted.outputs["model"])  # the compiler changes one that it has used
-        judged = steps["evaluate"](project=project.name, snapshot=snapshot, models=models())
-        # The champion may have changed since an equal call, so these two never come from a cache.
-        judged.set_caching_options(enable_caching=False)
-        said = steps["gate"](project=project.name, evaluation=judged.outputs["evaluation"])
-        logged = steps["register"](
+                train_task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(project.resources.gpu)
+        models = partial(
+            dsl.Collected, train_task.outputs["model"]
+        )  # the compiler modifies a Collected that it has used
+        evaluate_task = steps["evaluate"](project=project.name, snapshot=snapshot, models=models())
+        # The champion may have changed since the last identical call, so evaluate and register are never cached.
+        evaluate_task.set_caching_options(enable_caching=False)
+        gate_task = steps["gate"](project=project.name, evaluation=evaluate_task.outputs["evaluation"])
+        register_task = steps["register"](
             project=project.name,
             snapshot=snapshot,
             run=run,
             models=models(),
-            evaluation=judged.outputs["evaluation"],
-            verdict=said.outputs["verdict"],
+            evaluation=evaluate_task.outputs["evaluation"],
+            verdict=gate_task.outputs["verdict"],
         )
-        logged.set_caching_options(enable_caching=False)
+        register_task.set_caching_options(enable_caching=False)
 
-    return built
+    return kubeflow_pipeline

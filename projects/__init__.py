@@ -1,5 +1,5 @@
-"""The projects, one folder each; `PHASEFLOW_PROJECTS` adds folders that hold more (separated as in PATH)."""
+"""The projects, one folder each. The setting `PHASEFLOW_PROJECTS` adds folders with more of them, separated as in PATH."""
 
-import os
+from phaseflow.settings import from_environment
 
-__path__ = [*__path__, *filter(None, os.environ.get("PHASEFLOW_PROJECTS", "").split(os.pathsep))]
+__path__ = [*__path__, *(str(folder) for folder in from_environment().projects[1:])]

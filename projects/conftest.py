@@ -1,7 +1,7 @@
-"""Which tests an environment runs: those of its own family's projects.
+"""Selects the tests of the projects that belong to the current training environment, and marks those that train fully.
 
-A test module that ends in `_<family>` runs in that family's environment, whichever its project's is: what NumPy computes is
-held against torch where there is torch.
+A test module whose name ends in `_<environment>` runs in that environment instead of its project's, for example to
+compare NumPy code with torch.
 """
 
 from __future__ import annotations
@@ -10,23 +10,32 @@ import os
 import sys
 from pathlib import Path
 
-# Of small problems a second thread makes nothing faster, and on a busy machine much slower. Read when NumPy is imported.
+# A second thread does not speed up small problems, and slows them down on a busy machine. NumPy reads these on import.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-from phaseflow import registry  # noqa: E402  # after the settings above
-from phaseflow.contract import FAMILIES  # noqa: E402
+import pytest  # noqa: E402
+
+from phaseflow import discovery  # noqa: E402  # after the settings above
+from phaseflow.contract import ENVIRONMENTS  # noqa: E402
 
 HERE = Path(__file__).parent
-FAMILY = Path(sys.prefix).name
-"""The environment's group (`.venvs/<group>`); the image's own environment runs everything."""
+ENVIRONMENT = Path(sys.prefix).name
+"""The environment's group (`.venvs/<group>`); any other environment runs all tests."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out what another family's libraries are needed for."""
+    """Ignore tests that need the libraries of another environment."""
     parts = collection_path.relative_to(HERE).parts
-    if FAMILY not in FAMILIES or collection_path.suffix != ".py" or len(parts) < 3:
+    if ENVIRONMENT not in ENVIRONMENTS or collection_path.suffix != ".py" or len(parts) < 3:
         return None
     named = collection_path.stem.rsplit("_", 1)[-1]
-    family = named if named in FAMILIES else registry.get(parts[0]).family
-    return True if family != FAMILY else None
+    environment = named if named in ENVIRONMENTS else discovery.get(parts[0]).environment
+    return True if environment != ENVIRONMENT else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that train candidates on the whole sample, so that `-m "not training"` leaves them out."""
+    for item in items:
+        if "fitted" in getattr(item, "fixturenames", ()):
+            item.add_marker("training")

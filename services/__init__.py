@@ -1,1 +1,1 @@
-"""What runs beside the pipelines: serving, registry, monitor, portal."""
+"""The services that run beside the pipelines: serving, registry, monitor, portal and backup."""

@@ -1,1 +1,1 @@
-"""What crosses components, on the platform's real processes."""
+"""Tests across components, on the platform's real processes."""

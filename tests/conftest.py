@@ -1,4 +1,4 @@
-"""One platform for all tests of this folder: real processes in a home of their own, where possible without a network."""
+"""One platform for all tests of this folder: real processes in their own home, without a network if possible."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from typing import Any
 import httpx
 import pytest
 
-from phaseflow.embedded import report
-from phaseflow.registry import all_projects
+from cli.local import report
+from phaseflow.discovery import all_projects
 from phaseflow.settings import ROOT, Settings, from_environment
 from tests.names import Resolver
 from tests.tally import Tally
 
-ORDER = ("test_loop.py", "test_new.py", "security", "faults")
-"""The loop's tests meet a fresh platform; those of faults come last, since they kill what the others need."""
+ORDER = ("test_loop.py", "test_new.py", "security", "test_documentation.py", "faults")
+"""The loop's tests need a fresh platform. The fault tests run last, since they kill processes that the others need."""
 TALLY = pytest.StashKey[Tally]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """The platform under test, and how the demo went on it."""
+    """The platform under test, and the result of the demo on it."""
 
     environment: dict[str, str]
     settings: Settings
     story: dict[str, Any]
 
     def command(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        """`phaseflow ARGUMENTS`."""
-        done = subprocess.run(
+        """Run `phaseflow ARGUMENTS`."""
+        completed = subprocess.run(
             [ROOT / "bin" / "phaseflow", *arguments],
             env=self.environment,
             capture_output=True,
@@ -44,42 +44,43 @@ class Platform:
             timeout=timeout,
             check=False,
         )
-        if check and done.returncode != 0:
-            pytest.fail(f"phaseflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done
+        if check and completed.returncode != 0:
+            output = completed.stdout + completed.stderr
+            pytest.fail(f"phaseflow {' '.join(arguments)} ended with {completed.returncode}:\n{output}")
+        return completed
 
     def json(self, *arguments: str, timeout: float = 600) -> Any:
-        """What `phaseflow ARGUMENTS --json` prints."""
+        """Run `phaseflow ARGUMENTS --json` and parse its output."""
         return json.loads(self.command(*arguments, "--json", timeout=timeout).stdout)
 
     def get(self, url: str) -> Any:
-        """JSON of a page."""
-        answer = httpx.get(url, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+        """Return the JSON response of a URL."""
+        response = httpx.get(url, timeout=10)
+        response.raise_for_status()
+        return response.json()
 
     def programs(self) -> dict[str, dict[str, Any]]:
-        """State, pid and health of each program, by name."""
+        """Return state, pid and health of each program by name."""
         status = report.status(self.settings)
         return {program["name"]: program for program in status["programs"]}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One table for all tests."""
+    """Create the table that all tests share."""
     config.stash[TALLY] = Tally()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In the order of ORDER; the order within a module stays."""
+    """Sort the tests by ORDER; the order within a module is unchanged."""
     here = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
+    def position(item: pytest.Item) -> int:
         try:
             return ORDER.index(item.path.relative_to(here).parts[0])
         except ValueError:
             return -1
 
-    items.sort(key=place)
+    items.sort(key=position)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -99,18 +100,18 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 
 @pytest.fixture(scope="session")
 def names() -> list[str]:
-    """Names that anything has looked up since the tests began; empty where the tests are not alone on their machine."""
-    return Resolver().asked if os.environ.get("PHASEFLOW_ISOLATED") else []
+    """DNS names that any process has looked up since the tests began; empty if the tests are not isolated."""
+    return Resolver().names if os.environ.get("PHASEFLOW_ISOLATED") else []
 
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Iterator[Platform]:
-    """The platform after one demo, whose every step happened or the session fails here.
+    """The platform after one demo; the session fails here if the demo fails.
 
-    PHASEFLOW_TEST_HOME names the home of a platform that is up already, for whoever writes a test and has no time for a demo.
+    To skip the demo while writing a test, set PHASEFLOW_TEST_HOME to the home of a running platform.
     """
-    if running := os.environ.get("PHASEFLOW_TEST_HOME"):
-        environment = os.environ | {"PHASEFLOW_HOME": running, "PHASEFLOW_OFFLINE": "1"}
+    if running_home := os.environ.get("PHASEFLOW_TEST_HOME"):
+        environment = os.environ | {"PHASEFLOW_HOME": running_home, "PHASEFLOW_OFFLINE": "1"}
         yield Platform(environment=environment, settings=from_environment(environment), story={})
         return
     home = tmp_path_factory.mktemp("home")
@@ -120,8 +121,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Iter
         "PHASEFLOW_PORT_OFFSET": os.environ.get("PHASEFLOW_TEST_PORT_OFFSET", "20000"),
         "PHASEFLOW_PROJECTS": str(tmp_path_factory.mktemp("projects")),
         "PHASEFLOW_OFFLINE": "1",
-        # Projects that need PyTorch have `make test-models`; the last one is made by `test_new.py`.
-        "PHASEFLOW_ONLY": ",".join([*(one.name for one in all_projects() if one.family == "tabular"), "bike_sharing"]),
+        # `make test-projects` covers the projects that need PyTorch; `test_new.py` and `test_documentation.py` create the last two.
+        "PHASEFLOW_ONLY": ",".join(
+            [
+                *(project.name for project in all_projects() if project.environment == "tabular"),
+                "bike_sharing",
+                "bike_rentals",
+            ]
+        ),
     }
     command = [str(ROOT / "bin" / "phaseflow")]
     try:
@@ -138,7 +145,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> Iter
 
 @pytest.fixture(scope="session")
 def trained_platform(platform: Platform) -> Platform:
-    """The platform after a first training of every project: each one has a champion."""
+    """The platform after a first training of every project, so that each has a champion."""
     others = [project["name"] for project in platform.json("projects") if project["name"] != "titanic"]
     with ThreadPoolExecutor(2) as pool:  # the engine runs two pipelines at a time
         list(pool.map(lambda name: platform.command("trigger", name, "--wait"), others))
@@ -146,19 +153,19 @@ def trained_platform(platform: Platform) -> Platform:
 
 
 def trusted_mirror(folder: Path) -> Path:
-    """`folder`, with links to the files of the data mirror that have a checksum of their source.
+    """Link the files of the data mirror whose checksums match their source into `folder`, and return it.
 
-    A file of another edition is refused, as a person should see it; here the project uses its sample.
+    The platform refuses a file of another edition. Here it is left out instead, and the project uses its sample.
     """
-    given = os.environ.get("PHASEFLOW_DATA_MIRROR")
+    mirror_folder = os.environ.get("PHASEFLOW_DATA_MIRROR")
     for file in (file for project in all_projects() for file in project.source.files):
-        path = Path(given or folder) / file.mirror
+        path = Path(mirror_folder or folder) / file.mirror
         if file.mirror and path.is_file():
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             if not file.sha256 or digest in {file.sha256, *file.mirror_sha256}:
                 (folder / file.mirror).symlink_to(path)
             else:
-                print(f"{path} is another edition than {file.url}, and is left out")
+                print(f"{path} is another edition than {file.url} and is left out")
     return folder
 
 
@@ -167,5 +174,5 @@ def mirror() -> Path:
     """The folder of real data files."""
     folder = os.environ.get("PHASEFLOW_DATA_MIRROR")
     if not folder:
-        pytest.skip("PHASEFLOW_DATA_MIRROR names no folder of real data files")
+        pytest.skip("PHASEFLOW_DATA_MIRROR is not set to a folder of real data files")
     return Path(folder)

@@ -1,4 +1,4 @@
-"""A resolver that knows no name and writes down each one that is asked for."""
+"""A DNS resolver that knows no names and records every query."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 
 
 class Resolver:
-    """Answers NXDOMAIN on UDP 127.0.0.1:53 (RFC 1035); `asked` holds the names."""
+    """Responds with NXDOMAIN on UDP 127.0.0.1:53 (RFC 1035); `names` are the queried names."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.names: list[str] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 53))
         threading.Thread(target=self._serve, daemon=True).start()
@@ -19,16 +19,16 @@ class Resolver:
     def _serve(self) -> None:
         while True:
             query, client = self._socket.recvfrom(4096)
-            self.asked.append(name_of(query))
+            self.names.append(name_of(query))
             header = query[:2] + struct.pack(">HHHHH", 0x8183, 1, 0, 0, 0)  # a response: no such name
-            end = query.index(b"\0", 12) + 5
-            self._socket.sendto(header + query[12:end], client)
+            question_end = query.index(b"\0", 12) + 5
+            self._socket.sendto(header + query[12:question_end], client)
 
 
 def name_of(query: bytes) -> str:
-    """The name that a DNS query asks for."""
-    labels, at = [], 12
-    while query[at]:
-        labels.append(query[at + 1 : at + 1 + query[at]].decode(errors="replace"))
-        at += 1 + query[at]
+    """Return the name in a DNS query."""
+    labels, offset = [], 12
+    while query[offset]:
+        labels.append(query[offset + 1 : offset + 1 + query[offset]].decode(errors="replace"))
+        offset += 1 + query[offset]
     return ".".join(labels)

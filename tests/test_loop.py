@@ -1,4 +1,4 @@
-"""One turn of the loop, as `make demo` plays it, and what must hold on the platform that it leaves."""
+"""One turn of the loop, as `make demo` runs it, and the state of the platform afterwards."""
 
 from __future__ import annotations
 
@@ -7,28 +7,16 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
 
-from phaseflow.embedded import rest
+from phaseflow.clients import airflow
 from phaseflow.settings import ROOT
+from phaseflow.testing import wait_for
 from tests.conftest import Platform
 
 pytestmark = pytest.mark.platform
-
-
-def wait_for(what: str, look: Callable[[], Any], seconds: float = 60) -> Any:
-    """Poll until there is something."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.2)
-    pytest.fail(f"{what} did not happen within {seconds:.0f} s")
 
 
 def test_every_step_of_the_story_happened(platform: Platform) -> None:
@@ -43,7 +31,7 @@ def test_the_loop_swapped_versions_without_a_failed_request(platform: Platform) 
     assert story["first"]["version"] == "1"
     assert story["traffic"]["failed"] == 0
     assert story["traffic"]["sent"] > 500
-    assert {"1", "2"} <= set(story["traffic"]["versions"])
+    assert {"1", story["second"]["version"]} <= set(story["traffic"]["versions"])
     model = platform.get(f"{platform.settings.serving_url}/titanic/model")
     assert model["version"] == story["last"]["version"]  # another retraining may have followed the first
     assert not model["stale"]
@@ -53,18 +41,18 @@ def test_the_events_say_why(platform: Platform) -> None:
     from phaseflow import events
     from phaseflow.store import Store
 
-    found = events.read(Store(platform.settings.store), "titanic")
-    kinds = [event["type"].rsplit(".", 1)[1] for event in found]
+    recorded = events.read(Store(platform.settings.store), "titanic")
+    kinds = [event["type"].rsplit(".", 1)[1] for event in recorded]
     assert {"snapshot", "verdict", "promotion", "retraining", "swap", "alert"} <= set(kinds)
-    retraining = next(event for event in found if event["type"].endswith("retraining"))
-    # Drift or the drop in quality that it causes, whichever is seen first.
-    assert re.match(r"The PSI of \w+ is|Its share of wrong answers is", retraining["data"]["why"])
-    verdicts = [event["data"] for event in found if event["type"].endswith("verdict")]
+    retraining = next(event for event in recorded if event["type"].endswith("retraining"))
+    # Drift, or the loss of quality that it causes, whichever is detected first.
+    assert re.match(r"The PSI of \w+ is|The error rate is", retraining["data"]["why"])
+    verdicts = [event["data"] for event in recorded if event["type"].endswith("verdict")]
     assert verdicts[0]["champion"] is None
     assert verdicts[1]["champion"] == "1"
     gain = next(check for check in verdicts[1]["checks"] if check["check"].startswith("gain"))
     assert gain["passed"]
-    assert gain["found"] > 0.002
+    assert gain["observed"] > 0.002
 
 
 def test_up_again_changes_nothing(platform: Platform) -> None:
@@ -97,9 +85,9 @@ def test_every_project_trains_and_serves(trained_platform: Platform) -> None:
 
 def test_the_service_answers_as_training_did_on_every_row_of_the_holdout(platform: Platform) -> None:
     for project in platform.json("projects"):
-        done = subprocess.run(
+        completed = subprocess.run(
             [
-                platform.settings.python(project["family"]),
+                platform.settings.python(project["environment"]),
                 "-W",
                 "ignore",
                 ROOT / "bench" / "parity.py",
@@ -110,10 +98,12 @@ def test_the_service_answers_as_training_did_on_every_row_of_the_holdout(platfor
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        rows, worst = re.search(r"(\d+) rows, largest difference ([0-9.e+-]+)", done.stdout).groups()  # type: ignore[union-attr]
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        match = re.search(r"(\d+) rows, largest difference ([0-9.e+-]+)", completed.stdout)
+        assert match, completed.stdout
+        rows, max_difference = match.groups()
         assert int(rows) > 50
-        assert float(worst) <= 1e-5
+        assert float(max_difference) <= 1e-5
 
 
 def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) -> None:
@@ -131,23 +121,23 @@ def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) ->
         )
         for project in projects
     ]
-    said = ""
+    output = ""
     try:
         for name in names:
 
             def reported(name: str = name) -> bool:
-                answer = httpx.post(
+                response = httpx.post(
                     f"{platform.settings.monitor_url}/projects/{name}/report",
                     headers={"Authorization": f"Bearer {token}"},
                     timeout=250,
                 )
-                return answer.status_code == 200 and answer.json()["rows"] > 0
+                return response.status_code == 200 and response.json()["rows"] > 0
 
             wait_for(f"a report of {name}", reported, 120)
 
         def full() -> bool:
-            nonlocal said
-            done = subprocess.run(
+            nonlocal output
+            completed = subprocess.run(
                 [platform.settings.python("command"), "-m", "monitoring", "check"],
                 env=platform.environment | {"PYTHONPATH": str(ROOT)},
                 cwd=ROOT,
@@ -155,12 +145,12 @@ def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) ->
                 text=True,
                 check=False,
             )
-            said = done.stdout + done.stderr
-            return done.returncode == 0
+            output = completed.stdout + completed.stderr
+            return completed.returncode == 0
 
         end = time.monotonic() + 120
         while not full():
-            assert time.monotonic() < end, said
+            assert time.monotonic() < end, output
             time.sleep(2)
     finally:
         for player in players:
@@ -187,40 +177,40 @@ def test_every_page_shows_data(platform: Platform) -> None:
 
 
 def test_no_foreign_page_makes_the_platform_retrain(platform: Platform) -> None:
-    """Nobody without the password posts an alert; one that is posted with it, and that Prometheus does not confirm, starts nothing."""
+    """Posting an alert needs the password, and an alert that Prometheus does not confirm triggers no retraining."""
     settings = platform.settings
     alert = [{"labels": {"alertname": "PhaseflowFeatureDrift", "project": "house_prices", "action": "retrain"}}]
     address = f"{settings.alertmanager_url}/api/v2/alerts"
     headers = {"Origin": "http://foreign.example"}
     assert httpx.post(address, json=alert, headers=headers, timeout=30).status_code == 401
-    before = {run["dag_run_id"] for run in rest.Airflow(settings).runs("house_prices")}
+    before = {run["dag_run_id"] for run in airflow.client(settings).send(airflow.runs("house_prices"))}
     unconfirmed = 'phaseflow_retrain_requests_total{outcome="unconfirmed",project="house_prices"} '
 
-    def refused() -> float:
+    def refusals() -> float:
         lines = httpx.get(f"{settings.monitor_url}/metrics", timeout=30).text.splitlines()
         return next(float(line.removeprefix(unconfirmed)) for line in lines if line.startswith(unconfirmed))
 
-    first = refused()
+    first = refusals()
     assert httpx.post(address, json=alert, auth=settings.login("alertmanager"), timeout=30).status_code == 200
-    wait_for("the hook's refusal", lambda: refused() > first)
-    assert {run["dag_run_id"] for run in rest.Airflow(settings).runs("house_prices")} == before
+    wait_for("the hook's refusal", lambda: refusals() > first)
+    assert {run["dag_run_id"] for run in airflow.client(settings).send(airflow.runs("house_prices"))} == before
 
 
 def test_rollback_is_one_command(platform: Platform) -> None:
-    # The ordinary traffic of other tests may have made the platform retrain: a version promoted meanwhile would be rolled back.
-    airflow = rest.Airflow(platform.settings)
-    wait_for(
-        "the end of every run", lambda: {r["state"] for r in airflow.runs("titanic")} <= {"success", "failed"}, 240
-    )
+    # Traffic of other tests may have triggered a retraining. Wait, or its promotion could change what is rolled back.
+    client, ended = airflow.client(platform.settings), {"success", "failed"}
+    wait_for("the end of every run", lambda: {r["state"] for r in client.send(airflow.runs("titanic"))} <= ended, 240)
     before = platform.get(f"{platform.settings.serving_url}/titanic/model")["version"]
-    # The one before it: the first, or a later one.
+    # The version before it: the first or a later one.
     alias = f"{platform.settings.mlflow_url}/api/2.0/mlflow/registered-models/alias?name=titanic&alias=previous"
     previous = platform.get(alias)["model_version"]["version"]
     assert previous != before
     platform.command("rollback", "titanic")
     after = wait_for(
         "the swap back",
-        lambda: (v := platform.get(f"{platform.settings.serving_url}/titanic/model")["version"]) != before and v,
+        lambda: (
+            (version := platform.get(f"{platform.settings.serving_url}/titanic/model")["version"]) != before and version
+        ),
     )
     assert after == previous
     platform.command("rollback", "titanic")
@@ -266,6 +256,6 @@ def test_secrets_are_their_owners_alone_and_in_no_command_line_or_log(platform: 
 
 def test_no_foreign_name_was_looked_up(platform: Platform, names: list[str]) -> None:
     if not os.environ.get("PHASEFLOW_ISOLATED"):
-        pytest.skip("this system allows no network namespace, so that look-ups can't be seen")
+        pytest.skip("This system allows no network namespace, so look-ups can't be recorded")
     own = {"localhost", socket.gethostname(), socket.getfqdn()}
     assert sorted({name for name in names if name.split(".")[0] not in {n.split(".")[0] for n in own}}) == []

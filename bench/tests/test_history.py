@@ -1,4 +1,4 @@
-"""The table of what history costs."""
+"""Tests of the table of history costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bench.history_table import BEGIN, END, PAGE, RESULTS, table, with_table
 
-FOUND: Final[dict[str, Any]] = {
+FIGURES: Final[dict[str, Any]] = {
     "hours": 720,
     "rows": 129_600_000,
     "gigabytes": 6.9,
@@ -23,15 +23,15 @@ FOUND: Final[dict[str, Any]] = {
 
 
 def test_the_table_says_the_figures_and_can_be_written_again() -> None:
-    assert "| ETL, 720 hours of history (129,600,000 rows) | 3.6 | 210 |" in table(FOUND)
-    page = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n", FOUND)
+    assert "| ETL, 720 hours of history (129,600,000 rows) | 3.6 | 210 |" in table(FIGURES)
+    page = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n", FIGURES)
     assert "old" not in page
-    assert with_table(page, FOUND) == page
+    assert with_table(page, FIGURES) == page
     assert page.startswith("before\n")
     assert page.endswith("\nafter\n")
 
 
-def test_the_page_has_a_place_for_it() -> None:
+def test_the_page_has_both_markers_and_the_current_table() -> None:
     page = PAGE.read_text()
     assert page.count(BEGIN) == page.count(END) == 1
     assert not RESULTS.exists() or table(json.loads(RESULTS.read_text())) in page

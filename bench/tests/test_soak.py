@@ -1,4 +1,4 @@
-"""When memory counts as growing, and which ids count as lost."""
+"""Tests of the memory slope and of lost ids."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bench.soak import lines, slope
 
 
 def samples(rate: float, *, noise: float, start: float = 100.0, minutes: int = 30) -> list[tuple[float, float]]:
-    """A sample every 5 s: `rate` MiB an hour over the start, with uniform noise."""
-    chance = random.Random(7)
-    return [(t, start + rate * t / 3600 + chance.uniform(-noise, noise)) for t in range(0, minutes * 60, 5)]
+    """One sample every 5 s that grows by `rate` MiB per hour, with uniform noise."""
+    random_numbers = random.Random(7)
+    return [(t, start + rate * t / 3600 + random_numbers.uniform(-noise, noise)) for t in range(0, minutes * 60, 5)]
 
 
 def test_noise_is_flat_and_a_leak_is_not() -> None:
@@ -21,19 +21,19 @@ def test_noise_is_flat_and_a_leak_is_not() -> None:
     assert abs(leak.mib_per_hour - 200) < leak.half_width + 40
 
 
-def test_what_grows_in_the_first_half_alone_is_a_cache() -> None:
+def test_growth_in_the_first_half_only_is_a_cache() -> None:
     filled = [(t, 100.0 + min(t, 600) * 0.1) for t in range(0, 1800, 5)]
     assert not slope("serving", filled).grows
 
 
-def test_a_few_samples_say_nothing() -> None:
+def test_a_few_samples_are_too_short_for_a_slope() -> None:
     short = slope("serving", samples(1000.0, noise=1.0, minutes=1))
     assert not short.grows
     assert "too short" in lines([short])[1]
 
 
-def test_lost_ids_are_those_missing_and_those_twice() -> None:
+def test_missing_and_duplicated_ids_are_lost() -> None:
     assert lost(["a", "b"], ["a", "b", "c"]) == []
     assert lost(["a", "b"], ["a"]) == ["b is missing"]
     assert lost(["a"], ["a", "a"]) == ["a is in the log 2 times"]
-    assert lost(["a", "a"], ["a"]) == ["a was answered 2 times"]
+    assert lost(["a", "a"], ["a"]) == ["a is in 2 responses"]

@@ -1,8 +1,9 @@
-"""An Airflow plugin for SQLite: the API server answers one writing request at a time.
+"""An Airflow plugin for SQLite: the API server handles one writing request at a time.
 
-SQLite has one writer. Airflow's API server writes from its worker threads, and the audit log of the next request from its event loop
-(`airflow.api_fastapi.logging.decorators`). While the loop waits there for the database, the thread's session, which only the loop
-can close, keeps it: the server answers nobody until the driver gives up, and then an error. PostgreSQL locks rows, and needs no plugin.
+SQLite allows one writer. Airflow's API server writes from its worker threads, but it writes the audit log of the next request from its
+event loop (`airflow.api_fastapi.logging.decorators`). While the loop waits for the database, the session of the thread, which only the
+loop can close, keeps it locked: the server is blocked until the driver times out, and then responds with an error. PostgreSQL locks rows
+and needs no plugin.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class OneWriter:
-    """ASGI middleware (https://asgi.readthedocs.io): a request that may write waits until the one before it is done, commit and all."""
+    """ASGI middleware (https://asgi.readthedocs.io): a request that may write waits until the previous one has committed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request when it is its turn."""
+        """Handle the request once no other writing request is in progress."""
         if scope["type"] != "http" or scope["method"] in READING:
             await self._app(scope, receive, send)
             return
@@ -35,7 +36,7 @@ class OneWriter:
 
 
 class OneWriterPlugin(AirflowPlugin):
-    """Tells Airflow of the middleware."""
+    """Registers the middleware with Airflow."""
 
     name = "one_writer"
     fastapi_root_middlewares = [{"name": name, "middleware": OneWriter}]  # noqa: RUF012  # as the base class declares it

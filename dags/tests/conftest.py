@@ -1,4 +1,4 @@
-"""A real Airflow with the real parts that its tasks call, in a home of its own."""
+"""A real Airflow and the real parts that its tasks call, in a home directory of their own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from phaseflow.embedded import airflow, launcher, mlflow, passwords
-from phaseflow.embedded.program import Program
+from cli.local import airflow, launcher, mlflow, passwords
+from cli.local.program import Program
 from phaseflow.settings import ROOT, Settings, from_environment
 
 MARK = "PHASEFLOW_PROGRAM"
@@ -26,30 +26,30 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")  # importing Ai
 
 
 def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What `condition` gives once it is true; fails the test where it is not in time. Who gives no answer is asked again."""
+    """The first true value of `condition`; fails the test if there is none in time. Connection errors are retried."""
     end = time.monotonic() + seconds
-    found, last = None, ""
-    while not found:
+    result, last = None, ""
+    while not result:
         if time.monotonic() > end:
             pytest.fail(f"not in {seconds:.0f} s: {what}{last}")
         try:
-            found = condition()
+            result = condition()
         except httpx.TransportError as error:
-            last = f"; the last answer: {error!r}"
-        if not found:
+            last = f"; the last error: {error!r}"
+        if not result:
             time.sleep(0.1)
-    return found
+    return result
 
 
 def answers(url: str, path: tuple[str, ...] = (), value: str = "") -> bool:
     try:
-        answer = httpx.get(url, timeout=5, trust_env=False)
-        found: Any = answer.json() if path else None
+        response = httpx.get(url, timeout=5, trust_env=False)
+        content: Any = response.json() if path else None
     except (httpx.HTTPError, ValueError):
         return False
     for key in path:
-        found = found[key]
-    return answer.is_success and (not path or found == value)
+        content = content[key]
+    return response.is_success and (not path or content == value)
 
 
 class Machine:
@@ -114,7 +114,7 @@ class Machine:
         self.spawn(name, launcher.command(self.settings, self.programs[name]), self.programs[name].environment)
 
     def kill(self, name: str) -> None:
-        """As the system does when memory is short: this process alone, and at once."""
+        """Kill only this process with SIGKILL, as the system does when it is out of memory."""
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait(10)
 
@@ -131,18 +131,18 @@ class Machine:
                 process.kill()
 
     def members(self, name: str = "") -> list[psutil.Process]:
-        """Every process of this machine that lives, also those whose parent died."""
-        found = []
+        """Every running process of this machine, including those whose parent died."""
+        processes = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                its = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
+                variables = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
                 if (
-                    its.get("PHASEFLOW_HOME") == str(self.home)
-                    and its.get(MARK, "").startswith(name or "")
-                    and MARK in its
+                    variables.get("PHASEFLOW_HOME") == str(self.home)
+                    and variables.get(MARK, "").startswith(name or "")
+                    and MARK in variables
                 ):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def log(self, name: str) -> str:
         return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
@@ -153,18 +153,20 @@ class Machine:
         url = self.settings.airflow_url
         if not self._token:
             password = self.settings.secret("airflow_admin_password")
-            answer = httpx.post(f"{url}/auth/token", json={"username": "admin", "password": password}, trust_env=False)
-            self._token = answer.raise_for_status().json()["access_token"]
+            response = httpx.post(
+                f"{url}/auth/token", json={"username": "admin", "password": password}, trust_env=False
+            )
+            self._token = response.raise_for_status().json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}"}
         return httpx.request(method, f"{url}/api/v2{path}", headers=headers, timeout=30, trust_env=False, **arguments)
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        answer = self.request(method, path, **arguments)
-        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
+        response = self.request(method, path, **arguments)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
 
     def story(self, dag: str, run: str) -> str:
-        """The tasks' states, and the log of what failed."""
+        """The states of the tasks, and the logs of the failed ones."""
         failed = [name for name, state in self.states(dag, run).items() if state == "failed"]
         return f"{self.states(dag, run)}\n" + "\n".join(self.task_log(dag, run, name) for name in failed)
 
@@ -180,8 +182,8 @@ class Machine:
         return self.state(dag, run)
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
-        found = self.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
-        return {task["task_id"]: task for task in found}
+        instances = self.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in instances}
 
     def states(self, dag: str, run: str) -> dict[str, str]:
         return {name: task["state"] for name, task in self.tasks(dag, run).items()}

@@ -1,4 +1,4 @@
-"""The four real processes of Airflow, with the real ETL, pipeline engine, MLflow, registry and service behind the tasks."""
+"""The four real processes of Airflow, with the real ETL, pipeline engine, MLflow, registry and service."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from cli.local import airflow
 from phaseflow import events
-from phaseflow.embedded import airflow
 from phaseflow.store import Store
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ ORDER = ["extract", "validate", "snapshot", "train", "promote", "verify"]
 
 @pytest.fixture(scope="module")
 def first(machine: Machine) -> str:
-    """The run that made the first champion."""
+    """Id of the run that made the first champion."""
     machine.until(lambda: len(machine.call("GET", "/dags")["dags"]) >= 2, 150, "the DAGs are read")
     run = machine.trigger("titanic", reason="the first")
     assert machine.ended("titanic", run) == "success", machine.story("titanic", run)
@@ -58,8 +58,8 @@ def test_a_triggered_run_makes_a_champion_that_is_served(machine: Machine, first
 
 def test_logs_reasons_and_the_pipelines_run_are_shown(machine: Machine, first: str) -> None:
     assert "Reason: the first" in machine.task_log("titanic", first, "extract")
-    happened = [event["data"] for event in events.read(Store(machine.settings.store), "titanic")]
-    assert {"run": re.sub(r"[^A-Za-z0-9._-]", "-", first), "state": "started", "reason": "the first"} in happened
+    recorded = [event["data"] for event in events.read(Store(machine.settings.store), "titanic")]
+    assert {"run": re.sub(r"[^A-Za-z0-9._-]", "-", first), "state": "started", "reason": "the first"} in recorded
     log = machine.task_log("titanic", first, "train")
     why = "It is the first version, and within every bound."
     assert re.search(rf"passed the gate; champion: None\n{why}\ncheck +found +allowed", log), log[-2000:]
@@ -102,12 +102,12 @@ def test_a_database_that_another_process_writes_is_waited_for(machine: Machine) 
     writer = sqlite3.connect(airflow.folder(machine.settings) / "airflow.db", isolation_level=None, timeout=60)
     with contextlib.closing(writer), ThreadPoolExecutor(1) as asking:
         writer.execute("BEGIN IMMEDIATE")
-        held = time.monotonic()
-        answer = asking.submit(machine.call, "POST", "/variables", json={"key": "waited", "value": "yes"})
-        futures.wait([answer], timeout=8)  # longer than SQLite's own five seconds
+        start = time.monotonic()
+        future = asking.submit(machine.call, "POST", "/variables", json={"key": "waited", "value": "yes"})
+        futures.wait([future], timeout=8)  # longer than SQLite's default timeout of five seconds
         writer.execute("ROLLBACK")
-        assert answer.result()["value"] == "yes"
-        assert time.monotonic() - held >= 8
+        assert future.result()["value"] == "yes"
+        assert time.monotonic() - start >= 8
 
 
 def test_requests_at_the_same_time_do_not_lock_each_other_out(machine: Machine) -> None:
@@ -123,20 +123,20 @@ def test_scheduler_and_triggerer_may_be_killed_in_mid_dag(machine: Machine, firs
     run = machine.trigger("titanic", reason="killed")
     machine.until(lambda: machine.states("titanic", run).get("validate") == "running", 60, "validate runs")
     machine.kill("airflow-scheduler")
-    left = {process.pid for process in machine.members("airflow-scheduler")}
-    assert left  # its workers wait for a queue that nobody fills
+    workers = {process.pid for process in machine.members("airflow-scheduler")}
+    assert workers  # the workers wait for a queue that nothing fills
     machine.start("airflow-scheduler")
     machine.until(lambda: machine.states("titanic", run).get("train") == "deferred", 90, "the run goes on")
-    assert not left & {process.pid for process in machine.members("airflow-scheduler")}
+    assert not workers & {process.pid for process in machine.members("airflow-scheduler")}
     machine.kill("airflow-triggerer")
     machine.start("airflow-triggerer")
     assert machine.ended("titanic", run) == "success", machine.story("titanic", run)
-    # The same data gives the same models: the gate keeps the champion, and it is served.
+    # The same data gives the same models: the gate keeps the champion, which stays served.
     assert machine.states("titanic", run)["promote"] == "skipped"
     assert "The gate refused version" in machine.task_log("titanic", run, "promote")
     assert machine.result("titanic", run, "verify")["version"] == champion
-    made = machine.call("GET", f"/dags/titanic/dagRuns/{run}/taskInstances/train")
-    assert made["try_number"] == 1
+    train = machine.call("GET", f"/dags/titanic/dagRuns/{run}/taskInstances/train")
+    assert train["try_number"] == 1
 
 
 def test_a_training_that_is_marked_failed_is_cancelled_in_the_engine(machine: Machine, first: str) -> None:
@@ -169,7 +169,7 @@ def test_a_store_that_is_away_for_a_moment_is_tried_again(machine: Machine, firs
     staging = Path(machine.settings.store) / "staging"
     away = staging.with_name("staging-away")
     staging.rename(away)
-    staging.touch()  # a file where a folder must be: nothing can be written
+    staging.touch()  # a file in place of the folder: nothing can be written
     run = machine.trigger("titanic", reason="the store is away")
     try:
         machine.until(lambda: machine.states("titanic", run).get("extract") == "up_for_retry", 60, "extract waits")
@@ -185,11 +185,11 @@ def test_a_store_that_is_away_for_a_moment_is_tried_again(machine: Machine, firs
 
 
 def test_a_wrong_param_is_refused_before_anything_runs(machine: Machine, first: str) -> None:
-    answer = machine.request(
+    response = machine.request(
         "POST", "/dags/titanic/dagRuns", json={"logical_date": None, "conf": {"promote": "perhaps"}}
     )
-    assert answer.status_code == 400
-    assert "promote" in answer.text
+    assert response.status_code == 400
+    assert "promote" in response.text
 
 
 def test_the_monitors_runs_do_not_pile_up(machine: Machine, first: str) -> None:

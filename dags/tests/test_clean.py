@@ -1,4 +1,4 @@
-"""The DAGs that clean and forget, and Airflow's own database, cleaned by its own command."""
+"""The DAGs `clean` and `forget`, and the cleaning of Airflow's own database by its own command."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
+from cli.local import airflow, passwords
 from dags.clean import cleaning, forgetting
 from dags.modules import ModuleOperator
-from phaseflow import registry
-from phaseflow.embedded import airflow, passwords
+from phaseflow import discovery
 from phaseflow.settings import ROOT, from_environment
 
-PROJECTS = registry.all_projects()[:2]
+PROJECTS = discovery.all_projects()[:2]
 SETTINGS = from_environment({"PHASEFLOW_HOME": "/nowhere"})
 
 
-def test_of_each_project_mlflow_is_asked_before_the_store_is_cleaned() -> None:
+def test_mlflow_is_cleaned_before_the_store_for_each_project() -> None:
     dag = cleaning(PROJECTS, SETTINGS)
     first, second = (project.name for project in PROJECTS)
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
@@ -35,27 +35,29 @@ def test_of_each_project_mlflow_is_asked_before_the_store_is_cleaned() -> None:
         f"{second}.runs": set(),
         "airflow": set(),
     }
-    assert dag.get_task(f"{first}.objects").trigger_rule == "all_done"  # the rest goes also where MLflow is away
+    assert (
+        dag.get_task(f"{first}.objects").trigger_rule == "all_done"
+    )  # the rest is cleaned even if MLflow is unavailable
     assert dag.max_active_runs == dag.max_active_tasks == 1
     assert not dag.catchup
 
 
 @pytest.mark.parametrize(
-    ("answer", "versions"), [({"versions": [{"version": "1", "aliases": ["champion"]}]}, True), (None, False)]
+    ("mlflow_result", "versions"), [({"versions": [{"version": "1", "aliases": ["champion"]}]}, True), (None, False)]
 )
-def test_what_mlflow_said_reaches_the_store(answer: object, versions: bool) -> None:
+def test_the_versions_from_mlflow_reach_the_store_task(mlflow_result: object, versions: bool) -> None:
     class Instance:
         def xcom_pull(self, task_ids: str) -> object:
-            return answer if task_ids == f"{PROJECTS[0].name}.models" else None
+            return mlflow_result if task_ids == f"{PROJECTS[0].name}.models" else None
 
     task = cleaning(PROJECTS, SETTINGS).get_task(f"{PROJECTS[0].name}.objects")
     assert isinstance(task, ModuleOperator)
-    task.render_template_fields({"ti": Instance()})  # type: ignore[typeddict-item]  # no more of it is used
-    given = json.loads(task.arguments[task.arguments.index("--versions") + 1])
-    assert given == (answer["versions"] if versions else None)  # type: ignore[index]  # it is one then
+    task.render_template_fields({"ti": Instance()})  # type: ignore[typeddict-item]  # nothing else of the context is used
+    argument = json.loads(task.arguments[task.arguments.index("--versions") + 1])
+    assert argument == (mlflow_result["versions"] if versions else None)  # type: ignore[index]  # it is a dict then
 
 
-def test_the_id_is_one_argument_whatever_it_holds() -> None:
+def test_the_id_is_one_argument_whatever_it_contains() -> None:
     dag = forgetting(PROJECTS, SETTINGS)
     assert dag.schedule is None
     assert dag.get_task("erase").downstream_task_ids == {"versions"}
@@ -88,17 +90,17 @@ def test_old_rows_leave_airflows_database(tmp_path: Path) -> None:
             [(number, (now - timedelta(days=days)).isoformat(sep=" ")) for number, days in ((1, 31), (2, 29))],
         )
     result = tmp_path / "result.json"
-    command = [settings.python("command"), "-m", "phaseflow.embedded.airflow", "clean", "--days", "30"]
-    done = subprocess.run(
+    command = [settings.python("command"), "-m", "cli.local.airflow", "clean", "--days", "30"]
+    completed = subprocess.run(
         [*command, "--result", result],
         cwd=ROOT,
         env=os.environ | {"PHASEFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     assert json.loads(result.read_text())["days"] == 30
     with sqlite3.connect(airflow.folder(settings) / "airflow.db") as database:
         assert database.execute("select id from job").fetchall() == [(2,)]
         tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
-    assert not [name for name in tables if name.startswith("_airflow_deleted")]  # no archive holds them
+    assert not [name for name in tables if name.startswith("_airflow_deleted")]  # no archive table contains the rows

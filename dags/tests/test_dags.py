@@ -14,19 +14,19 @@ from airflow.serialization.serialized_objects import DagSerialization
 from dags.factory import POOL, monitoring, training
 from dags.modules import ModuleOperator
 from dags.runs import run_key
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 
-PROJECTS = registry.all_projects()
+PROJECTS = discovery.all_projects()
 SETTINGS = from_environment({"PHASEFLOW_HOME": "/nowhere"})
 TASKS = ["extract", "validate", "snapshot", "train", "promote", "verify"]
 
 
 @pytest.fixture(params=PROJECTS, ids=lambda project: project.name)
 def project(request: pytest.FixtureRequest) -> Project:
-    found: Project = request.param
-    return found
+    param: Project = request.param
+    return param
 
 
 def test_a_project_is_trained_by_six_tasks_one_after_the_other(project: Project) -> None:
@@ -83,7 +83,7 @@ def test_the_schedules_are_the_declared_ones(project: Project) -> None:
     assert monitoring(project, quick).schedule.total_seconds() == 20  # type: ignore[union-attr]  # a timedelta
 
 
-def test_the_documentation_tells_columns_candidates_and_gate(project: Project) -> None:
+def test_the_documentation_lists_columns_candidates_and_gate(project: Project) -> None:
     page = training(project, SETTINGS).doc_md or ""
     assert page.startswith(f"# {project.title}")
     for column in project.schema.columns:
@@ -97,11 +97,11 @@ def test_the_documentation_tells_columns_candidates_and_gate(project: Project) -
 
 
 def test_tags_say_phase_task_and_family(project: Project) -> None:
-    assert {f"phase {project.phase}", project.task, project.family} <= training(project, SETTINGS).tags
+    assert {f"phase {project.phase}", project.task, project.environment} <= training(project, SETTINGS).tags
     assert {f"phase {project.phase}", "monitor"} <= monitoring(project, SETTINGS).tags
 
 
-def test_a_run_id_becomes_a_name_of_files() -> None:
+def test_a_run_id_becomes_a_valid_file_name() -> None:
     assert run_key("manual__2026-11-24T10:00:00+00:00") == "manual__2026-11-24T10-00-00-00-00"
     assert run_key("retrain__drift/../x") == "retrain__drift-..-x"
 
@@ -126,14 +126,14 @@ print(*sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(s
 heavy = {"kfp", "mlflow", "sklearn", "polars", "pandas", "numpy", "onnx", "onnxruntime", "bentoml", "evidently"}
 print(*sorted(heavy & set(sys.modules)))
 """
-    done = in_fresh_interpreter(code, tmp_path)
-    assert done.returncode == 0, done.stderr
-    new, heavy = done.stdout.splitlines()[-2:]
+    completed = in_fresh_interpreter(code, tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    new, heavy = completed.stdout.splitlines()[-2:]
     assert set(new.split()) <= {"dags", "phaseflow", "projects", "airflow", "croniter"}
     assert heavy == ""
 
 
-def test_a_wrong_declaration_is_an_error_of_its_own_and_takes_no_other_dag_down(tmp_path: Path) -> None:
+def test_an_invalid_declaration_is_reported_without_affecting_other_dags(tmp_path: Path) -> None:
     more = tmp_path / "more"
     for name, text in (
         ("broken_one", "from phaseflow import Candidate\ncandidate = Candidate(name='No Good')\n"),
@@ -141,19 +141,19 @@ def test_a_wrong_declaration_is_an_error_of_its_own_and_takes_no_other_dag_down(
     ):
         (more / name).mkdir(parents=True)
         (more / name / "project.py").write_text(text)
-    wanted = {name for project in PROJECTS for name in (project.name, f"{project.name}_monitor")}
+    expected = {name for project in PROJECTS for name in (project.name, f"{project.name}_monitor")}
     code = f"""
 import runpy
-found = runpy.run_path("dags/phaseflow_dags.py")
-assert {wanted!r} <= set(found), found.keys()
-assert not any("broken" in name for name in found)
+namespace = runpy.run_path("dags/phaseflow_dags.py")
+assert {expected!r} <= set(namespace), namespace.keys()
+assert not any("broken" in name for name in namespace)
 runpy.run_path("dags/project_errors.py")
 """
-    done = in_fresh_interpreter(code, tmp_path, PHASEFLOW_PROJECTS=str(more))
-    assert done.returncode == 1
+    completed = in_fresh_interpreter(code, tmp_path, PHASEFLOW_PROJECTS=str(more))
+    assert completed.returncode == 1
     assert (
         "projects/broken_one/project.py: Candidate.name is 'No Good'; allowed: lower-case letters, digits and _, "
-        'a letter first, at most 48. Rename it, for example "no_good"' in done.stderr
+        'a letter first, at most 48. Rename it, for example "no_good"' in completed.stderr
     )
-    assert "projects/broken_two/project.py: ModuleNotFoundError: No module named 'no_such_library'" in done.stderr
-    assert done.stderr.rstrip().endswith("Until then there is no DAG of broken_one, broken_two.")
+    assert "projects/broken_two/project.py: ModuleNotFoundError: No module named 'no_such_library'" in completed.stderr
+    assert completed.stderr.rstrip().endswith("Until they are fixed, there are no DAGs for broken_one, broken_two.")

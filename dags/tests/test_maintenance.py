@@ -17,7 +17,7 @@ SETTINGS = from_environment({"PHASEFLOW_HOME": "/nowhere"})
 def test_it_runs_hourly_unpaused_and_never_twice_at_once() -> None:
     dag = maintaining(SETTINGS)
     assert dag.dag_id == "maintenance"
-    assert dag.timetable.expression == "25 * * * *"  # type: ignore[attr-defined]  # of a cron timetable
+    assert dag.timetable.expression == "25 * * * *"  # type: ignore[attr-defined]  # a cron timetable has it
     assert dag.max_active_runs == 1
     assert not dag.catchup
     assert dag.is_paused_upon_creation is False

@@ -1,27 +1,30 @@
-"""Prometheus and Alertmanager as the platform starts them: who gets in, and that every part of the platform does."""
+"""Prometheus and Alertmanager as the platform starts them: every part of the platform has access, and nobody else does."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import socket
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from cli.local import binaries, lifecycle, passwords, prometheus
+from cli.local.processes import MARK
+from cli.local.program import Program
 from monitoring import login
 from monitoring.__main__ import main
 from monitoring.queries import unreached
-from phaseflow.embedded import binaries, lifecycle, passwords, prometheus, rest
-from phaseflow.embedded.program import Program
+from phaseflow.clients import alertmanager
+from phaseflow.clients import prometheus as prometheus_api
+from phaseflow.errors import from_output
 from phaseflow.settings import PORTS, USER, Settings, from_environment
+from phaseflow.testing import free_ports, wait_for
 
 FOREIGN = "http://foreign.example"
 ALWAYS = """
@@ -31,71 +34,55 @@ groups:
 """
 
 
-def free_ports() -> dict[str, str]:
-    """An address for every part on a port that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        probes = {name: stack.enter_context(socket.socket()) for name in PORTS}
-        for probe in probes.values():
-            probe.bind(("127.0.0.1", 0))
-        return {
-            f"PHASEFLOW_{name.upper()}_URL": f"http://127.0.0.1:{probe.getsockname()[1]}"
-            for name, probe in probes.items()
-        }
-
-
-def eventually(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
-        time.sleep(0.1)
-    return value
+def addresses() -> dict[str, str]:
+    """A URL with a free port for every part."""
+    ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
+    return {f"PHASEFLOW_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports}
 
 
 def command(program: Program, settings: Settings) -> list[str]:
-    """Its command line at the port of the test."""
+    """The program's command line with the port of the test."""
     address = getattr(settings, f"{program.name}_url").removeprefix("http://")
     return [f"--web.listen-address={address}" if "listen-address=127" in word else word for word in program.argv]
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A platform of which Prometheus and Alertmanager run, with the generated files and one alert that always fires."""
+    """A platform where only Prometheus and Alertmanager run, with the generated files and an alert that always fires."""
     home = tmp_path_factory.mktemp("home")
-    environment = {"PHASEFLOW_HOME": str(home), **free_ports()}
+    environment = {"PHASEFLOW_HOME": str(home), **addresses()}
     with pytest.MonkeyPatch.context() as patched:
         for name, value in environment.items():
             patched.setenv(name, value)
         settings = from_environment()
-        found = binaries.ensure(settings, print)
+        installed = binaries.ensure(settings, print)
         passwords.ensure(settings)
         assert main(["generate", "--out", str(prometheus.folder(settings))]) == 0
         (prometheus.folder(settings) / "rules" / "always.yaml").write_text(ALWAYS)
         with contextlib.ExitStack() as stack:
             log = stack.enter_context((home / "log").open("w"))
-            programs = prometheus.programs(settings, found)
-            for program in programs:
-                process = subprocess.Popen(command(program, settings), stdout=log, stderr=log)
+            states = []
+            for program in prometheus.programs(settings, installed):
+                process = subprocess.Popen(
+                    command(program, settings), env=os.environ | {MARK: program.name}, stdout=log, stderr=log
+                )
                 stack.callback(process.wait)
                 stack.callback(process.terminate)
+                states.append((program, {"statename": "RUNNING", "pid": process.pid}))
             with httpx.Client(timeout=2) as client:
-                for program in programs:
-                    eventually(
-                        program.name,
-                        lambda program=program: lifecycle.healthy(program.health, client, settings),
-                    )
+                for program, state in states:
+                    wait_for(program.name, functools.partial(lifecycle.healthy, program, state, client, settings))
             yield settings
 
 
-def test_without_the_login_nobody_gets_in(settings: Settings) -> None:
+def test_without_the_login_every_request_is_refused(settings: Settings) -> None:
     alert = [{"labels": {"alertname": "Forged", "project": "titanic", "action": "retrain"}}]
     origin = {"Origin": FOREIGN}
-    posted = httpx.post(f"{settings.alertmanager_url}/api/v2/alerts", json=alert, headers=origin)
-    assert posted.status_code == 401
-    asked = {"Origin": FOREIGN, "Access-Control-Request-Method": "POST"}
-    assert httpx.options(f"{settings.alertmanager_url}/api/v2/alerts", headers=asked).status_code == 401
-    assert not [
-        alert for alert in rest.alertmanager_alerts(settings, "titanic") if alert["labels"]["alertname"] == "Forged"
-    ]
+    response = httpx.post(f"{settings.alertmanager_url}/api/v2/alerts", json=alert, headers=origin)
+    assert response.status_code == 401
+    preflight = {"Origin": FOREIGN, "Access-Control-Request-Method": "POST"}
+    assert httpx.options(f"{settings.alertmanager_url}/api/v2/alerts", headers=preflight).status_code == 401
+    assert not [alert for alert in alertmanager.alerts(settings, "titanic") if alert["labels"]["alertname"] == "Forged"]
     for address in (
         f"{settings.prometheus_url}/api/v1/query?query=up",
         f"{settings.prometheus_url}/",
@@ -105,36 +92,37 @@ def test_without_the_login_nobody_gets_in(settings: Settings) -> None:
     ):
         assert httpx.get(address).status_code == 401, address
         assert httpx.get(address, auth=(USER, "wrong")).status_code == 401, address
-    # Neither password opens the other's door.
+    # The password of one part does not open the other.
     assert httpx.get(f"{settings.prometheus_url}/", auth=settings.login("alertmanager")).status_code == 401
 
 
-def test_with_it_alertmanager_takes_alerts(settings: Settings) -> None:
+def test_with_the_login_alertmanager_accepts_alerts(settings: Settings) -> None:
     alert = [{"labels": {"alertname": "Posted", "project": "posted"}}]
     address = f"{settings.alertmanager_url}/api/v2/alerts"
     assert httpx.post(address, json=alert, auth=settings.login("alertmanager")).status_code == 200
-    eventually("the alert", lambda: rest.alertmanager_alerts(settings, "posted"))
+    wait_for("the alert", lambda: alertmanager.alerts(settings, "posted"))
 
 
-def test_prometheus_lets_no_other_origin_read_an_answer(settings: Settings) -> None:
-    answer = httpx.get(
+def test_prometheus_lets_no_other_origin_read_a_response(settings: Settings) -> None:
+    response = httpx.get(
         f"{settings.prometheus_url}/api/v1/query?query=up",
         headers={"Origin": FOREIGN},
         auth=settings.login("prometheus"),
     )
-    assert answer.status_code == 200
-    assert "access-control-allow-origin" not in answer.headers
+    assert response.status_code == 200
+    assert "access-control-allow-origin" not in response.headers
 
 
-def test_every_part_that_asks_them_has_the_login(settings: Settings) -> None:
-    asked = rest.Prometheus(settings)
-    eventually("the scrape of both", lambda: len(asked.query('up{job=~"prometheus|alertmanager"} == 1')) == 2)
-    away = {"serving", "monitor", "pipelines"}  # each is "down" from its first scrape on
-    eventually("the scrape of the others", lambda: {job for job, _, _ in unreached(settings)} == away)
-    eventually("the alert's way to Alertmanager", lambda: rest.alertmanager_alerts(settings, "titanic"))
+def test_every_part_that_queries_them_has_the_login(settings: Settings) -> None:
+    client = prometheus_api.client(settings)
+    up = prometheus_api.query('up{job=~"prometheus|alertmanager"} == 1')
+    wait_for("the scrape of both", lambda: len(client.send(up)) == 2)
+    down = {"serving", "monitor", "pipelines"}  # each is "down" after its first scrape
+    wait_for("the scrape of the others", lambda: {job for job, _, _ in unreached(settings)} == down)
+    wait_for("the alert's way to Alertmanager", lambda: alertmanager.alerts(settings, "titanic"))
 
 
-def test_the_same_files_come_of_a_second_start(settings: Settings) -> None:
+def test_a_second_start_generates_the_same_files(settings: Settings) -> None:
     folder = prometheus.folder(settings)
     names = ("prometheus-web.yaml", "alertmanager-web.yaml", "prometheus.yaml", "grafana/datasources/prometheus.yaml")
     before = {name: (folder / name).stat().st_mtime_ns for name in names}
@@ -144,7 +132,7 @@ def test_the_same_files_come_of_a_second_start(settings: Settings) -> None:
     assert {name: (folder / name).stat().st_mtime_ns for name in names} == before
 
 
-def test_the_passwords_are_in_their_own_files_alone(settings: Settings) -> None:
+def test_the_passwords_are_only_in_their_own_files(settings: Settings) -> None:
     values = [settings.secret(f"{part}_password") for part in ("prometheus", "alertmanager")]
     files = [path for path in prometheus.folder(settings).rglob("*") if path.is_file() and path.name != "always.yaml"]
     assert len(files) > 10
@@ -171,5 +159,5 @@ def test_without_a_password_nothing_is_generated(
 ) -> None:
     monkeypatch.setenv("PHASEFLOW_HOME", str(tmp_path))
     assert main(["generate", "--out", str(tmp_path / "monitoring")]) == 2
-    assert capsys.readouterr().err.strip().endswith("Make it with `phaseflow up`")
+    assert str(from_output(capsys.readouterr().err)).endswith("Make it with `phaseflow up`")
     assert not os.path.lexists(tmp_path / "monitoring")

@@ -1,29 +1,23 @@
-"""Rules by promtool, configurations by their own programs' checks, dashboards as Grafana will read them."""
+"""Rules tested with promtool, and configurations checked by their own programs."""
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from monitoring import alertmanager, dashboards, generate, prometheus, rules
-from monitoring.__main__ import main
+from cli.local import binaries, passwords
+from monitoring import alertmanager, generate, prometheus, rules
 from monitoring.windows import Windows
-from phaseflow import Project, registry
-from phaseflow.embedded import binaries, passwords
+from phaseflow import discovery, generated
 from phaseflow.reference import psi
 from phaseflow.settings import ROOT, from_environment
 
-TITANIC, HOUSE = registry.get("titanic"), registry.get("house_prices")
+TITANIC, HOUSE = discovery.get("titanic"), discovery.get("house_prices")
 SHORT = Windows(window_seconds=600, minimum_rows=100, hold_seconds=60)
 M = 'project="titanic",version="1"'
 CHAMPION = f'phaseflow_model_info{{{M},alias="champion",candidate="x"}}'
@@ -46,35 +40,35 @@ def champion(version: str = "1") -> dict[str, str]:
 
 
 def bins(live: list[int], reference: list[float], version: str = "1", feature: str = "age") -> list[dict[str, str]]:
-    """Counters that grow by `live` a scrape, beside the reference's shares."""
-    found = [series("phaseflow_rows_total", f'project="titanic",version="{version}"', f"0+{sum(live)}x200")]
-    for place, (count, share) in enumerate(zip(live, reference, strict=True)):
-        labels = f'project="titanic",version="{version}",feature="{feature}",bin="{place}"'
-        found.append(series("phaseflow_feature_bin_total", labels, f"0+{count}x200"))
-        found.append(series("phaseflow_feature_bin_reference", labels, f"{share}x200"))
-    return found
+    """Counters that grow by `live` per scrape, and the reference's shares."""
+    samples = [series("phaseflow_rows_total", f'project="titanic",version="{version}"', f"0+{sum(live)}x200")]
+    for index, (count, share) in enumerate(zip(live, reference, strict=True)):
+        labels = f'project="titanic",version="{version}",feature="{feature}",bin="{index}"'
+        samples.append(series("phaseflow_feature_bin_total", labels, f"0+{count}x200"))
+        samples.append(series("phaseflow_feature_bin_reference", labels, f"{share}x200"))
+    return samples
 
 
 def quality(
     wrong: int, of: int = 20, loss: str = "error", metric: tuple[str, float] = ("accuracy", 0.8), name: str = "titanic"
 ) -> list[dict[str, str]]:
-    mine = f'project="{name}",version="1"'
-    chosen = f'{mine},loss="{loss}",slice="all",value="all"'
+    selector = f'project="{name}",version="1"'
+    slice_selector = f'{selector},loss="{loss}",slice="all",value="all"'
     return [
-        series("phaseflow_model_info", f'{mine},alias="champion",candidate="x"', "1x200"),
-        series("phaseflow_model_metric", f'{mine},metric="{metric[0]}"', f"{metric[1]}x200"),
-        series("phaseflow_live_loss_total", chosen, f"0+{wrong}x200"),
-        series("phaseflow_live_loss_rows_total", chosen, f"0+{of}x200"),
+        series("phaseflow_model_info", f'{selector},alias="champion",candidate="x"', "1x200"),
+        series("phaseflow_model_metric", f'{selector},metric="{metric[0]}"', f"{metric[1]}x200"),
+        series("phaseflow_live_loss_total", slice_selector, f"0+{wrong}x200"),
+        series("phaseflow_live_loss_rows_total", slice_selector, f"0+{of}x200"),
     ]
 
 
 def requests(bad: int, slow: int = 0, of: int = 100) -> list[dict[str, str]]:
-    mine = 'project="titanic",route="predict"'
+    selector = 'project="titanic",route="predict"'
     return [
-        series("phaseflow_requests_total", f'{mine},code="200"', f"0+{of - bad}x300"),
-        series("phaseflow_requests_total", f'{mine},code="500"', f"0+{bad}x300"),
-        series("phaseflow_request_duration_seconds_bucket", f'{mine},le="0.1"', f"0+{of - slow}x300"),
-        series("phaseflow_request_duration_seconds_count", mine, f"0+{of}x300"),
+        series("phaseflow_requests_total", f'{selector},code="200"', f"0+{of - bad}x300"),
+        series("phaseflow_requests_total", f'{selector},code="500"', f"0+{bad}x300"),
+        series("phaseflow_request_duration_seconds_bucket", f'{selector},le="0.1"', f"0+{of - slow}x300"),
+        series("phaseflow_request_duration_seconds_count", selector, f"0+{of}x300"),
     ]
 
 
@@ -82,7 +76,7 @@ CRONJOB = 'namespace="n",cronjob="phaseflow-backup"'
 PRUNER = 'namespace="n",cronjob="phaseflow-prune"'
 JOB = 'namespace="n",job_name="phaseflow-backup-2957140'
 CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
-    # alert: series that fire it, series that don't, when to look
+    # alert: series that fire it, series that don't, time of evaluation
     "PhaseflowFeatureDrift": (
         [champion(), *bins([0, 10, 90], [0.5, 0.4, 0.1])],
         [champion(), *bins([50, 40, 10], [0.5, 0.4, 0.1])],
@@ -187,32 +181,34 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
 
 
 def run(promtool: Path, folder: Path, test: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """`promtool test rules` over the generated rules of the platform and of the projects that the series name."""
+    """Run `promtool test rules` on the generated rules of the platform and of the projects in the series."""
     rules = {Path(name).stem: text for name, text in FILES.items() if name.startswith("rules/")}
     names = {"platform"} | {name for name in rules if name in str(test)}
     for name in names:
         (folder / f"{name}.yaml").write_text(rules[name])
     files = [f"{name}.yaml" for name in sorted(names)]
-    every = test["interval"]  # in between nothing changes
-    whole = {"rule_files": files, "evaluation_interval": every, "tests": [test]}
+    interval = test["interval"]  # nothing changes in between
+    whole = {"rule_files": files, "evaluation_interval": interval, "tests": [test]}
     (folder / "tests.yaml").write_text(yaml.safe_dump(whole))
     return subprocess.run(
         [promtool, "test", "rules", "tests.yaml"], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-def firing(promtool: Path, folder: Path, given: list[dict[str, str]], alert: str, when: str) -> bool:
-    """Whether the alert fires: promtool is told that it doesn't, and says so."""
-    step = "1m" if when.endswith("h") or "stamp" in str(given) or "failed" in str(given).lower() else "15s"
+def firing(promtool: Path, folder: Path, input_series: list[dict[str, str]], alert: str, when: str) -> bool:
+    """Whether the alert fires: promtool fails if an alert fires that is not expected."""
+    step = (
+        "1m" if when.endswith("h") or "stamp" in str(input_series) or "failed" in str(input_series).lower() else "15s"
+    )
     expected = {"eval_time": when, "alertname": alert, "exp_alerts": []}
-    done = run(promtool, folder, {"interval": step, "input_series": given, "alert_rule_test": [expected]})
-    if done.returncode and "exp:[" not in done.stdout + done.stderr:
-        pytest.fail(done.stdout + done.stderr)
-    return done.returncode != 0
+    completed = run(promtool, folder, {"interval": step, "input_series": input_series, "alert_rule_test": [expected]})
+    if completed.returncode and "exp:[" not in completed.stdout + completed.stderr:
+        pytest.fail(completed.stdout + completed.stderr)
+    return completed.returncode != 0
 
 
 def test_every_alert_has_a_case_and_a_runbook() -> None:
-    named = {
+    alert_names = {
         rule["alert"]
         for text in FILES.values()
         if text.startswith("#")
@@ -220,15 +216,15 @@ def test_every_alert_has_a_case_and_a_runbook() -> None:
         for rule in group["rules"]
         if "alert" in rule
     }
-    assert named == CASES.keys()
-    for name in named:
+    assert alert_names == CASES.keys()
+    for name in alert_names:
         page = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text()
         assert [line for line in page.splitlines() if line.startswith("## ")] == [
             "## What it means",
             "## What to look at",
             "## What to do",
         ]
-    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("Phaseflow*.md")} == named
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("Phaseflow*.md")} == alert_names
 
 
 @pytest.mark.parametrize("alert", CASES)
@@ -239,9 +235,9 @@ def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert:
 
 
 @pytest.mark.parametrize(
-    ("alert", "given", "fires"),
+    ("alert", "input_series", "fires"),
     [
-        # The first backup failed: nothing ever succeeded.
+        # The first backup failed, and none has ever succeeded.
         ("PhaseflowBackupFailed", [series("kube_job_status_failed", f'{JOB}2"', "1x200")], True),
         (
             "PhaseflowBackupFailed",
@@ -251,22 +247,22 @@ def test_an_alert_fires_and_does_not_fire(promtool: Path, tmp_path: Path, alert:
         ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-190000x200")], True),
         ("PhaseflowBackupOld", [series("kube_cronjob_created", CRONJOB, "-1000x200")], False),
         ("PhaseflowBackupsNotPruned", [series("kube_cronjob_created", PRUNER, "-190000x200")], True),
-        # Where kube-state-metrics is not, there is no such series.
+        # Without kube-state-metrics there are no such series.
         ("PhaseflowBackupFailed", [series("up", 'job="serving"', "1x200")], False),
         ("PhaseflowBackupOld", [series("up", 'job="serving"', "1x200")], False),
         ("PhaseflowLoopStalled", [series("up", 'job="serving"', "1x200")], False),
     ],
 )
-def test_backups_and_loops_that_are_not_known_of(
-    promtool: Path, tmp_path: Path, alert: str, given: list[dict[str, str]], fires: bool
+def test_backups_and_loops_without_series(
+    promtool: Path, tmp_path: Path, alert: str, input_series: list[dict[str, str]], fires: bool
 ) -> None:
-    assert firing(promtool, tmp_path, given, alert, "2h") == fires
+    assert firing(promtool, tmp_path, input_series, alert, "2h") == fires
 
 
-def test_an_alert_that_retrains_says_what_it_rests_on() -> None:
+def test_an_alert_that_retrains_has_a_basis() -> None:
     bases = {
         (rule["alert"], rule["labels"].get("basis"))
-        for project in registry.all_projects()
+        for project in discovery.all_projects()
         for group in rules.project_rules(project, SHORT)["groups"]
         for rule in group["rules"]
         if rule.get("labels", {}).get("action") == "retrain"
@@ -281,7 +277,7 @@ def test_numbers_have_their_own_quality_rule(promtool: Path, tmp_path: Path) -> 
     assert not firing(promtool, tmp_path, good, "PhaseflowQualityDrop", "30m")
 
 
-def test_few_rows_give_no_verdict(promtool: Path, tmp_path: Path) -> None:
+def test_few_rows_do_not_fire_an_alert(promtool: Path, tmp_path: Path) -> None:
     few = [champion(), *bins([0, 0, 2], [0.5, 0.4, 0.1])]
     assert not firing(promtool, tmp_path, few, "PhaseflowFeatureDrift", "30m")
 
@@ -291,9 +287,9 @@ def test_a_swap_ends_the_alert(promtool: Path, tmp_path: Path) -> None:
     new = bins([0, 10, 90], [0.0, 0.1, 0.9], version="2")
     before = series("phaseflow_model_info", f'{M},alias="champion",candidate="x"', "1x80 stale")
     after = series("phaseflow_model_info", 'project="titanic",version="2",alias="champion",candidate="x"', "_x81 1x120")
-    given = [before, after, *old, *new]
-    assert firing(promtool, tmp_path, given, "PhaseflowFeatureDrift", "19m")
-    assert not firing(promtool, tmp_path, given, "PhaseflowFeatureDrift", "22m")
+    input_series = [before, after, *old, *new]
+    assert firing(promtool, tmp_path, input_series, "PhaseflowFeatureDrift", "19m")
+    assert not firing(promtool, tmp_path, input_series, "PhaseflowFeatureDrift", "22m")
 
 
 @pytest.mark.parametrize(
@@ -315,8 +311,8 @@ def test_psi_in_promql_is_psi_in_python(
             }
         ],
     }
-    done = run(promtool, tmp_path, test)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = run(promtool, tmp_path, test)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
@@ -325,11 +321,11 @@ def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
     for name, text in (FILES | generate.machine(SHORT, settings, tmp_path)).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    done = subprocess.run(
+    completed = subprocess.run(
         [promtool, "check", "config", tmp_path / "prometheus.yaml"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("rule files found") == 1
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert completed.stdout.count("rule files found") == 1
     amtool = promtool.with_name("amtool")
     if not amtool.exists():
         amtool = Path(shutil.which("amtool") or "")
@@ -338,9 +334,9 @@ def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
             [amtool, "check-config", tmp_path / "alertmanager.yaml"], capture_output=True, text=True, check=False
         )
         assert checked.returncode == 0, checked.stderr
-    said = yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())
-    assert said["route"]["routes"][0]["matchers"] == ['action="retrain"']
-    assert "credentials" not in said["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"]
+    configuration = yaml.safe_load((tmp_path / "alertmanager.yaml").read_text())
+    assert configuration["route"]["routes"][0]["matchers"] == ['action="retrain"']
+    assert "credentials" not in configuration["receivers"][1]["webhook_configs"][0]["http_config"]["authorization"]
     for part in ("prometheus", "alertmanager"):
         checked = subprocess.run(
             [promtool, "check", "web-config", tmp_path / f"{part}-web.yaml"],
@@ -351,77 +347,13 @@ def test_the_configurations_are_right(promtool: Path, tmp_path: Path) -> None:
         assert checked.returncode == 0, checked.stderr
 
 
-@pytest.mark.parametrize("project", registry.all_projects(), ids=lambda project: project.name)
-def test_every_panel_says_what_it_shows_and_in_which_unit(project: Project) -> None:
-    for board in (dashboards.platform(), dashboards.of_project(project, SHORT)):
-        content = json.loads(dashboards.to_json(board))
-        panels = [panel for panel in content["panels"] if panel["type"] != "row"]
-        assert len(panels) >= 14
-        for panel in panels:
-            assert panel["title"]
-            assert panel["description"]
-            assert panel["fieldConfig"]["defaults"]["unit"]
-            assert panel["datasource"] == {"type": "prometheus", "uid": "prometheus"}
-            assert all(target["expr"] for target in panel["targets"])
-        assert len({panel["id"] for panel in panels}) == len(panels)
-
-
 def test_the_committed_files_are_fresh() -> None:
-    assert generate.stale(generate.COMMITTED, generate.committed()) == [], "run `make generate`"
-
-
-def test_no_query_holds_an_unresolved_name() -> None:
-    for board in dashboards.boards(registry.all_projects(), SHORT):
-        for panel, query in dashboards.queries(board):
-            assert not re.search(r"[{}]{2}|\$(?!1)", query.replace("{{", "")), (panel, query)
+    assert generated.stale(generate.COMMITTED, generate.committed()) == [], "run `make generate`"
 
 
 def test_routes_and_targets_are_data() -> None:
-    said = alertmanager.configuration(SHORT, "http://m", "/t")
-    assert said["receivers"][1]["webhook_configs"][0]["url"] == "http://m/hooks/alertmanager"
-    scraped = prometheus.configuration(SHORT, {"serving": "a:1"}, "b:2", "/r/*.yaml")["scrape_configs"]
-    assert scraped == [{"job_name": "serving", "static_configs": [{"targets": ["a:1"]}]}]
+    configuration = alertmanager.configuration(SHORT, "http://m", "/t")
+    assert configuration["receivers"][1]["webhook_configs"][0]["url"] == "http://m/hooks/alertmanager"
+    jobs = prometheus.configuration(SHORT, {"serving": "a:1"}, "b:2", "/r/*.yaml")["scrape_configs"]
+    assert jobs == [{"job_name": "serving", "static_configs": [{"targets": ["a:1"]}]}]
     assert rules.platform_rules(SHORT)["groups"][0]["name"] == "platform"
-
-
-def test_an_empty_panel_is_said_with_the_target_that_is_away(
-    promtool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Asked of a real Prometheus, one of whose targets refuses connections."""
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        port, dead = one.getsockname()[1], other.getsockname()[1]
-    url, target = f"http://127.0.0.1:{port}", f"127.0.0.1:{dead}"
-    configuration = prometheus.configuration(
-        Windows(window_seconds=600, minimum_rows=100, hold_seconds=60, scrape_seconds=1),
-        {"monitor": target, "prometheus": f"127.0.0.1:{port}"},
-        target,
-        "none/*.yaml",
-    )
-    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
-    program = [str(promtool.with_name("prometheus")), f"--config.file={tmp_path}/prometheus.yml"]
-    program += [f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
-    monkeypatch.setenv("PHASEFLOW_PROMETHEUS_URL", url)
-
-    def down() -> bool:
-        try:
-            targets = httpx.get(f"{url}/api/v1/targets").raise_for_status().json()["data"]["activeTargets"]
-        except httpx.HTTPError:  # it starts
-            return False
-        return sorted(target["health"] for target in targets) == ["down", "up"]
-
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(program, stdout=log, stderr=log) as process:
-        try:
-            end = time.monotonic() + 60
-            while not down():
-                assert time.monotonic() < end, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-            assert main(["check", "--dashboard", "phaseflow-platform"]) == 1
-        finally:
-            process.terminate()
-    said = capsys.readouterr().out
-    assert 'Retrainings: no data: sum(phaseflow_retrain_requests_total{outcome="triggered"})' in said
-    assert f"monitor is not scraped: http://{target}/metrics: " in said
-    assert "connection refused" in said
-    assert "prometheus is not scraped" not in said

@@ -1,4 +1,4 @@
-"""Who gets in: hosts, origins, tokens and content types, against the middleware itself."""
+"""Access control by hosts, origins, tokens and content types, tested on the middleware itself."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ RULES = access.Policy(
 )
 
 
-def ask(method: str = "GET", path: str = "/", **headers: str) -> tuple[int, str]:
-    """Status and body; a header's name has hyphens for underscores."""
-    sent: list[Any] = []
+def request(method: str = "GET", path: str = "/", **headers: str) -> tuple[int, str]:
+    """Send a request and return status and body. Underscores in header names become hyphens."""
+    messages: list[Any] = []
     raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": raw}
 
@@ -39,10 +39,10 @@ def ask(method: str = "GET", path: str = "/", **headers: str) -> tuple[int, str]
         return {"type": "http.request", "body": b""}
 
     async def send(message: Any) -> None:
-        sent.append(message)
+        messages.append(message)
 
     asyncio.run(access.guarded(_application, RULES)(scope, receive, send))
-    return sent[0]["status"], sent[1]["body"].decode()
+    return messages[0]["status"], messages[1]["body"].decode()
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def ask(method: str = "GET", path: str = "/", **headers: str) -> tuple[int, str]
         "localhost.",
     ],
 )
-def test_known_names_and_addresses_get_in(host: str) -> None:
-    assert ask(host=host)[0] == 200
+def test_allowed_names_and_addresses_are_accepted(host: str) -> None:
+    assert request(host=host)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ def test_known_names_and_addresses_get_in(host: str) -> None:
     ],
 )
 def test_other_hosts_are_refused(host: str) -> None:
-    status, body = ask(host=host)
+    status, body = request(host=host)
     assert status == 403
     assert "PHASEFLOW_ALLOWED_HOSTS" in body
 
 
-def test_no_host_is_refused() -> None:
-    assert ask()[0] == 403
+def test_a_missing_host_is_refused() -> None:
+    assert request()[0] == 403
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:8888", "https://phaseflow.example.com", "https://localhost:8888"])
-def test_own_origins_get_in(origin: str) -> None:
-    assert ask(host="localhost:8888", origin=origin)[0] == 200
+def test_own_origins_are_accepted(origin: str) -> None:
+    assert request(host="localhost:8888", origin=origin)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_own_origins_get_in(origin: str) -> None:
 )
 def test_foreign_origins_are_refused(origin: str) -> None:
     for method in ("GET", "POST", "OPTIONS"):
-        assert ask(method, host="localhost:8888", origin=origin)[0] == 403
+        assert request(method, host="localhost:8888", origin=origin)[0] == 403
 
 
 def test_a_cross_site_request_that_changes_something_is_refused() -> None:
-    assert ask("POST", host="localhost", sec_fetch_site="cross-site")[0] == 403
-    assert ask("GET", host="localhost", sec_fetch_site="cross-site")[0] == 200
+    assert request("POST", host="localhost", sec_fetch_site="cross-site")[0] == 403
+    assert request("GET", host="localhost", sec_fetch_site="cross-site")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -121,33 +121,35 @@ def test_a_cross_site_request_that_changes_something_is_refused() -> None:
 )
 def test_a_protected_route_wants_its_token(authorization: str) -> None:
     headers = {"authorization": authorization} if authorization else {}
-    status, body = ask("POST", "/runs", host="localhost", **headers)
+    status, body = request("POST", "/runs", host="localhost", **headers)
     assert status == 401
     assert "the secret engine_token" in body
 
 
-def test_the_token_gets_in_and_names_its_holder() -> None:
+def test_the_token_identifies_the_client() -> None:
     for scheme in ("Bearer", "bearer"):
-        assert ask("POST", "/runs", host="localhost", authorization=f"{scheme} {TOKEN}") == (200, "engine")
-    assert ask("GET", "/runs", host="localhost") == (200, "None")
+        assert request("POST", "/runs", host="localhost", authorization=f"{scheme} {TOKEN}") == (200, "engine")
+    assert request("GET", "/runs", host="localhost") == (200, "None")
 
 
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/jsonp"]
 )
 def test_a_body_of_another_content_type_is_refused(kind: str) -> None:
-    status, body = ask("POST", host="localhost", content_type=kind, content_length="2")
+    status, body = request("POST", host="localhost", content_type=kind, content_length="2")
     assert status == 415
     assert "application/json" in body
-    assert ask("POST", host="localhost", content_type=kind, transfer_encoding="chunked")[0] == 415
+    assert request("POST", host="localhost", content_type=kind, transfer_encoding="chunked")[0] == 415
 
 
-def test_json_and_no_body_get_in() -> None:
-    assert ask("POST", host="localhost", content_type="Application/JSON; charset=utf-8", content_length="2")[0] == 200
-    assert ask("POST", host="localhost", content_length="0")[0] == 200
+def test_json_and_an_empty_body_are_accepted() -> None:
+    assert (
+        request("POST", host="localhost", content_type="Application/JSON; charset=utf-8", content_length="2")[0] == 200
+    )
+    assert request("POST", host="localhost", content_length="0")[0] == 200
 
 
-def test_a_header_that_comes_twice_is_refused() -> None:
+def test_a_duplicate_header_is_refused() -> None:
     for name, value, status in (
         ("host", "localhost", 403),
         ("origin", "http://localhost", 403),
@@ -158,17 +160,17 @@ def test_a_header_that_comes_twice_is_refused() -> None:
             headers.append((b"origin", b"http://localhost"))
         headers.append((name.encode(), value.encode()))
         scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
-        refusal = access.refused(scope, RULES, access._Hosts(RULES.hosts))
+        refusal = access.check_request(scope, RULES, access._Hosts(RULES.hosts))
         assert refusal is not None
         assert refusal.status == status
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=200), st.text(st.characters(max_codepoint=255), max_size=50))
-def test_no_header_crashes_it(host: str, origin: str) -> None:
-    assert ask(host=host, origin=origin)[0] in {200, 403}
+def test_no_header_causes_an_exception(host: str, origin: str) -> None:
+    assert request(host=host, origin=origin)[0] in {200, 403}
 
 
-def test_the_settings_name_the_hosts() -> None:
+def test_hosts_and_origins_come_from_the_settings() -> None:
     settings = from_environment(
         {
             "PHASEFLOW_MONITOR_URL": "http://phaseflow-monitor:8085",
@@ -193,7 +195,7 @@ def test_the_settings_name_the_hosts() -> None:
 
 def test_named_tokens() -> None:
     assert access.named_tokens(f"# clients\n\nshop {TOKEN}\n") == {"shop": TOKEN}
-    for wrong in ("shop", "shop short", f"a b {TOKEN}", f"shop {TOKEN}\nshop {TOKEN}2"):
+    for text in ("shop", "shop short", f"a b {TOKEN}", f"shop {TOKEN}\nshop {TOKEN}2"):
         with pytest.raises(ValueError, match="is not `name token`"):
-            access.named_tokens(wrong)
+            access.named_tokens(text)
     assert access.holder_of({"headers": [(b"authorization", b"Bearer " + TOKEN.encode())]}, {"shop": TOKEN}) == "shop"

@@ -1,4 +1,4 @@
-"""The store, settings, registry, events and reference."""
+"""The store, settings, discovery, events and reference."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import phaseflow
-from phaseflow import ContractError, PhaseflowError, PlatformError, events, reference, registry, settings
+from phaseflow import ContractError, PhaseflowError, PlatformError, discovery, events, reference, settings
 from phaseflow.reference import MISSING, OTHER, Bins, psi
 from phaseflow.store import Store
 
 
-def test_the_public_surface_is_what_it_was() -> None:
+def test_the_public_names_are_unchanged() -> None:
     assert phaseflow.__all__ == [
         "Candidate",
         "Column",
@@ -43,7 +43,7 @@ def test_the_public_surface_is_what_it_was() -> None:
     ]
 
 
-def test_a_write_is_whole_or_absent_when_the_disk_is_full(tmp_path: Path) -> None:
+def test_a_write_to_a_full_disk_leaves_the_old_object(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write("a/b", b"first")
     code = (
@@ -55,10 +55,10 @@ def test_a_write_is_whole_or_absent_when_the_disk_is_full(tmp_path: Path) -> Non
     def limit() -> None:
         import signal
 
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk answers by an error, not by a signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk causes an error, not a signal
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         preexec_fn=limit,
         capture_output=True,
@@ -66,17 +66,17 @@ def test_a_write_is_whole_or_absent_when_the_disk_is_full(tmp_path: Path) -> Non
         check=True,
         cwd=settings.ROOT,
     )
-    assert "can't be written: File too large. Free disk space or correct the folder's permissions." in done.stdout
+    assert "can't be written: File too large. Free disk space or correct the folder's permissions." in completed.stdout
     assert store.read("a/b") == b"first"
     assert list(store.keys("a")) == ["a/b"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
-def test_a_parent_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_a_parent_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
-    with pytest.raises(PlatformError) as caught:
+    with pytest.raises(PlatformError) as error:
         Store(str(tmp_path)).write("a/b", b"")
-    assert str(caught.value) == (
+    assert str(error.value) == (
         f"{tmp_path}/a/b can't be written: File exists. Free disk space or correct the folder's permissions."
     )
 
@@ -91,62 +91,75 @@ def test_events_are_cloud_events_in_order(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for number in range(3):
         events.record(store, "toy", "alert", {"number": number}, source="test")
-    found = events.read(store, "toy")
-    assert [event["data"]["number"] for event in found] == [0, 1, 2]
-    assert {"specversion", "id", "type", "source", "subject", "time"} <= found[0].keys()
+    recorded = events.read(store, "toy")
+    assert [event["data"]["number"] for event in recorded] == [0, 1, 2]
+    assert {"specversion", "id", "type", "source", "subject", "time"} <= recorded[0].keys()
     with pytest.raises(ValueError, match="event type 'bang'"):
         events.record(store, "toy", "bang", {}, source="test")
 
 
-def test_settings_say_which_variable_is_wrong() -> None:
-    with pytest.raises(PlatformError) as caught:
+def test_the_error_of_a_wrong_setting_contains_the_variable() -> None:
+    with pytest.raises(PlatformError) as error:
         settings.from_environment({"PHASEFLOW_PORT_OFFSET": "ten"})
-    assert str(caught.value) == (
+    assert str(error.value) == (
         "PHASEFLOW_PORT_OFFSET is 'ten'; allowed: a whole number. Correct or unset PHASEFLOW_PORT_OFFSET."
     )
 
 
-def test_the_offset_moves_every_address() -> None:
-    found = settings.from_environment({"PHASEFLOW_PORT_OFFSET": "10000"})
-    assert found.serving_url == "http://127.0.0.1:13000"
-    assert found.port("airflow") == 18080
+def test_the_port_offset_applies_to_every_address() -> None:
+    configured = settings.from_environment({"PHASEFLOW_PORT_OFFSET": "10000"})
+    assert configured.serving_url == "http://127.0.0.1:13000"
+    assert configured.port("airflow") == 18080
 
 
-def test_a_missing_secret_says_how_to_make_it(tmp_path: Path) -> None:
-    found = settings.from_environment({"PHASEFLOW_HOME": str(tmp_path)})
+def test_the_error_of_a_missing_secret_contains_the_fix(tmp_path: Path) -> None:
+    configured = settings.from_environment({"PHASEFLOW_HOME": str(tmp_path)})
     with pytest.raises(PlatformError, match="Make it with `phaseflow up`"):
-        found.secret("hook_token")
+        configured.secret("hook_token")
 
 
 def test_an_unknown_project_gets_a_suggestion() -> None:
     with pytest.raises(PhaseflowError, match='Did you mean "titanic"\\?'):
-        registry.get("titanik")
+        discovery.get("titanik")
 
 
-def broken(tmp_path: Path, text: str) -> str:
+def load_error(tmp_path: Path, text: str) -> str:
     (tmp_path / "zz").mkdir()
     (tmp_path / "zz" / "__init__.py").touch()
     (tmp_path / "zz" / "project.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-c", "from phaseflow import registry; registry.get('zz')"],
+    completed = subprocess.run(
+        [sys.executable, "-c", "from phaseflow import discovery; discovery.get('zz')"],
         env=os.environ | {"PHASEFLOW_PROJECTS": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
         cwd=settings.ROOT,
     )
-    assert done.returncode == 1
-    return done.stderr
+    assert completed.returncode == 1
+    return completed.stderr
 
 
-def test_a_folder_elsewhere_is_found_and_its_faults_are_named(tmp_path: Path) -> None:
-    error = broken(tmp_path, "project = 3")
-    assert "projects/zz/project.py holds no `project = Project(...)`; found: int. Declare it under that name." in error
+def test_projects_in_another_folder_are_discovered_and_validated(tmp_path: Path) -> None:
+    error = load_error(tmp_path, "project = 3")
+    assert "projects/zz/project.py does not define `project = Project(...)`; found: int. Assign a Project to" in error
 
 
-def test_a_reference_to_nothing_is_named() -> None:
-    with pytest.raises(ContractError, match=r"names the module projects\.titanic\.modle, which does not exist"):
-        registry.load("titanic.modle:train")
+@pytest.mark.parametrize(
+    ("field", "fix"),
+    [
+        ("task", "Remove it: the kind of the target decides the task."),
+        ("seeds", "Correct the name; docs/reference/contract.md lists all fields."),
+    ],
+)
+def test_a_field_that_does_not_exist_is_an_error(tmp_path: Path, field: str, fix: str) -> None:
+    error = load_error(tmp_path, f"from phaseflow import Project\nproject = Project({field}='text')")
+    assert f"unexpected keyword argument '{field}'" in error
+    assert fix in error
+
+
+def test_a_reference_to_a_missing_module_is_an_error() -> None:
+    with pytest.raises(ContractError, match=r"refers to the module projects\.titanic\.modle, which does not exist"):
+        discovery.load("titanic.modle:train")
 
 
 def test_bins_cover_every_value() -> None:
@@ -174,10 +187,10 @@ def test_psi_is_a_symmetric_divergence(left: list[int], right: list[int]) -> Non
     assert psi(p, q) == pytest.approx(psi(q, p))
 
 
-def test_onnxruntime_sends_nothing_whichever_program_imports_it() -> None:
+def test_importing_phaseflow_disables_the_telemetry_of_onnxruntime() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     program = "import phaseflow, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         cwd=settings.ROOT,
         env=environment | {"PYTHONPATH": str(settings.ROOT)},
@@ -185,4 +198,4 @@ def test_onnxruntime_sends_nothing_whichever_program_imports_it() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "1"
+    assert completed.stdout.strip() == "1"

@@ -1,4 +1,4 @@
-"""Files of another release are refused by name, with the fix."""
+"""Files with an unsupported format are refused with the fix."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from phaseflow import PlatformError, backup, formats
+from phaseflow import PlatformError, formats
 from phaseflow.store import Store
+from services.backup import __main__ as backup
 
 
 @pytest.mark.parametrize("version", [2, 0, "1", True, 1.0, [1]])
-def test_an_unknown_format_is_refused_by_name(version: object) -> None:
-    with pytest.raises(PlatformError) as caught:
+def test_an_unsupported_format_is_refused(version: object) -> None:
+    with pytest.raises(PlatformError) as error:
         formats.require("The snapshot abc of titanic", version, 1)
-    assert str(caught.value) == (
+    assert str(error.value) == (
         f"The snapshot abc of titanic has the format {version!r}; this release reads format 1. "
         "Use the release that wrote it or a newer one, or make it again with this one."
     )
 
 
 @pytest.mark.parametrize("version", [1, None])
-def test_the_first_format_may_be_unsaid(version: int | None) -> None:
+def test_a_missing_version_is_format_one(version: int | None) -> None:
     formats.require("The snapshot", version, 1)
 
 

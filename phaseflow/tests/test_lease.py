@@ -1,13 +1,12 @@
-"""A lock on an object store, by the conditional writes of obstore's own store in memory; and a store that is away for some seconds."""
+"""Locks on an object store, with the conditional writes of the in-memory store of obstore, and an unavailable store."""
 
 from __future__ import annotations
 
-import http.server
+import contextlib
 import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,26 +16,27 @@ from obstore.store import MemoryStore
 from phaseflow import PlatformError, lease, store
 from phaseflow.lease import Lease
 from phaseflow.store import Store
+from phaseflow.testing import Response, free_port, http_server, until
 
 SECONDS = 0.5
-"""The lease of these tests."""
+"""Duration of the leases in these tests."""
 KEY = "locks/promotion"
 
 
 class Bucket:
-    """A MemoryStore that can be made to refuse writes, and to lose the answer to one that it has done."""
+    """A MemoryStore that can refuse writes, or lose the response to a successful write."""
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
-        self.away = False
-        self.silent = False
+        self.unavailable = False
+        self.lose_response = False
 
     def put(self, key: str, content: bytes, **options: Any) -> Any:
-        if self.away:
-            raise PlatformError("The store is away", fix="Wait")
+        if self.unavailable:
+            raise PlatformError("The store is not available", fix="Wait")
         result = self.memory.put(key, content, **options)
-        if self.silent:  # the client repeats it and its own first try is in the way
-            self.silent = False
+        if self.lose_response:  # the client repeats the write, which conflicts with its first attempt
+            self.lose_response = False
             return self.memory.put(key, content, **options)
         return result
 
@@ -52,28 +52,21 @@ def bucket() -> Bucket:
     return Bucket()
 
 
-def new(bucket: Bucket, seconds: float = SECONDS) -> Lease:
+def new_lease(bucket: Bucket, seconds: float = SECONDS) -> Lease:
     return Lease(bucket, KEY, f"s3://b/{KEY}", nullcontext, seconds)
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 LOST = (
     "The lock s3://b/locks/promotion was lost: its lease of 0.5 s was not renewed in time. "
-    "See that the object store answers, then run it again."
+    "Check that the object store responds, then run the command again."
 )
 
 
-def test_a_lease_is_one_holder_s_as_long_as_it_is_renewed(bucket: Bucket) -> None:
-    first, second = new(bucket), new(bucket)
+def test_a_lease_has_one_owner_while_it_is_renewed(bucket: Bucket) -> None:
+    first, second = new_lease(bucket), new_lease(bucket)
     assert first.take()
-    begun = time.monotonic()
-    while time.monotonic() - begun < 3 * SECONDS:
+    start = time.monotonic()
+    while time.monotonic() - start < 3 * SECONDS:
         assert not second.take()
         first.check()
         time.sleep(0.02)
@@ -83,13 +76,13 @@ def test_a_lease_is_one_holder_s_as_long_as_it_is_renewed(bucket: Bucket) -> Non
     second.release()
 
 
-def test_a_dead_holder_s_lease_is_taken_over_and_can_be_released_by_nobody_else(bucket: Bucket) -> None:
-    first, second, third = new(bucket), new(bucket), new(bucket)
+def test_the_lease_of_a_dead_owner_is_taken_over_and_only_the_new_owner_can_release_it(bucket: Bucket) -> None:
+    first, second, third = new_lease(bucket), new_lease(bucket), new_lease(bucket)
     assert first.take()
-    bucket.away = True
+    bucket.unavailable = True
     until(lambda: _is_lost(first))
-    bucket.away = False
-    first._released.set()  # as a holder that was stopped: no renewal of it arrives any more
+    bucket.unavailable = False
+    first._released.set()  # like a stopped process, whose renewals no longer arrive
     assert first._renewing is not None
     first._renewing.join()
     until(second.take)
@@ -105,16 +98,16 @@ def test_a_dead_holder_s_lease_is_taken_over_and_can_be_released_by_nobody_else(
     third.release()
 
 
-def _is_lost(held: Lease) -> bool:
+def _is_lost(lock: Lease) -> bool:
     try:
-        held.check()
+        lock.check()
     except PlatformError:
         return True
     return False
 
 
-def test_a_holder_whose_lease_was_taken_over_says_so_at_the_next_check(bucket: Bucket) -> None:
-    first = new(bucket, 30)  # it would count on its lease for long, and its next renewal is in seconds
+def test_an_owner_whose_lease_was_taken_over_fails_on_release(bucket: Bucket) -> None:
+    first = new_lease(bucket, 30)  # long enough that it is neither expired nor renewed in this test
     assert first.take()
     tag = str(bucket.memory.get(KEY).meta["e_tag"])
     bucket.memory.put(KEY, json.dumps({"owner": "another"}).encode(), mode={"e_tag": tag})
@@ -123,51 +116,51 @@ def test_a_holder_whose_lease_was_taken_over_says_so_at_the_next_check(bucket: B
     assert bucket.content() == {"owner": "another"}
 
 
-def test_a_write_whose_answer_got_lost_is_ours(bucket: Bucket) -> None:
-    first = new(bucket)
-    bucket.silent = True
+def test_a_write_whose_response_was_lost_counts_as_successful(bucket: Bucket) -> None:
+    first = new_lease(bucket)
+    bucket.lose_response = True
     assert first.take()
-    bucket.silent = True
-    until(lambda: not bucket.silent)
+    bucket.lose_response = True
+    until(lambda: not bucket.lose_response)
     renewed = bucket.content()["renewals"]
     until(lambda: bucket.content()["renewals"] > renewed)
-    bucket.silent = True
+    bucket.lose_response = True
     first.release()
     assert bucket.content()["free"]
 
 
-def test_of_many_at_once_one_holds_it(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_of_many_threads_holds_the_lock(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_bucket", lambda root: bucket)
-    inside, most, done = [0], [0], []
+    active, max_active, completed = [0], [0], []
 
     def work() -> None:
         with Store("s3://b").lock("promotion"):
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
+            active[0] += 1
+            max_active[0] = max(max_active[0], active[0])
             time.sleep(0.01)
-            inside[0] -= 1
-        done.append(1)
+            active[0] -= 1
+        completed.append(1)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert (len(done), most[0]) == (4, 1)
+    assert (len(completed), max_active[0]) == (4, 1)
 
 
-def test_the_lock_is_freed_after_an_error_and_a_lost_one_is_one(
+def test_an_error_releases_the_lock_and_a_lost_lock_is_an_error(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_bucket", lambda root: bucket)
     monkeypatch.setattr(lease, "LEASE", SECONDS)
-    with pytest.raises(ValueError, match="mine"), Store("s3://b").lock("promotion"):
-        raise ValueError("mine")
+    with pytest.raises(ValueError, match="failure"), Store("s3://b").lock("promotion"):
+        raise ValueError("failure")
     assert bucket.content()["free"]
     with pytest.raises(PlatformError, match="was lost"), Store("s3://b").lock("promotion") as lock:  # noqa: PT012
-        bucket.away = True
+        bucket.unavailable = True
         until(lambda: _is_lost(lock))
-    bucket.away = False
+    bucket.unavailable = False
     with (
         pytest.raises(PlatformError, match="Another process has held the lock s3://b/locks/promotion for 0 s"),
         Store("s3://b").lock("promotion"),
@@ -176,49 +169,26 @@ def test_the_lock_is_freed_after_an_error_and_a_lost_one_is_one(
         pass
 
 
-class Answering(http.server.BaseHTTPRequestHandler):
-    """As much of S3 as one write needs."""
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("ETag", '"1"')
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
-    """An S3 that nobody serves yet; it comes after these seconds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def delay(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
+    """An S3 server that starts after this number of seconds."""
+    port = free_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE", raising=False)
-    servers: list[http.server.HTTPServer] = []
-
-    def serve() -> None:
-        servers.append(http.server.HTTPServer(("127.0.0.1", port), Answering))
-        servers[0].serve_forever(poll_interval=0.05)
-
+    put = http_server(lambda _: Response(headers={"ETag": '"1"'}), port)
     seconds = 4.0
-    timer = threading.Timer(seconds, serve)
-    timer.start()
-    store._bucket.cache_clear()
-    yield seconds
-    store._bucket.cache_clear()
-    timer.cancel()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as stack:
+        timer = threading.Timer(seconds, stack.enter_context, [put])
+        timer.start()
+        store._bucket.cache_clear()
+        yield seconds
+        store._bucket.cache_clear()
+        timer.cancel()
 
 
-def test_a_store_that_is_away_for_seconds_is_waited_for(late: float) -> None:
-    begun = time.monotonic()
+def test_a_write_waits_for_a_store_that_is_unavailable_for_seconds(delay: float) -> None:
+    start = time.monotonic()
     assert Store("s3://bucket/prefix").write("a", b"content") == "s3://bucket/prefix/a"
-    assert time.monotonic() - begun >= late - 0.5
+    assert time.monotonic() - start >= delay - 0.5

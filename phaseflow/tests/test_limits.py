@@ -1,4 +1,4 @@
-"""The limit of open files, in a process of its own."""
+"""The limit of open files, tested in a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ print(first, second, resource.getrlimit(resource.RLIMIT_NOFILE)[0], hard)
 
 
 def test_a_process_may_open_as_many_files_as_the_system_allows() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, check=True)
-    first, second, soft, hard = map(int, done.stdout.split())
+    completed = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second, soft, hard = map(int, completed.stdout.split())
     assert first == second == soft
     assert soft == (MAX_FILES if hard < 0 else min(hard, MAX_FILES))

@@ -1,4 +1,4 @@
-"""Loops outlive exceptions, say when they last succeeded, and take the process with them when they can't go on."""
+"""Loops survive exceptions, report their last success, and end the process if they can't continue."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def test_a_loop_survives_any_exception(caplog: pytest.LogCaptureFixture) -> None
     calls: list[int] = []
 
     async def main() -> None:
-        done = asyncio.Event()
+        finished = asyncio.Event()
 
         async def iterate() -> None:
             calls.append(len(calls))
             if len(calls) < 3:
                 raise OSError(24, "Too many open files")
-            done.set()
+            finished.set()
 
-        running = Loops(end=lambda: pytest.fail("the process must go on"))
+        running = Loops(end=lambda: pytest.fail("the process must not end"))
         running.start("ship", iterate, seconds=0.001, max_age=60)
         before = running.last_iterations()["ship"]
-        await asyncio.wait_for(done.wait(), 30)
+        await asyncio.wait_for(finished.wait(), 30)
         await asyncio.sleep(0)
         assert running.overdue() == []
         assert running.last_iterations()["ship"] >= before
@@ -64,26 +64,26 @@ def test_a_loop_that_does_not_succeed_is_overdue() -> None:
     asyncio.run(main())
 
 
-def test_a_loop_that_loses_a_cancellation_is_stopped() -> None:
+def test_a_loop_that_swallows_a_cancellation_is_stopped() -> None:
     async def main() -> int:
-        losses = 0
-        begun = asyncio.Event()
+        cancellations = 0
+        started = asyncio.Event()
 
         async def iterate() -> None:
-            nonlocal losses
-            begun.set()
+            nonlocal cancellations
+            started.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                losses += 1
-                if losses > 1:
+                cancellations += 1
+                if cancellations > 1:
                     raise
 
-        running = Loops(end=lambda: pytest.fail("the process must go on"))
+        running = Loops(end=lambda: pytest.fail("the process must not end"))
         running.start("work", iterate, seconds=0.0, max_age=60)
-        await begun.wait()
+        await started.wait()
         await asyncio.wait_for(running.stop(), 30)
-        return losses
+        return cancellations
 
     assert asyncio.run(main()) == 2
 
@@ -93,11 +93,11 @@ def test_a_loop_that_loses_a_cancellation_is_stopped() -> None:
     [
         ("await asyncio.Event().wait()", "has not succeeded for"),  # it hangs
         ("raise ValueError('always')", "has not succeeded for"),  # it never succeeds
-        ("threading.Event().wait()", "has not succeeded for"),  # the event loop itself is stuck
+        ("threading.Event().wait()", "has not succeeded for"),  # the event loop itself is blocked
         ("raise SystemExit", ""),
     ],
 )
-def test_a_loop_that_can_not_go_on_ends_the_process(body: str, message: str) -> None:
+def test_a_loop_that_can_not_continue_ends_the_process(body: str, message: str) -> None:
     program = f"""
 import asyncio, threading
 from phaseflow.loops import Loops
@@ -108,7 +108,7 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -116,8 +116,8 @@ asyncio.run(main())
         text=True,
         timeout=60,
     )
-    assert done.returncode in ({EXIT_STATUS} if message else {0, EXIT_STATUS}), done.stderr
-    assert message in done.stderr
+    assert completed.returncode in ({EXIT_STATUS} if message else {0, EXIT_STATUS}), completed.stderr
+    assert message in completed.stderr
 
 
 def test_a_broken_stderr_does_not_stop_a_loop() -> None:
@@ -125,26 +125,26 @@ def test_a_broken_stderr_does_not_stop_a_loop() -> None:
 import asyncio, os, sys
 from phaseflow import log
 from phaseflow.loops import Loops
-log.configure()
+log.configure("test")
 read, write = os.pipe()
 os.dup2(write, 2)
 os.close(write)
 os.close(read)
 count = 0
 async def main():
-    done = asyncio.Event()
+    finished = asyncio.Event()
     async def iterate():
         global count
         count += 1
         if count == 3:
-            done.set()
+            finished.set()
         raise ValueError("nobody reads this")
     Loops().start("work", iterate, seconds=0.01, max_age=60)
-    await asyncio.wait_for(done.wait(), 30)
+    await asyncio.wait_for(finished.wait(), 30)
     print(count)
 asyncio.run(main())
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -152,5 +152,5 @@ asyncio.run(main())
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0
-    assert int(done.stdout) >= 3
+    assert completed.returncode == 0
+    assert int(completed.stdout) >= 3

@@ -1,4 +1,4 @@
-"""Names that a project can't have, because the platform has them."""
+"""Names that are reserved by the platform."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from phaseflow import checks, registry
+from phaseflow import checks, discovery
 from phaseflow.errors import ContractError
 from phaseflow.settings import PORTS, ROOT
 
@@ -28,29 +28,29 @@ from phaseflow.settings import PORTS, ROOT
         ("a\n", 'Rename it, for example "a".'),
     ],
 )
-def test_a_reserved_name_is_refused_with_another(name: str, fix: str) -> None:
-    with pytest.raises(ContractError) as caught:
+def test_the_error_of_a_wrong_name_proposes_another_name(name: str, fix: str) -> None:
+    with pytest.raises(ContractError) as error:
         checks.project_name("Project.name", name)
-    assert str(caught.value).endswith(fix)
-    assert repr(name) in str(caught.value)
+    assert str(error.value).endswith(fix)
+    assert repr(name) in str(error.value)
 
 
 def test_the_proposed_names_are_allowed() -> None:
-    for name in (*registry.names(), "titanic_watch", "my_v2", "a", "a" * 45, "monitors", "v3", "a__b"):
+    for name in (*discovery.names(), "titanic_watch", "my_v2", "a", "a" * 45, "monitors", "v3", "a__b"):
         checks.project_name("Project.name", name)
 
 
 def test_every_first_segment_of_a_path_is_reserved() -> None:
-    """Of the services' routers, the OpenAPI document and the front door."""
-    routed = re.compile(r'(?:Route|Mount)\(\s*f?"/([a-z0-9_]+)|^\s*"/([a-z0-9_]+)[/"]', re.MULTILINE)
-    door = re.compile(r"location (?:= )?/([a-z0-9_]+)")
+    """Checks the routes of the services and the paths of the reverse proxy."""
+    routes = re.compile(r'(?:Route|Mount)\(\s*f?"/([a-z0-9_]+)|^\s*"/([a-z0-9_]+)[/"]', re.MULTILINE)
+    proxy = re.compile(r"location (?:= )?/([a-z0-9_]+)")
     segments: set[str] = set()
     for folder in ("services", "pipelines/engine"):
         for path in (ROOT / folder).rglob("*.py"):
             if "tests" not in path.parts:
-                segments |= {first or second for first, second in routed.findall(path.read_text())}
+                segments |= {first or second for first, second in routes.findall(path.read_text())}
     for path in (ROOT / "helm" / "platform" / "templates").glob("*.tpl"):
-        segments |= set(door.findall(path.read_text()))
+        segments |= set(proxy.findall(path.read_text()))
     assert {"healthz", "v2", "metrics", "projects", "hooks", "static", "airflow"} <= segments
     assert segments <= checks.RESERVED
     assert PORTS.keys() <= checks.RESERVED

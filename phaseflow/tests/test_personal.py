@@ -1,4 +1,4 @@
-"""Personal columns: what may be declared, and the keyed hash."""
+"""Personal columns: valid declarations and the keyed hash."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phaseflow import Column, ContractError, Drift, Keep, PlatformError, Project, Schema, Slice, personal, registry
+from cli.local import passwords
+from phaseflow import Column, ContractError, Drift, Keep, PlatformError, Project, Schema, Slice, discovery, personal
 from phaseflow.contract import Gate
-from phaseflow.embedded import passwords
 from phaseflow.settings import from_environment
 
-TITANIC = registry.get("titanic")
+TITANIC = discovery.get("titanic")
 USER = Column(name="user", kind="id", personal=True)
 
 
 def with_columns(*columns: Column, **changes: Any) -> Project:
-    """Titanic with these columns in the place of those of the same names, and new ones."""
+    """Create the project titanic with `columns` added, or replaced if the name exists; `changes` replace its fields."""
     features = {column.name: column for column in TITANIC.schema.features} | {c.name: c for c in columns}
     schema = Schema(features=tuple(features.values()), target=TITANIC.schema.target)
     example = dict(TITANIC.example) | {c.name: "x" for c in columns if c.name not in TITANIC.example}
@@ -28,7 +28,7 @@ def with_columns(*columns: Column, **changes: Any) -> Project:
     return Project(**values | {"schema": schema, "example": example, "drift": Drift(), "gate": Gate()} | changes)
 
 
-def test_ids_and_open_categories_are_hashed_and_everything_else_is_left_out() -> None:
+def test_ids_and_open_categories_are_hashed_and_all_other_kinds_are_omitted() -> None:
     project = with_columns(
         USER,
         Column(name="title", kind="category", personal=True),
@@ -37,16 +37,16 @@ def test_ids_and_open_categories_are_hashed_and_everything_else_is_left_out() ->
     )
     assert [column.name for column in personal.hashed(project)] == ["title", "user"]
     assert personal.omitted(project) == ("sex", "age")
-    assert not {"title", "sex", "age"} & set(project.watched)
-    assert "user.familiar" in project.watched  # whether an id was seen before is nothing personal
+    assert not {"title", "sex", "age"} & set(project.monitored_features)
+    assert "user.familiar" in project.monitored_features  # whether an id is familiar is not personal data
 
 
-def test_what_would_not_come_back_must_be_nullable() -> None:
+def test_omitted_columns_must_be_nullable() -> None:
     with pytest.raises(ContractError) as error:
         Column(name="fare", kind="number", personal=True)
     assert str(error.value) == (
-        "Column 'fare': it is personal, and of kind 'number': the log leaves it out, and it is not nullable. Set nullable=True, so that "
-        "a model can learn from rows without it, or remove personal."
+        "Column 'fare': a personal column of kind 'number' is omitted from the log, so it must be nullable. Set nullable=True, so "
+        "that a model can learn from rows without it, or remove personal."
     )
     with pytest.raises(ContractError, match="of kind 'category' with allowed values"):
         Column(name="sex", kind="category", allowed=("f", "m"), personal=True)
@@ -57,12 +57,12 @@ def test_what_would_not_come_back_must_be_nullable() -> None:
     [
         (
             {"drift": Drift(features=("title",))},
-            "Drift.features names 'title', and metrics do not show the personal column 'title'. Leave it out of Drift.features, or "
+            "Drift.features contains 'title', but metrics must not show the personal column 'title'. Remove it from Drift.features, or "
             "remove personal from 'title'.",
         ),
         (
-            {"gate": Gate(slices=(Slice(column="title", bound=0.5),))},
-            "Slice.column is 'title', a personal column, and metrics show each value of a slice. Slice by another column, or remove "
+            {"gate": Gate(slices=(Slice(column="title", threshold=0.5),))},
+            "Slice.column is 'title', a personal column, but metrics show the values of a slice. Slice by another column, or remove "
             "personal from 'title'.",
         ),
         (
@@ -75,33 +75,31 @@ def test_what_would_not_come_back_must_be_nullable() -> None:
         ),
     ],
 )
-def test_what_contradicts_itself_is_refused(changes: dict[str, Any], text: str) -> None:
+def test_contradicting_fields_are_refused(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(ContractError) as error:
         with_columns(Column(name="title", kind="category", personal=True), **changes)
     assert str(error.value) == text
 
 
-def test_a_target_is_not_personal() -> None:
-    with pytest.raises(
-        ContractError, match=r"Schema.target 'user' is personal, and a model learns to answer with it\."
-    ):
+def test_a_target_can_not_be_personal() -> None:
+    with pytest.raises(ContractError, match=r"Schema.target 'user' is personal, but a model learns to predict it\."):
         Schema(features=(Column(name="age", kind="number"),), target=USER)
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 1.5e9, True])
-def test_nothing_is_kept_for_no_time(wrong: float) -> None:
+@pytest.mark.parametrize("days", [0, -1, 1.5e9, True])
+def test_retention_is_between_one_day_and_a_century(days: float) -> None:
     with pytest.raises(ContractError, match=r"Keep\.log_days is .*; allowed: 1 to 36500 days\."):
-        Keep(log_days=wrong)  # type: ignore[arg-type]
+        Keep(log_days=days)  # type: ignore[arg-type]
 
 
 @given(st.text(), st.text())
-def test_equal_values_and_they_alone_have_equal_hashes(one: str, other: str) -> None:
+def test_only_equal_values_have_equal_hashes(left: str, right: str) -> None:
     hashes = personal.Pseudonyms(with_columns(USER), "key")
-    assert (hashes("user", one) == hashes("user", other)) == (one == other)
-    assert not one or personal.Pseudonyms(with_columns(USER), "another")("user", one) != hashes("user", one)
+    assert (hashes("user", left) == hashes("user", right)) == (left == right)
+    assert not left or personal.Pseudonyms(with_columns(USER), "another")("user", left) != hashes("user", left)
 
 
-def test_a_hash_is_of_its_project_and_column() -> None:
+def test_a_hash_depends_on_the_project_and_the_column() -> None:
     title = Column(name="title", kind="category", personal=True)
     hashes = personal.Pseudonyms(with_columns(USER, title), "key")
     # printf 'titanic\x1fuser\x1f196' | openssl dgst -sha256 -hmac key
@@ -111,9 +109,9 @@ def test_a_hash_is_of_its_project_and_column() -> None:
     assert hashes("user", None) is None
 
 
-def test_the_key_is_a_secret_that_is_made_once(tmp_path: Path) -> None:
+def test_the_key_is_a_secret_that_is_created_once(tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path)})
-    assert personal.pseudonyms(TITANIC, settings) is None  # who needs none reads none
+    assert personal.pseudonyms(TITANIC, settings) is None  # without personal columns no secret is read
     with pytest.raises(PlatformError, match=r"The secret 'personal_key' is not at .*Make it with `phaseflow up`"):
         personal.pseudonyms(with_columns(USER), settings)
     passwords.ensure(settings)

@@ -1,4 +1,4 @@
-"""What must hold of the repository itself."""
+"""Consistency of the repository: lock, links and commands."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import tomllib
 
 import pytest
 
-from phaseflow import registry
-from phaseflow.contract import TASKS
+from cli.reference import commands
+from phaseflow import discovery
+from phaseflow.kinds import KINDS
 from phaseflow.settings import ROOT
 
 
@@ -17,7 +18,7 @@ def test_the_lock_names_the_public_index_alone() -> None:
     assert hosts <= {"pypi.org", "files.pythonhosted.org"}
 
 
-def test_every_component_has_its_group_in_the_one_lock() -> None:
+def test_every_component_has_a_dependency_group() -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     makefile = re.search(r"^COMPONENTS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert makefile is not None
@@ -29,54 +30,54 @@ def test_every_component_has_its_group_in_the_one_lock() -> None:
     sorted(p for p in ROOT.rglob("*.md") if not {".venvs", ".phaseflow", "build"} & set(p.parts)),
     ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
-def test_links_between_pages_lead_somewhere(page) -> None:
+def test_relative_links_exist(page) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
 
-def test_commands_of_the_readme_exist() -> None:
+def test_commands_in_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
-    assert set(re.findall(r"bin/phaseflow ([a-z]+)", text)) <= _commands("app") | {"cluster"}
 
 
-def test_commands_on_a_cluster_exist_wherever_a_page_or_an_error_names_one() -> None:
-    known = _commands("cluster")
-    assert {"up", "down", "urls", "backup", "restore"} <= known
-    for path in [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("helm/**/*.md"),
-        *ROOT.glob("phaseflow/**/*.py"),
-    ]:
-        if "charts" not in path.relative_to(ROOT).parts:
-            assert set(re.findall(r"phaseflow cluster ([a-z]+)", path.read_text())) <= known, path
+COMMAND = re.compile(r"phaseflow (?:--(?:context|namespace|release)[ =][^\s`]+ )*([a-z]+)[ `\"']")
+"""A command in backticks, quotes or a shell block, after the options that select the platform."""
 
 
-def _commands(module: str) -> set[str]:
-    source = (ROOT / "phaseflow" / "cli" / f"{module}.py").read_text()
-    named = set(re.findall(r'command\([^)]*?name="([a-z]+)"', source)) | set(
-        re.findall(r'command\(\s*"([a-z]+)"', source)
-    )
-    return named | set(re.findall(r"^def ([a-z]+)\(", source, re.MULTILINE))
+@pytest.mark.parametrize(
+    "folder", ["*.md", "docs/**/*.md", "helm/**/*.md", "helm/**/*.yaml", "bin/*", ".github/**/*.yaml"]
+)
+def test_commands_in_documents_and_scripts_exist(folder: str) -> None:
+    for path in {*ROOT.glob(folder)} - {ROOT / "CHANGELOG.md", *ROOT.glob("docs/adr/*.md")}:  # they name old commands
+        lines = [line for line in path.read_text().splitlines() if re.search(r"(?:bin/|`)phaseflow ", line)]
+        for line in lines:
+            assert set(re.findall(r"(?:bin/|`)" + COMMAND.pattern, f"{line} ")) <= commands().keys(), f"{path}: {line}"
 
 
-def test_no_script_of_bench_hides_a_package() -> None:
-    """Python looks for a script's imports beside it first."""
+def test_commands_in_messages_of_the_code_exist() -> None:
+    for path in [*ROOT.glob("cli/**/*.py"), *ROOT.glob("phaseflow/**/*.py"), *ROOT.glob("services/**/*.py")]:
+        if not {"tests", "charts"} & set(path.relative_to(ROOT).parts):
+            text = path.read_text()
+            assert set(re.findall(r"`(?:bin/)?" + COMMAND.pattern, text)) <= commands().keys() | {"cluster"}, path
+
+
+def test_no_script_in_bench_shadows_a_package() -> None:
+    """Python searches the folder of a script first when it imports modules."""
     assert not {path.stem for path in (ROOT / "bench").glob("*.py")} & {
         path.parent.name for path in ROOT.glob("*/__init__.py")
     }
 
 
-def test_a_project_is_nothing_but_its_folder() -> None:
-    for name in registry.names():
+def test_no_code_outside_of_its_folder_refers_to_a_project() -> None:
+    tasks = {kind.prediction.task for kind in KINDS.values() if kind.prediction}
+    for name in discovery.names():
         assert (ROOT / "projects" / name / "README.md").exists()
         for path in ROOT.rglob("*.py"):
             if (
                 not {".venvs", "tests", "projects", "bench"} & set(path.relative_to(ROOT).parts)
-                and path.name != "stage.py"  # whose demo it is where nobody says
-                and name not in TASKS  # a word of the contract itself
+                and path != ROOT / "cli" / "demo" / "settings.py"  # the default project of the demo
+                and name not in tasks  # also the name of a task
             ):
                 assert f'"{name}"' not in path.read_text(), path

@@ -1,4 +1,4 @@
-"""What the platform is built from: named by hashes and digests, listed, scanned; and the threat model's tests exist."""
+"""Supply chain: pinned dependencies and images, bills of materials, scans, and the tests of the threat model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 
 
-def test_every_test_that_the_threat_model_names_exists() -> None:
+def test_every_test_in_the_threat_model_exists() -> None:
     text = (ROOT / "SECURITY.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| who |", "| --- |"))]
     assert len(rows) >= 10
     for row in rows:
-        named = re.findall(r"`([^` ]+\.py)::(test_\w+)`", row)
-        assert named, row
-        for path, test in named:
+        tests = re.findall(r"`([^` ]+\.py)::(test_\w+)`", row)
+        assert tests, row
+        for path, test in tests:
             source = (ROOT / path).read_text()
             assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), f"{path}::{test}"
 
@@ -48,15 +48,15 @@ def names(document: dict) -> set[str]:
 
 
 def locked(group: str) -> set[str]:
-    """The group's packages, by uv's other form of export."""
-    done = subprocess.run(
+    """The packages of a dependency group, from the requirements export of uv."""
+    completed = subprocess.run(
         [uv(), "export", "--quiet", "--frozen", "--no-hashes", "--no-annotate", "--no-header", "--only-group", group],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    return {line.split(";")[0].strip() for line in done.stdout.splitlines() if "==" in line}
+    return {line.split(";")[0].strip() for line in completed.stdout.splitlines() if "==" in line}
 
 
 def test_every_group_and_the_lock_has_a_bill_of_materials(documents: dict[str, dict]) -> None:
@@ -67,21 +67,21 @@ def test_every_group_and_the_lock_has_a_bill_of_materials(documents: dict[str, d
         assert subject["name"] == ("phaseflow" if name == "lock" else f"phaseflow/{name}")
         references = [component["bom-ref"] for component in document["components"]]
         assert len(set(references)) == len(references)
-        known = {*references, subject["bom-ref"]}
+        targets = {*references, subject["bom-ref"]}
         for dependency in document["dependencies"]:
-            assert {dependency["ref"], *dependency.get("dependsOn", [])} <= known
+            assert {dependency["ref"], *dependency.get("dependsOn", [])} <= targets
         for component in document["components"]:
             assert component["purl"] == component["bom-ref"]
             assert component["type"] == "library"
 
 
-def test_a_bill_names_every_package_of_its_group(documents: dict[str, dict]) -> None:
+def test_a_bill_of_materials_contains_every_package_of_its_group(documents: dict[str, dict]) -> None:
     for group in GROUPS:
         assert names(documents[group]) == locked(group)
-    whole = {
+    packages = {
         f"{package['name']}=={package['version']}" for package in LOCK["package"] if package["name"] != "phaseflow"
     }
-    assert names(documents["lock"]) == whole
+    assert names(documents["lock"]) == packages
 
 
 def test_uv_is_installed_by_version_and_hashes() -> None:
@@ -118,10 +118,10 @@ def test_a_release_is_not_built_on_a_base_without_a_digest(tmp_path: Path) -> No
     assert not (tmp_path / "calls").exists()
     assert build(PUSH="1", BASE=f"python:3.11@sha256:{'0' * 64}").returncode == 0
     assert "--push" in (tmp_path / "calls").read_text()
-    assert build(BASE="python:3.11-slim-bookworm").returncode == 0  # for this machine alone
+    assert build(BASE="python:3.11-slim-bookworm").returncode == 0  # a build for the local machine only
 
 
-def test_every_image_of_ours_stands_on_the_one_base() -> None:
+def test_every_image_has_the_same_base() -> None:
     bake = (ROOT / "k8s" / "images.hcl").read_text()
     (base,) = re.findall(r'^variable "BASE" \{ default = "([^"]+)" \}$', bake, re.MULTILINE)
     dockerfile = (ROOT / "k8s" / "Dockerfile").read_text()
@@ -129,20 +129,20 @@ def test_every_image_of_ours_stands_on_the_one_base() -> None:
     assert {line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM ")} == {"${BASE}"}
     arguments = re.findall(r"^ +args += \{(.*)\}$", bake, re.MULTILINE)
     assert arguments
-    assert all("BASE = BASE" in each for each in arguments)
-    # A base that was made locally has the tag and another digest.
+    assert all("BASE = BASE" in argument for argument in arguments)
+    # A locally built base has the same tag and another digest.
     assert f"BASE={base.partition('@')[0]} " in (ROOT / "bin" / "test-images").read_text()
 
 
-def test_the_scan_names_every_group_image_and_version() -> None:
+def test_the_scan_covers_every_group_and_image_with_pinned_actions() -> None:
     path = ROOT / ".github" / "workflows" / "security.yaml"
     text = path.read_text()
     workflow = yaml.safe_load(text)
     assert "This workflow has not run yet" in text
     assert workflow["permissions"] == {"contents": "read"}
-    looped = re.search(r"for group in ([\w ]+); do", text)
-    assert looped is not None
-    assert set(looped[1].split()) == GROUPS.keys() - {"test"}  # the group `dev` has it
+    loop = re.search(r"for group in ([\w ]+); do", text)
+    assert loop is not None
+    assert set(loop[1].split()) == GROUPS.keys() - {"test"}  # the group `dev` includes it
     bake = (ROOT / "k8s" / "images.hcl").read_text()
     components = re.search(r'target "image" \{.*?component = (\[[^\]]*\])', bake, re.DOTALL)
     assert components is not None

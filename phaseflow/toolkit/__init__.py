@@ -1,1 +1,1 @@
-"""What projects and the pipeline's steps share inside a training family: reading a source, models as ONNX."""
+"""What projects and the pipeline's steps share inside a training environment: reading a source, models as ONNX."""

@@ -1,4 +1,4 @@
-"""A bag of words: which words a text holds, whatever their order, weighed against each other by logistic regression."""
+"""A bag of words: logistic regression on the words that a text contains, in any order."""
 
 from __future__ import annotations
 
@@ -15,42 +15,48 @@ from phaseflow.errors import PhaseflowError
 from phaseflow.toolkit import graph, pictures, texts
 from phaseflow.toolkit.model import Trained
 
-MOST_WORDS: Final = 20_000
+MAX_WORDS: Final = 20_000
 GAP: Final = 1e-4
-"""Largest difference of a probability to scikit-learn's that conversion accepts."""
-SHOWN: Final = 12
-"""Words a class in the picture."""
+"""Maximum accepted difference between a probability of the ONNX model and scikit-learn's."""
+TOP_WORDS: Final = 12
+"""Words per class in the plot."""
 
 
 def text_column(schema: Schema) -> Column:
-    """The one text among the features; raises PhaseflowError where there is none, or several."""
-    found = [column for column in schema.features if column.kind == "text"]
-    if len(found) != 1:
+    """The only text feature; raises PhaseflowError unless there is exactly one."""
+    columns = [column for column in schema.features if column.kind == "text"]
+    if len(columns) != 1:
         raise PhaseflowError(
-            f"A bag of words reads one text; the schema has {len(found)}", fix="Keep one feature of the kind text"
+            f"A bag of words reads one text; the schema has {len(columns)}", fix="Keep one feature of the kind text"
         )
-    return found[0]
+    return columns[0]
 
 
 def fit(
-    rows: pl.DataFrame, schema: Schema, *, strength: float = 1.0, together: int = 1, least_times: int = 2, seed: int = 0
+    rows: pl.DataFrame,
+    schema: Schema,
+    *,
+    C: float = 1.0,  # noqa: N803  # scikit-learn's name
+    ngram_size: int = 1,
+    min_df: int = 2,
+    seed: int = 0,
 ) -> Trained:
-    """Fit on rows [N] with the schema's target, convert, and compare both on the same rows.
+    """Fit on rows [N] with the schema's target, convert to ONNX, and compare both models on the same rows.
 
-    `strength` is scikit-learn's C, `together` the number of neighbouring words that are counted as one (2: pairs too),
-    `least_times` the number of texts in which a word stands before it counts. A word weighs by how rare it is: tf-idf with
-    rows of length 1 (Spärck Jones 1972). Raises PhaseflowError when the graph's probabilities differ by more than `GAP`.
+    `C` is scikit-learn's C, `ngram_size` the maximum n-gram length (2: single words and pairs), and `min_df` the
+    minimum number of texts that contain a word. Rare words weigh more: tf-idf with rows of length 1 (Spärck Jones
+    1972). Raises PhaseflowError if the probabilities of both models differ by more than `GAP`.
     """
     assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
     column = text_column(schema)
-    truth = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
-    counts, words, idf = counted(rows[column.name], together=together, least_times=least_times)
-    model = LogisticRegression(C=strength, max_iter=1000, random_state=seed).fit(counts, truth)
+    labels = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
+    counts, words, idf = counted(rows[column.name], ngram_size=ngram_size, min_df=min_df)
+    model = LogisticRegression(C=C, max_iter=1000, random_state=seed).fit(counts, labels)
     content = to_onnx(schema, column.name, words, idf, model)
     gap = float(
         np.abs(graph.run(content, graph.feed(rows, schema))["probabilities"] - model.predict_proba(counts)).max()
     )
-    graph.alike(gap, GAP, "probability", fix="Lower `strength`")
+    graph.check_parity(gap, GAP, "probability", fix="Lower `C`")
     return Trained(
         onnx=content,
         classes=tuple(map(str, model.classes_)),
@@ -60,68 +66,83 @@ def fit(
 
 
 def counted(
-    values: pl.Series, *, together: int = 1, least_times: int = 2, most: int = MOST_WORDS
+    values: pl.Series, *, ngram_size: int = 1, min_df: int = 2, max_features: int = MAX_WORDS
 ) -> tuple[Any, list[list[str]], Any]:
-    """Texts [N] as tf-idf of length 1 [N, words] (sparse), the words, and how rare each is; as `counting` will count them."""
+    """Texts [N] as tf-idf rows of length 1 [N, words] (sparse), the n-grams, and their idf; like `counting`."""
     counter = CountVectorizer(
-        analyzer=lambda read: _parts(read, together), max_features=most, min_df=min(least_times, len(values))
+        analyzer=lambda tokens: parts(tokens, ngram_size), max_features=max_features, min_df=min(min_df, len(values))
     )
     weights = TfidfTransformer()
     counts = weights.fit_transform(counter.fit_transform(texts.words(values)))
     return counts, [part.split(" ") for part in counter.get_feature_names_out()], weights.idf_
 
 
-def _parts(read: list[str], together: int) -> list[str]:
-    """Single words, then neighbours of up to `together` words; the marks around a text are no words."""
-    inner = read[1:-1] if len(read) < texts.MOST_WORDS else read[1:]
-    return [" ".join(inner[at : at + size]) for size in range(1, together + 1) for at in range(len(inner) - size + 1)]
+def parts(tokens: list[str], ngram_size: int) -> list[str]:
+    """The n-grams of a tokenised text, shortest first, up to `ngram_size` words, without `BEGIN` and `END`."""
+    inner = tokens[1:-1] if len(tokens) < texts.MAX_WORDS else tokens[1:]
+    return [
+        " ".join(inner[start : start + size])
+        for size in range(1, ngram_size + 1)
+        for start in range(len(inner) - size + 1)
+    ]
 
 
 def counting(column: str, words: list[list[str]], idf: Any) -> tuple[list[NodeProto], list[TensorProto]]:
     """Nodes and constants from the input `column` to `bag`: tf-idf of length 1, float32 [N, words].
 
-    `words` are single ones and neighbours, in the order of `idf`.
+    `words` are n-grams, in the order of `idf`.
     """
-    longest = max(map(len, words))
-    pools = [[place for place, one in enumerate(words) if len(one) == size] for size in range(1, longest + 1)]
-    starts = np.cumsum([0] + [size * len(pool) for size, pool in enumerate(pools, start=1)])[:-1]
-    order = [place for pool in pools for place in pool]
     nodes, constants = texts.reading(column)
-    weighed = helper.make_node(
+    tfidf = vectorizer(words, idf, "weighed", mode="TFIDF")
+    return [*nodes, tfidf, helper.make_node("LpNormalization", ["weighed"], ["bag"], axis=1, p=2)], constants
+
+
+def vectorizer(words: list[list[str]], weights: Any, out: str, *, mode: str) -> NodeProto:
+    """A node from `words` to `out` (float32 [N, words]).
+
+    Mode "TFIDF" multiplies the count of an n-gram by its weight; "IDF" gives the weight if the text contains the
+    n-gram, else 0. `words` are n-grams, in the order of `weights`.
+    """
+    max_size = max(map(len, words))
+    pools = [[index for index, ngram in enumerate(words) if len(ngram) == size] for size in range(1, max_size + 1)]
+    starts = np.cumsum([0] + [size * len(pool) for size, pool in enumerate(pools, start=1)])[:-1]
+    order = [index for pool in pools for index in pool]
+    return helper.make_node(
         "TfIdfVectorizer",
         ["words"],
-        ["weighed"],
-        mode="TFIDF",
+        [out],
+        mode=mode,
         min_gram_length=1,
-        max_gram_length=longest,
+        max_gram_length=max_size,
         max_skip_count=0,
-        pool_strings=[word for place in order for word in words[place]],
+        pool_strings=[word for index in order for word in words[index]],
         ngram_counts=starts.tolist(),
         ngram_indexes=order,
-        weights=[float(idf[place]) for place in order],
+        weights=[float(weights[index]) for index in order],
     )
-    return [*nodes, weighed, helper.make_node("LpNormalization", ["weighed"], ["bag"], axis=1, p=2)], constants
 
 
 def to_onnx(schema: Schema, column: str, words: list[list[str]], idf: Any, model: LogisticRegression) -> bytes:
-    """The fitted bag as a graph: words, counts, tf-idf of length 1, scores."""
+    """The fitted model as a graph: words, counts, tf-idf of length 1, scores."""
     nodes, constants = counting(column, words, idf)
-    scoring, weights = graph.dense([graph.every_class(model.coef_.T, model.intercept_)], "bag", "scores")
+    scoring, weights = graph.dense([graph.expand_binary(model.coef_.T, model.intercept_)], "bag", "scores")
     classes = [str(name) for name in model.classes_]
     return graph.classifier(schema, [*nodes, *scoring], [*constants, *weights], "scores", classes)
 
 
 def strongest(words: Any, model: LogisticRegression) -> bytes:
-    """The words that speak loudest for each class (of two: for the one and for the other), as a PNG."""
-    two = len(model.classes_) == 2
-    sides = [(name, (model.coef_[0] * sign)) for name, sign in zip(model.classes_, (-1, 1), strict=True)] if two else []
+    """A plot (PNG) of the words with the largest coefficients for each class, at most six classes."""
+    binary = len(model.classes_) == 2
+    sides = (
+        [(name, (model.coef_[0] * sign)) for name, sign in zip(model.classes_, (-1, 1), strict=True)] if binary else []
+    )
     sides = sides or list(zip(model.classes_, model.coef_, strict=True))
     sides = sides[:6]
     figure, panels = pictures.grid(1, len(sides), (3.2 * len(sides), 3.4))
     for panel, (name, values) in zip(panels, sides, strict=True):
-        top = np.argsort(values)[-SHOWN:]
+        top = np.argsort(values)[-TOP_WORDS:]
         panel.axis("on")
-        panel.barh([str(words[place]) for place in top], values[top], color=pictures.BLUE)
+        panel.barh([str(words[index]) for index in top], values[top], color=pictures.BLUE)
         panel.set_title(str(name), fontsize=10)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)

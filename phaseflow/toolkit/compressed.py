@@ -1,4 +1,4 @@
-"""Decompression with a limit: a small file may unpack to any size."""
+"""Decompression with a size limit, because a small file may unpack to any size."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 from phaseflow.errors import DataError
 
 GZIP: Final = b"\x1f\x8b"
-"""How a gzip file begins."""
+"""The first bytes of a gzip file."""
 MAX_BYTES: Final = 4 << 30
-"""That a file may unpack to: it is held in memory as a whole, and twice the largest file that is downloaded leaves room for real data."""
+"""Maximum unpacked size of a file, which is held in memory: twice the maximum size of a download."""
 CHUNK: Final = 1 << 20
 
 
 def decompressed(content: bytes, limit: int = MAX_BYTES) -> bytes:
-    """`content` as it was before gzip, where it is gzip's; other content as it is.
+    """`content` unpacked if it is a gzip file, else unchanged.
 
-    Raises DataError when it unpacks to more than `limit` bytes, or is damaged. No more than the limit is ever unpacked.
+    Raises DataError if the file is damaged or unpacks to more than `limit` bytes. Unpacking stops at the limit.
     """
     if not content.startswith(GZIP):
         return content
@@ -31,9 +31,11 @@ def decompressed(content: bytes, limit: int = MAX_BYTES) -> bytes:
                 if size > limit:
                     raise DataError(
                         f"The gzip file of {len(content):,} bytes unpacks to more than {limit:,}",
-                        fix="Check where it comes from, and split it if it is right",
+                        fix="Check where the file comes from; split it if its content is right",
                     )
                 parts.append(part)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"The gzip file is damaged: {error}", fix="Get it again: it looks cut off") from error
+        raise DataError(
+            f"The gzip file is damaged: {error}", fix="Download the file again: it looks truncated"
+        ) from error
     return b"".join(parts)

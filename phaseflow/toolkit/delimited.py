@@ -1,7 +1,8 @@
 """Reading real-world delimited text: any separator and encoding, ragged lines, and cells as people type them.
 
-A project says which columns of its file it uses and how each reads, as `{"price": number("Price", unit="€")}`; `read`
-then gives a typed frame. A cell that does not read so becomes missing, and a column with many of them is refused.
+A project declares which columns of its file it uses and how to parse them, such as
+`{"price": number("Price", unit="€")}`; `read` then returns a typed frame. A cell that can't be parsed becomes missing,
+and a column with many such cells is an error.
 """
 
 from __future__ import annotations
@@ -38,36 +39,36 @@ MISSING: Final = (
     ),
     *("?", "-", "--", "---", ".", "missing", "not available"),
 )
-"""What stands for a missing value, in lower case and without surrounding blanks."""
+"""Cells that mean a missing value, in lower case and without surrounding blanks."""
 TRUE: Final = ("true", "yes", "y", "t", "on")
 FALSE: Final = ("false", "no", "n", "f", "off")
 TOLERANCE: Final = 0.1
-"""Share of a column's cells that may fail to read, and count as missing, before the file is refused."""
+"""Maximum share of a column's cells that can't be parsed; they count as missing."""
 BLANKS: Final = " \t\r\n\u00a0\u202f\u2007\ufeff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How a file is written."""
+    """The format of a delimited file."""
 
     encoding: str = "utf-8"
     separator: str = ","
     quoted: bool = True
-    """Whether `"` surrounds fields that hold separators or line breaks."""
+    """Whether `"` encloses fields that contain separators or line breaks."""
     skip: int = 0
     """Lines before the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A column of a file, and how its cells, text, read: null where one does not."""
+    """A column of a file and the parser of its text cells, which gives null for cells it can't parse."""
 
     source: str
     parse: Callable[[pl.Expr], pl.Expr]
 
 
 def text(source: str) -> Reading:
-    """Cells as they are."""
+    """Unchanged cells, String."""
     return Reading(source, lambda cell: cell)
 
 
@@ -77,7 +78,7 @@ def number(source: str, decimal: str = ".", unit: str = "", missing: tuple[str, 
 
 
 def integer(source: str, decimal: str = ".", unit: str = "", missing: tuple[str, ...] = ()) -> Reading:
-    """Whole numbers, written as in `number`, Int64."""
+    """Whole numbers in the notation of `number`; Int64."""
 
     def parse(cell: pl.Expr) -> pl.Expr:
         digits = _digits(_without(cell, missing), decimal, unit).str.replace(r"\.0*$", "")
@@ -87,7 +88,7 @@ def integer(source: str, decimal: str = ".", unit: str = "", missing: tuple[str,
 
 
 def boolean(source: str) -> Reading:
-    """Cells of `TRUE` and `FALSE`, in any case."""
+    """Cells listed in `TRUE` and `FALSE`, case-insensitive; Boolean."""
     words = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
     return Reading(
         source, lambda cell: cell.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
@@ -95,7 +96,7 @@ def boolean(source: str) -> Reading:
 
 
 def date(source: str, pattern: str) -> Reading:
-    """Dates and times in chrono's notation (strftime's), Datetime without a zone: an offset is taken into account."""
+    """Dates and times in chrono's notation (like strftime); Datetime without time zone, in UTC if `pattern` has %z."""
 
     def parse(cell: pl.Expr) -> pl.Expr:
         if "%z" in pattern:
@@ -109,12 +110,12 @@ def date(source: str, pattern: str) -> Reading:
 
 
 def clock(source: str, pattern: str) -> Reading:
-    """Times of day in the same notation, as hours: `13:30` is 13.5."""
+    """Times of day in the notation of `date`, as hours: `13:30` is 13.5."""
     return Reading(source, lambda cell: cell.str.to_time(pattern, strict=False).cast(pl.Int64) / 3_600_000_000_000)
 
 
 def days(column: str) -> nw.Expr:
-    """Days of a date column since 1970-01-01, whole."""
+    """Whole days from 1970-01-01 to a date column."""
     return nw.col(column).dt.timestamp("ms") // 86_400_000
 
 
@@ -134,11 +135,12 @@ def hour(column: str) -> nw.Expr:
 
 
 def table(content: bytes, dialect: Dialect) -> pl.DataFrame:
-    """Every cell as text without surrounding blanks; missing ones (`MISSING`) are null; empty lines are left out.
+    """Every cell as text without surrounding blanks; missing cells (`MISSING`) are null, and empty lines are skipped.
 
-    A column without a name is `column_<place>`, and a name that stands twice gets its place. Short lines end in missing
-    cells; one more name or cell than the other lines is a row name or a separator at the end.
-    Raises DataError for an empty file, for one that is not text in this encoding, and for one that unpacks to too much.
+    A column without a name is called `column_<position>`; a duplicate name gets `_<position>` appended. Short lines are
+    filled with missing cells. If the longest line has one cell more than the header, the extra column holds row names
+    (first column) or comes from a separator at the end of the lines (last column).
+    Raises DataError if the file is empty, is not text in this encoding, or unpacks to too many bytes.
     """
     try:
         lines = io.StringIO(decompressed(content).decode(dialect.encoding), newline="")
@@ -152,16 +154,16 @@ def table(content: bytes, dialect: Dialect) -> pl.DataFrame:
     )
     rows = [row for row in reader if any(row)]
     if not rows:
-        raise DataError("The file holds no line of text", fix="Give a CSV with a header and rows")
+        raise DataError("The file holds no line of text", fix="Provide a CSV file with a header and rows")
     header, *cells = rows
     width = max((len(row) for row in cells), default=len(header))
     if width == len(header) + 1:
         named_rows = any(len(row) == width and row[-1].strip() for row in cells)
         header = ["", *header] if named_rows else [*header, ""]
     if width > len(header):
-        row, found = next((place, len(row)) for place, row in enumerate(cells, start=1) if len(row) > len(header))
+        number, count = next((number, len(row)) for number, row in enumerate(cells, start=1) if len(row) > len(header))
         raise DataError(
-            f"Row {row} has {found} cells, and the header has {len(header)}",
+            f"Row {number} has {count} cells, and the header has {len(header)}",
             fix="Quote the cells that hold the separator",
         )
     full = (row + [""] * (len(header) - len(row)) for row in cells)
@@ -174,9 +176,9 @@ def table(content: bytes, dialect: Dialect) -> pl.DataFrame:
 
 
 def read(content: bytes, columns: Mapping[str, Reading], dialect: Dialect) -> pl.DataFrame:
-    """The file's columns that `columns` names, typed; others are left out.
+    """The columns of the file that `columns` declares, parsed; other columns are dropped.
 
-    Raises DataError for a column that is not there or does not read as declared.
+    Raises DataError if a column is missing or more than `TOLERANCE` of its cells can't be parsed.
     """
     cells = table(content, dialect)
     typed = []
@@ -186,13 +188,13 @@ def read(content: bytes, columns: Mapping[str, Reading], dialect: Dialect) -> pl
                 f"The file has no column {reading.source!r}; found: {', '.join(cells.columns)}",
                 fix=suggestion(reading.source, cells.columns) or "Correct the file's header",
             )
-        found = cells[reading.source]
+        raw = cells[reading.source]
         typed.append(cells.select(reading.parse(pl.col(reading.source)).alias(name)).to_series())
-        wrong = found.filter(found.is_not_null() & typed[-1].is_null())
-        if len(wrong) > TOLERANCE * found.count():
+        unreadable = raw.filter(raw.is_not_null() & typed[-1].is_null())
+        if len(unreadable) > TOLERANCE * raw.count():
             raise DataError(
-                f"Column {reading.source!r}: {len(wrong)} of {found.count()} cells do not read as declared, the first "
-                f"is {wrong[0]!r}",
+                f"Column {reading.source!r}: {len(unreadable)} of {raw.count()} cells do not read as declared, "
+                f"the first is {unreadable[0]!r}",
                 fix="Correct the file, or how the project reads that column",
             )
     return pl.DataFrame(typed)
@@ -200,9 +202,9 @@ def read(content: bytes, columns: Mapping[str, Reading], dialect: Dialect) -> pl
 
 def _names(header: list[str]) -> list[str]:
     names: list[str] = []
-    for place, cell in enumerate(header, start=1):
-        name = cell.strip(BLANKS) or f"column_{place}"
-        names.append(name if name not in names else f"{name}_{place}")
+    for position, cell in enumerate(header, start=1):
+        name = cell.strip(BLANKS) or f"column_{position}"
+        names.append(name if name not in names else f"{name}_{position}")
     return names
 
 
@@ -211,7 +213,7 @@ def _without(cell: pl.Expr, missing: tuple[str, ...]) -> pl.Expr:
 
 
 def _digits(cell: pl.Expr, decimal: str, unit: str) -> pl.Expr:
-    """Cells that are numbers, in Python's notation; others are null."""
+    """Numbers in Python's notation; cells that are not numbers are null."""
     group = "," if decimal == "." else "."
     bare = cell.str.replace_all(r"[\s\u00a0\u202f'\u2019]", "").str.replace("\u2212", "-")
     if unit:

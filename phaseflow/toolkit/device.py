@@ -1,6 +1,6 @@
-"""Where PyTorch computes: a GPU where there is one, in mixed precision there, the same each time where that is asked.
+"""The device that PyTorch computes on: a GPU with mixed precision if there is one, else the CPU.
 
-torch is imported inside: this module belongs to every family's environment, and torch only to some.
+Functions import torch themselves, because only some training environments have it.
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A place to compute."""
+    """The device of a training."""
 
     torch: Any
     """The `torch.device`."""
     name: str
-    """For people and the model card: "NVIDIA H100, float16 where it is safe", "CPU"."""
+    """Name for logs and the model card, such as "NVIDIA H100, float16 where it is safe"."""
     mixed: bool
     scaler: Any
-    """A `torch.amp.GradScaler`: float16 rounds small slopes to 0, so that they are enlarged on their way."""
+    """A `torch.amp.GradScaler`: scales the loss up, because float16 rounds small gradients to 0."""
 
     def backward(self, loss: Any, optimizer: Any, *, clip: float = 0.0) -> None:
-        """A step of the optimizer down the slope of the loss; a slope longer than `clip` is cut to it, where that is given."""
+        """Backpropagate the loss and make one optimizer step; `clip` limits the norm of the gradient (0: no limit)."""
         self.scaler.scale(loss).backward()
         if clip:
             import torch  # noqa: PLC0415
 
             self.scaler.unscale_(optimizer)
-            weights = [one for group in optimizer.param_groups for one in group["params"]]
-            torch.nn.utils.clip_grad_norm_(weights, clip)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
         self.scaler.step(optimizer)
         self.scaler.update()
 
     @contextlib.contextmanager
     def precision(self) -> Iterator[None]:
-        """Half precision for what bears it (Micikevicius et al., Mixed Precision Training, 2018); nothing on a CPU."""
+        """Use half precision for operations that tolerate it (Micikevicius et al., Mixed Precision Training, 2018); no
+        effect on a CPU.
+        """
         if not self.mixed:
             yield
             return
@@ -58,16 +60,17 @@ def _bfloat16() -> bool:
 
 
 def choose(seed: int, *, deterministic: bool = True) -> Device:
-    """The device of this process, with every generator of random numbers set to `seed`.
+    """The device of this process; seeds every random number generator with `seed`.
 
-    `deterministic` gives up the kernels whose sums depend on the order of threads; one that has no other raises there.
+    With `deterministic`, PyTorch avoids kernels whose sums depend on the order of threads, and an operation that has no
+    deterministic kernel raises RuntimeError.
     """
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     import torch  # noqa: PLC0415
 
     random.seed(seed)
-    np.random.seed(seed)  # what libraries draw from
+    np.random.seed(seed)  # the global generator of other libraries
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(deterministic)
     if torch.cuda.is_available():

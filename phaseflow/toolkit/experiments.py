@@ -1,6 +1,6 @@
-"""Experiments mirrored to Weights & Biases, where `WANDB_PROJECT` says so; `WANDB_MODE=offline` keeps them in a folder.
+"""Mirrors experiments to Weights & Biases if `WANDB_PROJECT` is set; `WANDB_MODE=offline` keeps them in a folder.
 
-MLflow stays the registry. Nothing is sent to anyone unless that variable is set.
+MLflow remains the registry. Nothing is sent unless `WANDB_PROJECT` is set.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from phaseflow.contract import Candidate, Project
 
 @contextlib.contextmanager
 def mirrored(project: Project, candidate: Candidate) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """A function that logs figures of one candidate's training: to Weights & Biases, or to nobody."""
+    """A function that logs metrics of a candidate's training to Weights & Biases, or does nothing without
+    `WANDB_PROJECT`.
+    """
     if not os.environ.get("WANDB_PROJECT"):
         yield lambda _: None
         return
-    import wandb  # noqa: PLC0415  # a library of the family `language`, and slow to import
+    import wandb  # noqa: PLC0415  # only the environment `language` has it, and importing it is slow
 
     run = wandb.init(
         project=os.environ["WANDB_PROJECT"],

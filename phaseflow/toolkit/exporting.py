@@ -1,4 +1,4 @@
-"""From a PyTorch module to the ONNX file that is served."""
+"""Export of PyTorch modules to the ONNX file that is served."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from torch import Tensor, nn
 
 from phaseflow import generation
 from phaseflow.errors import PhaseflowError
-from phaseflow.toolkit.graph import IR_VERSION, ends, session
+from phaseflow.toolkit.graph import IR_VERSION, classifier_outputs, session
 
 OPSET = 18
-"""The oldest that PyTorch's exporter writes by itself."""
+"""The oldest opset that PyTorch's exporter writes without a conversion."""
 GAP = 1e-3
-"""Largest difference of a graph's output to PyTorch's that is accepted, relative to the largest value of that output."""
+"""Maximum accepted difference between an output of the graph and PyTorch's, relative to its largest value."""
 
 
 class OfBytes(nn.Module):
-    """A network of pixels of 0 to 1 [N, channels, height, width] as a request needs it: bytes [N, height, width, channels] in."""
+    """Adapts a network on pixels of 0 to 1 [N, channels, height, width] to bytes [N, height, width, channels]."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, image: Tensor) -> Tensor:
-        """Pixels of 0 to 255 as numbers of 0 to 1, channels first, as PyTorch wants them."""
-        found: Tensor = self.inner(image.permute(0, 3, 1, 2).float() / 255)
-        return found
+        """The inner network's output for pixels of 0 to 255, channels last."""
+        output: Tensor = self.inner(image.permute(0, 3, 1, 2).float() / 255)
+        return output
 
 
 def exported(
@@ -46,35 +46,35 @@ def exported(
     second: str = "",
     other: Mapping[str, Tensor] | None = None,
 ) -> onnx.ModelProto:
-    """The module as a graph whose first dimension, the rows, is free; `inputs` are examples of two rows, by name.
+    """The module as an ONNX graph with any number of rows; `inputs` are examples of two rows, by name.
 
-    `second` names the inputs' second dimension where that is free too. The module itself stays on its device.
+    `second` names the second dimension of the inputs if it is dynamic too. The module itself stays on its device.
 
-    Raises torch.onnx.OnnxExporterError for what has no form in ONNX, and PhaseflowError where graph and module differ on
-    `other` inputs; without them on three rows, of random bytes, or of the example again.
+    Raises torch.onnx.OnnxExporterError if an operation has no ONNX equivalent, and PhaseflowError if graph and module
+    differ on the `other` inputs. By default these are three rows: random bytes for images, else rows of the example.
     """
     module = copy.deepcopy(module).cpu().eval()
-    free = {0: torch.export.Dim("rows", min=1)} | ({1: torch.export.Dim(second, min=1)} if second else {})
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it tells of each of its steps
+    dynamic_shape = {0: torch.export.Dim("rows", min=1)} | ({1: torch.export.Dim(second, min=1)} if second else {})
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # the exporter prints each of its steps
         warnings.simplefilter("ignore")
-        made = torch.onnx.export(
+        program = torch.onnx.export(
             module,
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=[free for _ in inputs],
+            dynamic_shapes=[dynamic_shape for _ in inputs],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
-    assert made is not None  # noqa: S101  # without a file's name it gives the program
-    model: onnx.ModelProto = made.model_proto
-    _same(module, model, other or {name: _other(example) for name, example in inputs.items()})
+    assert program is not None  # noqa: S101  # export returns None only if it writes a file
+    model: onnx.ModelProto = program.model_proto
+    _check_parity(module, model, other or {name: _random_input(example) for name, example in inputs.items()})
     return model
 
 
-def _other(example: Tensor) -> Tensor:
-    """Three rows of the example's form."""
+def _random_input(example: Tensor) -> Tensor:
+    """Three rows with the example's shape: random bytes, or rows of the example."""
     if example.dtype == torch.uint8:
         return torch.randint(
             0, 256, (3, *example.shape[1:]), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -83,21 +83,22 @@ def _other(example: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _same(module: nn.Module, model: onnx.ModelProto, inputs: Mapping[str, Tensor]) -> None:
-    """Raise PhaseflowError where the graph says other numbers than the module."""
-    expected = module(*inputs.values())
-    ready = session(model.SerializeToString())
+def _check_parity(module: nn.Module, model: onnx.ModelProto, inputs: Mapping[str, Tensor]) -> None:
+    """Raise PhaseflowError if the outputs of graph and module differ by more than `GAP`."""
+    tensors = module(*inputs.values())
+    tensors = [tensors] if isinstance(tensors, Tensor) else tensors
     names = [output.name for output in model.graph.output]
-    said = ready.run(names, {name: value.numpy() for name, value in inputs.items()})
-    for name, found, wanted in zip(names, said, [expected] if isinstance(expected, Tensor) else expected, strict=True):
-        if not wanted.is_floating_point():  # what is chosen by such numbers; of two alike it may be either
+    feeds = {name: value.numpy() for name, value in inputs.items()}
+    outputs = session(model.SerializeToString()).run(names, feeds)
+    for name, actual, expected in zip(names, outputs, tensors, strict=True):
+        if not expected.is_floating_point():  # chosen by such numbers, such as an index: a tie may go either way
             continue
-        largest = float(np.abs(wanted.numpy()).max(initial=1e-9))
-        gap = float(np.abs(found - wanted.numpy()).max(initial=0.0)) / largest
+        max_value = float(np.abs(expected.numpy()).max(initial=1e-9))
+        gap = float(np.abs(actual - expected.numpy()).max(initial=0.0)) / max_value
         if not gap <= GAP:
             raise PhaseflowError(
                 f"The ONNX model's {name} differ from PyTorch's by {gap:.1e} of the largest; allowed: {GAP:.0e}",
-                fix="Export in single precision, in evaluation mode, and without branches that hang on the data",
+                fix="Export in single precision, in evaluation mode, and without branches that depend on the data",
             )
 
 
@@ -108,9 +109,9 @@ def finished(
     outputs: Sequence[ValueInfoProto] = (),
     about: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
-    """The graph with further nodes and, where given, other outputs; raises onnx.checker.ValidationError.
+    """The serialised graph with additional nodes and, if given, other outputs; raises onnx.checker.ValidationError.
 
-    `about` is what the file says of itself.
+    `about` becomes the metadata of the file.
     """
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
@@ -118,7 +119,7 @@ def finished(
         del model.graph.output[:]
         model.graph.output.extend(outputs)
     model.ir_version = IR_VERSION
-    # Where each node came from in the Python code is half of the file.
+    # The Python source locations of the nodes would be half of the file.
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]
     for node in model.graph.node:
@@ -129,14 +130,14 @@ def finished(
 
 
 def classifier(module: nn.Module, inputs: dict[str, Tensor], classes: Sequence[str]) -> bytes:
-    """A module that gives scores (logits) [N, classes], as a graph that answers `label` and `probabilities`."""
-    return finished(exported(module, inputs, ["scores"]), *ends("scores", classes))
+    """A module that returns scores (logits) [N, classes], as a graph with the outputs `label` and `probabilities`."""
+    return finished(exported(module, inputs, ["scores"]), *classifier_outputs("scores", classes))
 
 
 def language_model(module: nn.Module, tokenizer: str, settings: generation.Settings) -> bytes:
-    """A module from ids (int64 [N, T]) to the next token's scores [N, vocabulary], as a file that `phaseflow.generation` runs.
+    """A module from ids (int64 [N, T]) to the next token's scores [N, vocabulary], for `phaseflow.generation`.
 
-    `tokenizer` is the content of a `tokenizer.json`. Raises PhaseflowError where graph and module differ on other ids, of
+    `tokenizer` is the content of a `tokenizer.json`. Raises PhaseflowError if graph and module differ on other ids of
     another length.
     """
     ids = torch.tensor([[3, 5, 7, 2, 4], [2, 9, 4, 8, 6]])

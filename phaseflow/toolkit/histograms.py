@@ -1,7 +1,10 @@
-"""How the values of an hour were spread, in bins that never change: counts of two hours add up, and any later reference can be compared.
+"""Histograms of an hour's values with fixed bins.
 
-A number's bin is as wide as `WIDTH` of its value, so that any quantile of the histogram is that close to the true one (DDSketch: Masson,
-Rim and Lee, PVLDB 12, 2019). The values of a category are counted by name, the most frequent `MOST_VALUES` of them.
+Counts of several hours can be added, and compared with any later reference.
+
+The width of a number's bin is proportional to its value, so that every quantile of the histogram has a relative error
+of at most `WIDTH` (DDSketch: Masson, Rim and Lee, PVLDB 12, 2019). Categories are counted by name, for the `MAX_VALUES`
+most frequent values.
 """
 
 from __future__ import annotations
@@ -16,78 +19,88 @@ from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import formats
-from phaseflow.contract import DERIVED, Project
+from phaseflow import formats, kinds
+from phaseflow.contract import Column, Project
 from phaseflow.reference import MISSING, OTHER, PREDICTION, psi
-from phaseflow.toolkit.scalars import answered, scalars
+from phaseflow.toolkit.scalars import prediction_descriptors, scalars
 
 WIDTH: Final = 0.02
-MOST_VALUES: Final = 100
-MOST_FIGURED: Final = 2_000
-"""Rows of a batch whose images and texts are looked at: a figure of one takes tens of microseconds."""
+MAX_VALUES: Final = 100
+MAX_DESCRIBED: Final = 2_000
+"""Rows per batch whose images and texts are described: each descriptor takes tens of microseconds."""
 DECILES: Final = 10
-MOST_CATEGORIES: Final = 20
-VOCABULARY: Final = frozenset({"unknown"})
-"""Figures that need a version's vocabulary, which the log does not have."""
+MAX_CATEGORIES: Final = 20
 _GAMMA: Final = math.log((1 + WIDTH) / (1 - WIDTH))
 
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts of one figure by bin: the number of a bin of numbers (negative numbers have a `-` before it), or a value."""
+    """Counts of one monitored feature by bin: a signed bin number for numbers, else the value itself."""
 
     numeric: bool
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Histogram) -> None:
-        """Add another one's counts; a figure that was a number and is one no more begins anew."""
+        """Add the counts of another histogram; if the feature changed between numeric and categorical, start again."""
         if other.numeric != self.numeric:
             self.numeric, self.counts = other.numeric, Counter()
         self.counts.update(other.counts)
 
 
 Histograms = dict[str, dict[str, Histogram]]
-"""By version and figure; the rows of a version are counted under the figure "" ."""
+"""Histograms by version and monitored feature; the name "" counts the rows of a version."""
 
 
 def of(project: Project, batches: Iterable[pl.DataFrame]) -> Histograms:
-    """The histograms of logged predictions; an id counts once in a batch."""
-    found: Histograms = {}
+    """The histograms of logged predictions; an id counts once per batch."""
+    histograms: Histograms = {}
     for batch in batches:
         if "version" not in batch.columns:
             continue
         rows = batch.unique("id", keep="any")
         for (version,), part in rows.partition_by("version", as_dict=True).items():
-            merge(found, {str(version): of_rows(project, part)})
-    return found
+            merge(histograms, {str(version): of_rows(project, part)})
+    return histograms
 
 
 def of_rows(project: Project, rows: pl.DataFrame) -> dict[str, Histogram]:
-    """The histograms of what is watched of rows [N], and of `prediction` where they have it."""
-    derived_columns = {column.name for column in project.schema.features if column.kind in DERIVED}
-    plain = [name for name in project.watched if name in rows.columns and name not in derived_columns]
-    found = {name: _counted(rows[name]) for name in plain}
-    figures = [name for name in project.watched if "." in name and name.rpartition(".")[2] not in VOCABULARY]
-    ids = {column.name for column in project.schema.features if column.kind == "id"}
-    figures = [name for name in figures if name.partition(".")[0] not in ids]
-    few = rows.head(MOST_FIGURED) if rows.height <= MOST_FIGURED else rows.sample(MOST_FIGURED, seed=project.seed)
+    """The histograms of the monitored features of rows [N], and of `prediction` if the rows have it."""
+    columns = [name for name in project.monitored_features if name in rows.columns and "." not in name]
+    histograms = {name: _counted(rows[name]) for name in columns}
+    figures = [
+        name
+        for name in project.monitored_features
+        if "." in name and not _needs_vocabulary(name, project.schema[name.partition(".")[0]])
+    ]
+    sampled = (
+        rows.head(MAX_DESCRIBED) if rows.height <= MAX_DESCRIBED else rows.sample(MAX_DESCRIBED, seed=project.seed)
+    )
     if figures:
-        seen = scalars(project.schema, few, {})
-        found |= {name: _counted(seen[name]) for name in figures}
+        described = scalars(project.schema, sampled, {})
+        histograms |= {name: _counted(described[name]) for name in figures}
     if PREDICTION in rows.columns:
-        found |= _of_predictions(project, rows, few)
-    return found | {"": Histogram(False, Counter({"rows": rows.height}))}
+        histograms |= _of_predictions(project, rows, sampled)
+    return histograms | {"": Histogram(False, Counter({"rows": rows.height}))}
 
 
-def _of_predictions(project: Project, rows: pl.DataFrame, few: pl.DataFrame) -> dict[str, Histogram]:
-    from phaseflow import answers  # noqa: PLC0415  # a layer's neighbour: only where there are predictions
+def _of_predictions(project: Project, rows: pl.DataFrame, sampled: pl.DataFrame) -> dict[str, Histogram]:
+    from phaseflow import prediction_types  # noqa: PLC0415  # imported only if there are predictions
 
     target = project.schema.target
-    if not answers.structured(target):
+    if not prediction_types.is_structured(target):
         return {PREDICTION: _counted(rows[PREDICTION])}
-    values = [None if text is None else answers.read(text, target) for text in few[PREDICTION]]
-    seen = answered(target, values, {})
-    return {name: _counted(seen[name]) for name in seen.columns if name.rpartition(".")[2] not in VOCABULARY}
+    values = [None if text is None else prediction_types.parse(text, target) for text in sampled[PREDICTION]]
+    described = prediction_descriptors(target, values, {})
+    return {
+        name: _counted(described[name])
+        for name in described.columns
+        if target is not None and not _needs_vocabulary(name, target)
+    }
+
+
+def _needs_vocabulary(descriptor: str, column: Column) -> bool:
+    """Whether a descriptor depends on the vocabulary of a version, which the log does not have."""
+    return descriptor.rpartition(".")[2] in kinds.of(column).vocabulary_statistics
 
 
 def _counted(values: pl.Series) -> Histogram:
@@ -95,15 +108,15 @@ def _counted(values: pl.Series) -> Histogram:
     if numeric:
         number = values.cast(pl.Float64)
         size = number.abs()
-        place = (size.log() / _GAMMA).ceil()
-        frame = pl.DataFrame({"value": number, "place": place}).select(
+        index = (size.log() / _GAMMA).ceil()
+        frame = pl.DataFrame({"value": number, "index": index}).select(
             pl.when(pl.col("value").is_null() | ~pl.col("value").is_finite())
             .then(pl.lit(MISSING))
             .when(pl.col("value") == 0)
             .then(pl.lit("0"))
             .otherwise(
                 pl.when(pl.col("value") < 0).then(pl.lit("-")).otherwise(pl.lit("+"))
-                + pl.col("place").cast(pl.Int64, strict=False).cast(pl.String)
+                + pl.col("index").cast(pl.Int64, strict=False).cast(pl.String)
             )
             .alias("bin")
         )
@@ -114,9 +127,9 @@ def _counted(values: pl.Series) -> Histogram:
 
 
 def _bounded(counts: Counter[str]) -> Counter[str]:
-    """The most frequent values, and all others together."""
+    """The counts of the most frequent values, and the sum of all others."""
     special = {name: counts.pop(name) for name in (MISSING, OTHER) if name in counts}
-    frequent = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]))
+    frequent = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_VALUES]))
     rest = sum(counts.values()) - sum(frequent.values())
     frequent.update(special)
     if rest:
@@ -125,17 +138,17 @@ def _bounded(counts: Counter[str]) -> Counter[str]:
 
 
 def merge(into: Histograms, more: Mapping[str, Mapping[str, Histogram]]) -> None:
-    """Add counts by version and figure."""
+    """Add counts by version and monitored feature."""
     for version, figures in more.items():
-        known = into.setdefault(version, {})
+        merged = into.setdefault(version, {})
         for name, histogram in figures.items():
-            known.setdefault(name, Histogram(histogram.numeric)).add(histogram)
+            merged.setdefault(name, Histogram(histogram.numeric)).add(histogram)
             if not histogram.numeric and name:
-                known[name].counts = _bounded(known[name].counts)
+                merged[name].counts = _bounded(merged[name].counts)
 
 
 def value(bin_name: str) -> float:
-    """The number that stands for a bin, within `WIDTH` of every number in it."""
+    """The number that represents a bin, within a relative distance of `WIDTH` of every number in it."""
     if bin_name == "0":
         return 0.0
     size = 2 * math.exp(int(bin_name[1:]) * _GAMMA) / (1 + math.exp(_GAMMA))
@@ -143,24 +156,24 @@ def value(bin_name: str) -> float:
 
 
 def difference(reference: Histogram, live: Histogram) -> float | None:
-    """PSI of `live` against `reference`, over the deciles of the reference or its most frequent values; None where either is empty."""
+    """PSI of `live` against the deciles or most frequent values of `reference`; None if either is empty."""
     sums = sum(reference.counts.values()), sum(live.counts.values())
     if not all(sums) or reference.numeric != live.numeric:
         return None
-    place = _places(reference)
+    bin_index = _binning(reference)
     shares = [Counter[int](), Counter[int]()]
     for share, histogram, total in zip(shares, (reference, live), sums, strict=True):
         for name, count in histogram.counts.items():
-            share[place(name)] += count / total  # type: ignore[assignment]  # a share is no whole number
+            share[bin_index(name)] += count / total  # type: ignore[assignment]  # a share is not an integer
     bins = sorted(shares[0].keys() | shares[1].keys())
-    return psi([shares[0][each] for each in bins], [shares[1][each] for each in bins])
+    return psi([shares[0][index] for index in bins], [shares[1][index] for index in bins])
 
 
-def _places(reference: Histogram) -> Any:
-    """The number of the larger bin that contains each bin, by the name of the bin."""
+def _binning(reference: Histogram) -> Any:
+    """A function from a bin's name to the index of its decile or category in the reference (-1: missing or other)."""
     if not reference.numeric:
-        known = {name: number for number, (name, _) in enumerate(reference.counts.most_common(MOST_CATEGORIES))}
-        return lambda name: known.get(name, -1)
+        ranks = {name: number for number, (name, _) in enumerate(reference.counts.most_common(MAX_CATEGORIES))}
+        return lambda name: ranks.get(name, -1)
     ordered = sorted((value(name), count) for name, count in reference.counts.items() if name != MISSING)
     total = sum(count for _, count in ordered)
     ends = list(accumulate(count for _, count in ordered))
@@ -174,24 +187,27 @@ def _places(reference: Histogram) -> Any:
     return lambda name: -1 if name == MISSING else sum(value(name) > edge for edge in edges)
 
 
-def to_json(found: Histograms) -> bytes:
-    """As the file beside a compacted hour."""
+def to_json(histograms: Histograms) -> bytes:
+    """The content of the statistics file of a compacted hour."""
     return json.dumps(
         {
             "format": formats.STATISTICS,
             "versions": {
-                version: {name: {"numeric": one.numeric, "counts": dict(one.counts)} for name, one in figures.items()}
-                for version, figures in found.items()
+                version: {
+                    name: {"numeric": histogram.numeric, "counts": dict(histogram.counts)}
+                    for name, histogram in figures.items()
+                }
+                for version, figures in histograms.items()
             },
         }
     ).encode()
 
 
 def from_json(content: bytes, name: str) -> Histograms:
-    """What `to_json` wrote; raises PermanentError when the file `name` is of another format."""
-    found = json.loads(content)
-    formats.require(name, found.get("format"), formats.STATISTICS)
+    """The histograms that `to_json` wrote; raises PermanentError if the file `name` has another format."""
+    document = json.loads(content)
+    formats.require(name, document.get("format"), formats.STATISTICS)
     return {
-        version: {figure: Histogram(one["numeric"], Counter(one["counts"])) for figure, one in figures.items()}
-        for version, figures in found["versions"].items()
+        version: {figure: Histogram(entry["numeric"], Counter(entry["counts"])) for figure, entry in figures.items()}
+        for version, figures in document["versions"].items()
     }

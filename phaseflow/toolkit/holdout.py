@@ -1,4 +1,4 @@
-"""Which rows a model never trains on: decided by the group that a row belongs to, or where rows are a history by time."""
+"""The split into train and holdout rows: by the hash of a row's group, or by time if the rows are a history."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import hashlib
 import polars as pl
 
 from phaseflow.contract import Column, Project
+from phaseflow.kinds import spelling
 
 
-def keys(rows: pl.DataFrame, project: Project) -> pl.Series:
-    """SHA-256 of each row's features: equal rows have equal keys, now and in every later snapshot.
+def row_hashes(rows: pl.DataFrame, project: Project) -> pl.Series:
+    """SHA-256 of each row's features: equal rows have equal keys, in this and every later snapshot.
 
-    Where rows are a history, the features are the same again and again, and the truth belongs to the key.
+    In a history features repeat, so the key includes the label.
     """
-    return hashed(lines(rows.select([column.name for column in identity(project)]))).rename("_key")
+    return hash_texts(row_texts(rows.select([column.name for column in identity(project)]))).rename("_key")
 
 
 def identity(project: Project) -> tuple[Column, ...]:
-    """The columns by which rows are told apart: the features, of a history the target too; without those that the log leaves out."""
-    columns = project.schema.columns if project.history else project.schema.features
+    """The columns that identify a row: features, for a history also the target; without columns that the log omits."""
+    columns = project.schema.columns if project.temporal_group else project.schema.features
     return tuple(column for column in columns if not column.omitted) or columns
 
 
-def lines(rows: pl.DataFrame) -> pl.Series:
-    """Each row as one text, by which rows are told apart."""
+def row_texts(rows: pl.DataFrame) -> pl.Series:
+    """Each row as one text, different for different rows."""
     cells = [
         (pl.col(name).bin.encode("base64") if dtype == pl.Binary else pl.col(name).cast(pl.String)).fill_null("\x00")
         for name, dtype in rows.schema.items()
@@ -32,57 +33,46 @@ def lines(rows: pl.DataFrame) -> pl.Series:
     return rows.select(pl.concat_str(cells, separator="\x1f")).to_series()
 
 
-def hashed(texts: pl.Series) -> pl.Series:
-    """SHA-256 of each text [N], in 64 hexadecimal digits; null of a null."""
+def hash_texts(texts: pl.Series) -> pl.Series:
+    """SHA-256 of each text [N], as 64 hexadecimal digits; null for null."""
     digests = [None if text is None else hashlib.sha256(text.encode()).hexdigest() for text in texts]
     return pl.Series(texts.name, digests, dtype=pl.String)
 
 
-def normalised(cell: pl.Expr, kind: str = "category") -> pl.Expr:
-    """A value as text, without what people write now so and now otherwise; null where nothing is left.
-
-    Unicode's compatibility forms, case and blanks are made one. Of a free text punctuation is a blank; in a word it may carry the
-    meaning (`<=50K`).
-    """
-    text = cell.cast(pl.String).str.normalize("NFKC").str.to_lowercase()
-    text = text.str.replace_all(r"[^\p{L}\p{N}]+" if kind == "text" else r"\s+", " ").str.strip_chars()
-    return pl.when(text != "").then(text)
-
-
-def hashed_groups(frame: pl.DataFrame, project: Project) -> pl.Series:
-    """`_group` [N] of what stands in the column `Project.group`: SHA-256 of its normalised value; null where it has none."""
-    features = {column.name: column.kind for column in project.schema.features}
-    cell = normalised(pl.col(project.group), features.get(project.group, "category"))
-    return hashed(frame.select(cell.alias("_group")).to_series())
+def hash_groups(frame: pl.DataFrame, project: Project) -> pl.Series:
+    """`_group` [N]: SHA-256 of the normalised value of the column `Project.group`; null if the value is missing."""
+    is_text = any(column.name == project.group and column.kind == "text" for column in project.schema.features)
+    cell = spelling.normalize(pl.col(project.group), punctuation=not is_text)
+    return hash_texts(frame.select(cell.alias("_group")).to_series())
 
 
 def groups(rows: pl.DataFrame, project: Project) -> pl.Series:
-    """`_group` of the source's rows [N], which have `_key`: 64 hexadecimal digits, equal for rows that must not be parted.
+    """`_group` of source rows [N], which have `_key`: 64 hexadecimal digits, equal for rows that must stay together.
 
-    By default a row's key. `rows` has a column `_group` of `hashed_groups` where `Project.group` is no feature; equal rows of two
-    groups make them one, which bears the name of the first.
+    The default is the row's key. If `Project.group` is not a feature, `rows` must have the column `_group` of
+    `hash_groups`; groups that share equal rows are merged under the name of the first.
     """
     if not project.group:
         return rows["_key"].rename("_group")
     if project.group in project.schema.feature_names:
-        own = hashed_groups(rows, project)
-        return own.zip_with(own.is_not_null(), rows["_key"])
+        group_hashes = hash_groups(rows, project)
+        return group_hashes.zip_with(group_hashes.is_not_null(), rows["_key"])
     linked = rows.select("_key", pl.coalesce("_group", "_key").alias("_group")).with_row_index("_first")
-    while (
-        True
-    ):  # the components of a graph of groups and keys, by label propagation: as many turns as the longest chain
-        turn = linked.with_columns(pl.col("_first").min().over("_key"))
-        turn = turn.with_columns(pl.col("_first").min().over("_group"))
-        if turn["_first"].equals(linked["_first"]):
+    # Connected components of the graph of groups and keys by label propagation: one turn per link of the longest chain
+    while True:
+        propagated = linked.with_columns(pl.col("_first").min().over("_key"))
+        propagated = propagated.with_columns(pl.col("_first").min().over("_group"))
+        if propagated["_first"].equals(linked["_first"]):
             return linked["_group"].gather(linked["_first"])
-        linked = turn
+        linked = propagated
 
 
 def feedback_groups(rows: pl.DataFrame, project: Project) -> pl.Series:
-    """`_group` of rows [N] that came back, which have `_key` and `_sent`: the group that came with the label, "" where none came.
+    """`_group` of feedback rows [N], which have `_key` and `_sent` (the group sent with the label, or "").
 
-    A feature names the group whoever sent the row. Else it is the group that was sent, or the row's key. A row is decided by itself
-    alone, so that it stays on its side whatever else comes back and however the source grows.
+    If `Project.group` is a feature, it names the group. Else the group is the one that was sent, or the row's key. Each
+    row is decided on its own, so that it stays on its side whatever other feedback arrives and however the source
+    grows.
     """
     if project.group in project.schema.feature_names:
         return groups(rows, project)
@@ -90,25 +80,26 @@ def feedback_groups(rows: pl.DataFrame, project: Project) -> pl.Series:
 
 
 def in_holdout(key: str, share: float) -> bool:
-    """Whether a row belongs to the holdout: the hash of its group decides, so that no row ever changes sides."""
+    """Whether a row belongs to the holdout; the hash of its group decides, so that a row never changes sides."""
     return int(key[:8], 16) < share * 2**32
 
 
-def sides(rows: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows [N] with `_key`, in order: those to train on, and those that are held out.
+def train_holdout_split(rows: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The train rows and the holdout rows of rows [N], which have `_key`; both keep the order of the rows.
 
-    By `_group`, where `rows` has it, else by the key, a row stays on its side for ever. Of a history the newest rows of each of its
-    values are held out, as they are what a model will meet: a repeated row counts once, a value of `history` with a single row is
-    decided by its key, and a row may go from the holdout to the train rows when newer ones come, never back.
+    `_group`, or the key if `rows` has no `_group`, decides the side of a row for good. With `Project.temporal_group`
+    the newest rows of each group are held out, because they resemble future requests. Duplicate rows then count once,
+    the key decides for a group of a single row, and a row may move from the holdout to the train rows when newer rows
+    arrive, but never back.
     """
-    if not project.history:
-        decisive = rows["_group" if "_group" in rows.columns else "_key"]
-        held = pl.Series([in_holdout(one, project.holdout_share) for one in decisive], dtype=pl.Boolean)
-        return rows.filter(~held), rows.filter(held)
+    if not project.temporal_group:
+        keys = rows["_group" if "_group" in rows.columns else "_key"]
+        holdout_mask = pl.Series([in_holdout(key, project.holdout_share) for key in keys], dtype=pl.Boolean)
+        return rows.filter(~holdout_mask), rows.filter(holdout_mask)
     rows = rows.unique("_key", keep="first", maintain_order=True)
     single = pl.Series([int(not in_holdout(key, project.holdout_share)) for key in rows["_key"]], dtype=pl.Int64)
-    of_all, place = pl.len().over(project.history), pl.int_range(pl.len()).over(project.history)
-    newest = (of_all * project.holdout_share).ceil().cast(pl.Int64)
-    kept = pl.when(of_all == 1).then(single).otherwise(of_all.cast(pl.Int64) - newest)
-    held = rows.select(place >= kept).to_series()
-    return rows.filter(~held), rows.filter(held)
+    group_size, position = pl.len().over(project.temporal_group), pl.int_range(pl.len()).over(project.temporal_group)
+    holdout_count = (group_size * project.holdout_share).ceil().cast(pl.Int64)
+    train_count = pl.when(group_size == 1).then(single).otherwise(group_size.cast(pl.Int64) - holdout_count)
+    holdout_mask = rows.select(position >= train_count).to_series()
+    return rows.filter(~holdout_mask), rows.filter(holdout_mask)

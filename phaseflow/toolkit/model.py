@@ -1,4 +1,4 @@
-"""What a project's `train` hands on."""
+"""The result of a project's `train`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A model as the service will load it."""
+    """A trained model as the service loads it."""
 
     onnx: bytes
     classes: tuple[str, ...] = ()
-    """Of a classifier, in the order of its probabilities."""
+    """The classes of a classifier, in the order of its probabilities."""
     pictures: Mapping[str, bytes] = field(default_factory=dict)
-    """PNG or GIF files that people look at (a learning curve), by name; kept with the model's run."""
+    """PNG or GIF files by name, such as a learning curve; stored with the model's run."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """What happened, for the model card: a device, a starting point, a conversion gap."""
+    """Facts about the training for the model card, such as the device or the conversion gap."""

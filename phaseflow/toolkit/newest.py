@@ -1,4 +1,4 @@
-"""Which rows stand for what a model meets."""
+"""The reference rows for drift: the newest traffic."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import polars as pl
 from phaseflow.contract import Project
 
 ENOUGH: Final = 300
-"""Rows for ten shares each known to about two hundredths; few enough that soon after a change all of them are of the new world."""
+"""Enough rows to estimate ten shares to about 0.02, and few enough that all of them postdate a change soon after it."""
 
 
 def newest_traffic(project: Project, rows: pl.DataFrame) -> pl.DataFrame:
-    """Of a snapshot's rows: the newest that came back from the service, where there are enough, else the base ones.
+    """The newest feedback rows of a snapshot if there are enough of them, else its base rows.
 
-    Why not all of them: docs/adr/0002-reference-is-newest-traffic.md.
+    docs/adr/0002-reference-is-newest-traffic.md explains why not all rows are used.
     """
     back = rows.filter(pl.col("_origin") == "feedback").sort("_time", maintain_order=True)
     if back.height >= project.drift.minimum_rows:

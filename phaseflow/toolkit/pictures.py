@@ -1,4 +1,4 @@
-"""Pictures of one look, made without a screen."""
+"""Plots in one style, drawn without a display."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 import matplotlib as mpl
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # after the choice of a backend that needs no screen
+import matplotlib.pyplot as plt  # after the choice of a backend that needs no display
 from matplotlib.figure import Figure
 
 BLUE: Final = "#3b6ea8"
@@ -21,7 +21,7 @@ _drawing: ContextVar[bool] = ContextVar("drawing", default=True)
 
 
 class _Blank:
-    """Takes every call and draws nothing."""
+    """A figure that accepts every call and draws nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return self
@@ -35,7 +35,10 @@ class _Blank:
 
 @contextlib.contextmanager
 def undrawn() -> Iterator[None]:
-    """Where nobody looks: figures take every call, draw nothing, and are empty files. Half of a small model's training is its pictures."""
+    """Disable drawing: figures accept every call, and `png` returns b"".
+
+    Plots take half the training time of a small model.
+    """
     before = _drawing.set(False)
     try:
         yield
@@ -47,14 +50,14 @@ def axes(title: str, x: str, y: str, size: tuple[float, float] = (5.2, 4.2)) -> 
     """A figure of `size` inches with one pair of labelled axes."""
     if not _drawing.get():
         return _Blank(), _Blank()  # type: ignore[return-value]  # it stands for a figure
-    figure, found = plt.subplots(figsize=size, layout="constrained")
-    found.set(title=title, xlabel=x, ylabel=y)
-    found.spines[["top", "right"]].set_visible(False)
-    return figure, found
+    figure, panel = plt.subplots(figsize=size, layout="constrained")
+    panel.set(title=title, xlabel=x, ylabel=y)
+    panel.spines[["top", "right"]].set_visible(False)
+    return figure, panel
 
 
 def grid(down: int, across: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
-    """A figure of `size` inches with `down` x `across` panels without axes, row by row."""
+    """A figure of `size` inches with `down` x `across` panels without axes, in row order."""
     if not _drawing.get():
         return _Blank(), [_Blank()] * (down * across)  # type: ignore[return-value]  # it stands for a figure
     figure, panels = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
@@ -64,18 +67,18 @@ def grid(down: int, across: int, size: tuple[float, float]) -> tuple[Figure, lis
 
 
 def curve(title: str, x: str, y: str, lines: dict[str, list[float]]) -> bytes:
-    """Values by step, counted from 1, a line each, from 0 up, as PNG."""
-    figure, found = axes(title, x, y, (5.2, 3.2))
+    """A line plot (PNG) of values by step, counted from 1, with one line per name; the y axis starts at 0."""
+    figure, panel = axes(title, x, y, (5.2, 3.2))
     for name, values in lines.items():
-        found.plot(range(1, len(values) + 1), values, label=name)
-    found.set_ylim(0, None)
+        panel.plot(range(1, len(values) + 1), values, label=name)
+    panel.set_ylim(0, None)
     if len(lines) > 1:
-        found.legend(frameon=False)
+        panel.legend(frameon=False)
     return png(figure)
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:
-    """The figure as a PNG file; it is closed."""
+    """The figure as a PNG file; closes the figure."""
     if not _drawing.get():
         return b""
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A frame's personal values as the platform keeps them."""
+"""Pseudonyms for the personal values of a frame."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from phaseflow.settings import Settings
 
 
 def pseudonymised(rows: pl.DataFrame, project: Project, settings: Settings) -> pl.DataFrame:
-    """Rows [N] with keyed hashes in the place of personal values, the same as the service makes of them.
+    """Rows [N] with personal values replaced by keyed hashes, the same as the service computes.
 
-    Whatever is computed of a row's content (its key, its group) is computed of this frame. Raises PlatformError when the secret
-    `personal_key` is missing.
+    Keys and groups of rows are computed from this frame. Raises PlatformError if the secret `personal_key` is missing.
     """
     pseudonyms = personal.pseudonyms(project, settings)
     if pseudonyms is None:

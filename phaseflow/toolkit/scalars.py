@@ -1,81 +1,77 @@
-"""Rows as monitoring sees them: what is no scalar (an image, a text) becomes its figures, a column each."""
+"""Rows as monitoring sees them: descriptors replace non-scalar values (images, texts), one column each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from phaseflow import answers, derived
-from phaseflow.contract import DERIVED, NAMED, Column, Schema
+from phaseflow import kinds, prediction_types
+from phaseflow.contract import Column, Schema
 from phaseflow.reference import PREDICTION
 
 Vocabularies = Mapping[str, Sequence[str]]
-"""The known words of a text column, or the known ids of one of ids, by its name."""
+"""The known words of text columns and the known ids of id columns, by column name."""
 
 
 def vocabularies(schema: Schema, rows: pl.DataFrame, every: pl.DataFrame | None = None) -> dict[str, tuple[str, ...]]:
-    """The known words of every text feature of rows [N], and every id that stands in `every` row (by default the same)."""
-    found = {}
+    """The known words of the text features of rows [N], and the ids of the rows `every` (default: `rows`)."""
+    vocabulary = {}
     for column in schema.features:
-        if column.kind == "text":
-            found[column.name] = derived.vocabulary(rows[column.name])
-        if column.kind == "id":
-            found[column.name] = tuple(sorted((rows if every is None else every)[column.name].drop_nulls().unique()))
-    return found
+        kind = kinds.of(column)
+        if kind.vocabulary_statistics:
+            whole = rows if every is None else every
+            vocabulary[column.name] = kind.vocabulary(rows[column.name], whole[column.name])
+    return vocabulary
 
 
-def scalars(schema: Schema, rows: pl.DataFrame, known: Vocabularies) -> pl.DataFrame:
-    """Rows [N] in which every feature that is no scalar is replaced by its figures, Float64 or names (null where it has none)."""
+def scalars(schema: Schema, rows: pl.DataFrame, vocabulary: Vocabularies) -> pl.DataFrame:
+    """Rows [N] with non-scalar features replaced by their descriptors: Float64 or String, null if undefined."""
     for column in schema.features:
-        if column.kind not in DERIVED:
-            continue
-        words = frozenset(known.get(column.name, ()))
-        found = [derived.figures(column, value, words) for value in rows[column.name]]
-        figures = [
-            pl.Series(name, [one[place] for one in found], dtype=_dtype(column))
-            for place, name in enumerate(column.figures)
-        ]
-        rows = rows.drop(column.name).with_columns(figures)
+        if kinds.of(column).statistics(column):
+            figures = _described(column, rows[column.name], vocabulary.get(column.name, ()), column.descriptors)
+            rows = rows.drop(column.name).with_columns(figures)
     return rows
 
 
-def _dtype(column: Column) -> type[pl.String | pl.Float64]:
-    return pl.String if column.kind in NAMED else pl.Float64
+def _described(
+    column: Column, values: Iterable[Any], vocabulary: Sequence[str], names: Sequence[str]
+) -> list[pl.Series]:
+    """The descriptors of values [N] as one series [N] per name."""
+    words = frozenset(vocabulary)
+    described = [kinds.describe(column, value, words) for value in values]
+    dtype = pl.Float64 if kinds.of(column).has_numeric_statistics else pl.String
+    return [pl.Series(name, [row[index] for row in described], dtype=dtype) for index, name in enumerate(names)]
 
 
-def answered(target: Column | None, values: Sequence[Any], known: Vocabularies) -> pl.DataFrame:
-    """Answers [N] (or truths) as monitoring sees them, under the names of `answers.watched`.
+def prediction_descriptors(target: Column | None, values: Sequence[Any], vocabulary: Vocabularies) -> pl.DataFrame:
+    """Predictions (or labels) [N] as monitoring sees them, named by `prediction_types.monitored_names`.
 
-    `known` holds the words of texts under `prediction`.
+    `vocabulary` has the known words of text predictions under `prediction`.
     """
-    if target is None or not answers.structured(target):
+    if target is None or not prediction_types.is_structured(target):
         return pl.DataFrame({PREDICTION: values})
-    words = frozenset(known.get(PREDICTION, ()))
-    found = [derived.figures(target, value, words) for value in values]
-    return pl.DataFrame(
-        [
-            pl.Series(name, [one[place] for one in found], dtype=_dtype(target))
-            for place, name in enumerate(answers.watched(target))
-        ]
-    )
+    names = prediction_types.monitored_names(target)
+    return pl.DataFrame(_described(target, values, vocabulary.get(PREDICTION, ()), names))
 
 
-def figured_truths(target: Column | None, rows: pl.DataFrame, name: str, known: Vocabularies) -> pl.DataFrame:
-    """Rows [N] in which truths that are no scalars, the column `name`, are replaced by their figures, `<name>.<figure>`.
+def label_descriptors(target: Column | None, rows: pl.DataFrame, name: str, vocabulary: Vocabularies) -> pl.DataFrame:
+    """Rows [N] with the non-scalar labels of the column `name` replaced by their descriptors, `<name>.<descriptor>`.
 
-    `known` holds the words of texts under `prediction`.
+    `vocabulary` has the known words of text labels under `prediction`.
     """
-    if target is None or name not in rows.columns or not answers.structured(target):
+    if target is None or name not in rows.columns or not prediction_types.is_structured(target):
         return rows
-    values = [None if text is None else answers.read(text, target) for text in rows[name]]
-    found = answered(target, values, known)
+    values = [None if text is None else prediction_types.parse(text, target) for text in rows[name]]
+    described = prediction_descriptors(target, values, vocabulary)
     return rows.drop(name).with_columns(
-        found.rename({one: name + one.removeprefix(PREDICTION) for one in found.columns})
+        described.rename({column: name + column.removeprefix(PREDICTION) for column in described.columns})
     )
 
 
-def words_of_answers(target: Column | None, values: Sequence[Any]) -> dict[str, tuple[str, ...]]:
-    """The known words of answers that are texts, under `prediction`; nothing for others."""
-    return {PREDICTION: derived.vocabulary(values)} if target is not None and target.kind == "text" else {}
+def prediction_vocabulary(target: Column | None, values: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    """The known words of text predictions, under `prediction`; empty for other kinds of targets."""
+    if target is None or not prediction_types.is_structured(target) or not kinds.of(target).vocabulary_statistics:
+        return {}
+    return {PREDICTION: kinds.of(target).vocabulary(values, values)}

@@ -1,11 +1,10 @@
-"""A project's source data: from the mirror folder, the cache, the public address, or the project's own seeded sample."""
+"""Loads a project's source data: from the mirror folder, the cache, the public URL, or the project's seeded sample."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,66 +13,63 @@ from typing import Final
 import narwhals as nw
 import polars as pl
 
-from phaseflow import answers, registry
+from phaseflow import discovery, kinds
 from phaseflow.contract import Column, File, Project, Schema
 from phaseflow.errors import DataError, suggestion
+from phaseflow.log import logger
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from phaseflow.toolkit import holdout
 from phaseflow.toolkit.pseudonyms import pseudonymised
 
-LARGEST: Final = 2 << 30
-"""Bytes of a download above which it is given up."""
+MAX_DOWNLOAD_BYTES: Final = 2 << 30
+"""Maximum size of a download in bytes."""
 ATTEMPTS: Final = 3
-DTYPES: Final = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean, "image": pl.Binary}
-"""On disk; every other kind is text. An image is its pixels, a byte a value, row by row."""
-SCALES: Final = frozenset({"number", "integer"})
-TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """The source as it came."""
+    """The source data before the transform."""
 
     frame: pl.DataFrame
-    """Columns as in the file; a CSV's cells are text."""
+    """Columns as in the file; the cells of a CSV file are text."""
     origin: str
-    """mirror, cache, public or sample."""
+    """One of mirror, cache, public and sample."""
     sha256: str
-    """Of the file; of several files that of their digests, one a line."""
+    """SHA-256 of the file; for several files, SHA-256 of their digests, one per line."""
 
 
 def load(project: Project, settings: Settings, store: Store) -> Loaded:
-    """Find and read the source, and say on stderr which one it was.
+    """Find and read the source, and log its origin.
 
-    Raises DataError when the file is found and can't be read, or the mirror's is another than the source's checksum says.
+    Raises DataError if the file can't be read, has too few rows, or the mirror's file has another checksum.
     """
     contents, origin = _find(project, settings, store)
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     size = sum(map(len, contents))
-    print(f"source of {project.name}: {origin}, {size:,} bytes, sha256 {digest[:16]}", file=sys.stderr)
-    frame = registry.load(project.source.read)(*contents) if project.source.read else read_csv(contents[0])
+    logger.info("source of %s: %s, %s bytes, sha256 %s", project.name, origin, f"{size:,}", digest[:16])
+    frame = discovery.load(project.source.read)(*contents) if project.source.read else read_csv(contents[0])
     if frame.height < project.source.minimum_rows:
         raise DataError(
             f"The {origin} of {project.name} holds {frame.height} rows; allowed: {project.source.minimum_rows} or more",
-            fix="Give the whole file, or lower Source.minimum_rows",
+            fix="Provide the whole file, or lower Source.minimum_rows",
         )
     return Loaded(frame=frame, origin=origin, sha256=digest)
 
 
 def _find(project: Project, settings: Settings, store: Store) -> tuple[list[bytes], str]:
-    """The contents of all files, and where they were: all of them in one place."""
+    """The contents of all files and their origin, the first one that has all of them."""
     source = project.source
     if settings.data_mirror:
-        named = [settings.data_mirror / file.mirror for file in source.files if file.mirror]
-        if len(named) == len(source.files) and all(path.is_file() for path in named):
+        paths = [settings.data_mirror / file.mirror for file in source.files if file.mirror]
+        if len(paths) == len(source.files) and all(path.is_file() for path in paths):
             return [
-                _checked(path, file, project.name) for path, file in zip(named, source.files, strict=True)
+                _checked(path, file, project.name) for path, file in zip(paths, source.files, strict=True)
             ], "mirror"
-        missing = ", ".join(path.name for path in named if not path.is_file())
+        missing = ", ".join(path.name for path in paths if not path.is_file())
         if missing:
-            print(f"no {missing} in the mirror {settings.data_mirror}", file=sys.stderr)
+            logger.info("no %s in the mirror %s", missing, settings.data_mirror)
     if all(file.sha256 for file in source.files):
         keys = [f"sources/{project.name}/{file.sha256}" for file in source.files]
         if all(store.exists(key) for key in keys):
@@ -82,17 +78,17 @@ def _find(project: Project, settings: Settings, store: Store) -> tuple[list[byte
             try:
                 contents = [_download(file.url, file.sha256) for file in source.files]
             except DataError as error:
-                print(f"warning: {error}", file=sys.stderr)
+                logger.warning("%s", error)
             else:
                 for key, content in zip(keys, contents, strict=True):
                     store.write(key, content)
                 return contents, "public"
-    made = registry.load(source.sample)(project.seed)
-    return [made] if isinstance(made, bytes) else list(made), "sample"
+    generated = discovery.load(source.sample)(project.seed)
+    return [generated] if isinstance(generated, bytes) else list(generated), "sample"
 
 
 def _checked(path: Path, file: File, project: str) -> bytes:
-    """The mirror's file, held against its checksum where that is known."""
+    """The content of the mirror's file; raises DataError if it has another checksum than the source declares."""
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if file.sha256 and digest not in {file.sha256, *file.mirror_sha256}:
@@ -104,27 +100,29 @@ def _checked(path: Path, file: File, project: str) -> bytes:
 
 
 def _download(url: str, sha256: str) -> bytes:
-    import httpx  # noqa: PLC0415  # only a download needs it
+    import httpx  # noqa: PLC0415  # only downloads need it
 
     problem = ""
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(2.0**attempt)  # backoff between attempts, as RFC 9110 asks of a client
+            time.sleep(2.0**attempt)  # exponential backoff between attempts
         try:
-            with httpx.stream("GET", url, timeout=10, follow_redirects=True) as answer:
-                answer.raise_for_status()
+            with httpx.stream("GET", url, timeout=10, follow_redirects=True) as response:
+                response.raise_for_status()
                 content = bytearray()
-                for chunk in answer.iter_bytes():
+                for chunk in response.iter_bytes():
                     content += chunk
-                    if len(content) > LARGEST:
-                        raise DataError(f"{url} is larger than {LARGEST:,} bytes", fix="Put the file into the mirror")
+                    if len(content) > MAX_DOWNLOAD_BYTES:
+                        raise DataError(
+                            f"{url} is larger than {MAX_DOWNLOAD_BYTES:,} bytes", fix="Put the file into the mirror"
+                        )
         except httpx.HTTPError as error:
             problem = f"{type(error).__name__}: {error}"
             continue
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != sha256:
             raise DataError(
-                f"{url} has SHA-256 {found}; Source.sha256 is {sha256}",
+                f"{url} has SHA-256 {digest}; Source.sha256 is {sha256}",
                 fix="Check what changed, then correct the checksum",
             )
         return bytes(content)
@@ -134,9 +132,10 @@ def _download(url: str, sha256: str) -> bytes:
 
 
 def read_csv(content: bytes, separator: str = ",") -> pl.DataFrame:
-    """A strict CSV (RFC 4180) as text columns; empty cells are null.
+    """A strict CSV file (RFC 4180) as text columns; empty cells are null.
 
-    Raises DataError for an empty file, one that isn't UTF-8, or a line with too few or too many cells (a truncated file).
+    Raises DataError if the file is empty, is not UTF-8, or has a line with too few or too many cells (a truncated
+    file).
     """
     try:
         text = content.decode("utf-8-sig")
@@ -161,17 +160,17 @@ def read_csv(content: bytes, separator: str = ",") -> pl.DataFrame:
                 f"The CSV's {where} has {len(line)} cells, the header {len(header)}",
                 fix="Get the file again: it looks truncated" if where == "last row" else "Correct that row",
             )
-    names = [name or f"column_{place}" for place, name in enumerate(header)]
+    names = [name or f"column_{index}" for index, name in enumerate(header)]
     columns = zip(names, zip(*cells, strict=True), strict=True)
     return pl.DataFrame({name: pl.Series(values, dtype=pl.String).replace("", None) for name, values in columns})
 
 
 def transformed(raw: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """The schema's columns of raw rows [N], not yet typed, and `_group` where `Project.group` is no feature.
+    """The schema's columns of raw rows [N], before typing, and `_group` if `Project.group` is not a feature.
 
-    Raises DataError when the source lacks a column that `transform` needs, or `transform` one of the schema's.
+    Raises DataError if the source lacks a column that `transform` needs, or the result lacks a column of the schema.
     """
-    function = registry.load(project.transform)
+    function = discovery.load(project.transform)
     try:
         frame = nw.to_native(function(nw.from_native(raw)))
     except (pl.exceptions.ColumnNotFoundError, nw.exceptions.ColumnNotFoundError, KeyError) as error:
@@ -194,9 +193,9 @@ def transformed(raw: pl.DataFrame, project: Project) -> pl.DataFrame:
 
 
 def _raw_groups(raw: pl.DataFrame, frame: pl.DataFrame, project: Project) -> pl.Series:
-    """`_group` of a column that `transform` gives beside the schema's, else of the source's own."""
+    """`_group` from the column `Project.group` of the transformed rows, else of the raw rows."""
     if project.group in frame.columns:
-        return holdout.hashed_groups(frame, project)
+        return holdout.hash_groups(frame, project)
     if project.group not in raw.columns:
         raise DataError(
             f"Neither the source of {project.name} nor {project.transform} has the column {project.group!r} of Project.group; "
@@ -205,54 +204,43 @@ def _raw_groups(raw: pl.DataFrame, frame: pl.DataFrame, project: Project) -> pl.
         )
     if raw.height != frame.height:
         raise DataError(
-            f"{project.transform} makes {frame.height} rows of {raw.height}, so that nobody knows which {project.group!r} is whose",
-            fix=f"Give the column {project.group!r} from it",
+            f"{project.transform} turns {raw.height} rows into {frame.height}, so the column {project.group!r} of "
+            "Project.group no longer matches them",
+            fix=f"Return the column {project.group!r} from it",
         )
-    return holdout.hashed_groups(raw, project)
+    return holdout.hash_groups(raw, project)
 
 
 def typed(column: Column) -> pl.Expr:
-    """The column as its kind is kept on disk; what can't be read so is null."""
-    cell = pl.col(column.name)
-    if column.kind == "boolean":
-        text = cell.cast(pl.String).str.to_lowercase()
-        return (
-            pl.when(text.is_in(TRUE)).then(True).when(text.is_in(FALSE)).then(False).otherwise(None).alias(column.name)
-        )
-    if column.kind == "integer":  # "3.0" is an integer, "3.5" is not
-        number = cell.cast(pl.Float64, strict=False)
-        return pl.when(number == number.floor()).then(number.cast(pl.Int64, strict=False)).alias(column.name)
-    if column.kind == "number":
-        number = cell.cast(pl.Float64, strict=False)
-        return pl.when(number.is_finite()).then(number).alias(column.name)
-    if column.kind == "image":
-        return pl.when(cell.bin.size() == column.size).then(cell).alias(column.name)
-    if column.kind in {"boxes", "ranking", "action"}:
-        return cell.cast(pl.String, strict=False).map_elements(
-            lambda text: answers.canonical(text, column), return_dtype=pl.String
-        )
-    return cell.cast(pl.String, strict=False)
+    """The column with the dtype of its kind on disk; values that can't be converted are null."""
+    cells: pl.Expr = kinds.of(column).conform(pl.col(column.name), column)
+    return cells.alias(column.name)
+
+
+def dtype(column: Column) -> type[pl.DataType]:
+    """The Polars dtype of a column on disk. An image is its pixels, one byte per value, row by row."""
+    return getattr(pl, kinds.of(column).dtype)  # type: ignore[no-any-return]  # the name of a dtype
 
 
 def conform(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """The schema's columns, typed; a cell that its kind can't hold is null."""
+    """The schema's columns, typed; cells that don't fit their kind are null."""
     return frame.select([typed(column) for column in schema.columns])
 
 
 def rows(loaded: Loaded, project: Project) -> pl.DataFrame:
-    """Rows as clients would send them, with the truth: transformed, typed, and without those that the schema refuses."""
+    """Rows as clients would send them, with labels: transformed, typed, and without rows that violate the schema."""
     return _accepted(loaded, project).select([column.name for column in project.schema.columns])
 
 
 def grouped_rows(loaded: Loaded, project: Project, settings: Settings) -> pl.DataFrame:
-    """`rows` with `_key` and `_group`, by which the split decides, as the ETL computes them: of the hashes of personal values.
+    """`rows` with `_key` and `_group`, which decide the split, computed from pseudonymised values as in the ETL.
 
-    Raises PlatformError when the secret `personal_key` is missing and needed.
+    Raises PlatformError if the secret `personal_key` is needed and missing.
     """
     frame = _accepted(loaded, project)
-    kept = pseudonymised(frame, project, settings)
-    kept = kept.with_columns(holdout.keys(kept, project))
-    return frame.with_columns(kept["_key"], holdout.groups(kept, project))
+    pseudonymous = pseudonymised(frame, project, settings)
+    pseudonymous = pseudonymous.with_columns(holdout.row_hashes(pseudonymous, project))
+    return frame.with_columns(pseudonymous["_key"], holdout.groups(pseudonymous, project))
 
 
 def _accepted(loaded: Loaded, project: Project) -> pl.DataFrame:
@@ -260,9 +248,9 @@ def _accepted(loaded: Loaded, project: Project) -> pl.DataFrame:
     frame = with_group(conform(untyped, project.schema), untyped)
     good = [pl.col(column.name).is_not_null() for column in project.schema.columns if not column.nullable]
     for column in project.schema.columns:
-        if column.minimum is not None and column.kind in SCALES:
+        if column.minimum is not None and kinds.of(column).has_cell_range:
             good.append((pl.col(column.name) >= column.minimum) | pl.col(column.name).is_null())
-        if column.maximum is not None and column.kind in SCALES:
+        if column.maximum is not None and kinds.of(column).has_cell_range:
             good.append((pl.col(column.name) <= column.maximum) | pl.col(column.name).is_null())
         if column.closed:
             good.append(pl.col(column.name).is_in(column.allowed) | pl.col(column.name).is_null())
@@ -270,5 +258,5 @@ def _accepted(loaded: Loaded, project: Project) -> pl.DataFrame:
 
 
 def with_group(rows: pl.DataFrame, untyped: pl.DataFrame) -> pl.DataFrame:
-    """Typed rows [N] with the column `_group` of the untyped ones, where those have it."""
+    """Typed rows [N] with the column `_group` of the untyped rows, if they have it."""
     return rows.with_columns(untyped["_group"]) if "_group" in untyped.columns else rows

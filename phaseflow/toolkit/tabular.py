@@ -1,6 +1,6 @@
-"""Tables: from a frame to scikit-learn's input, and from an estimator to one ONNX file with its preprocessing inside.
+"""Tabular models: fit a scikit-learn estimator and convert it to one ONNX file that includes the preprocessing.
 
-What goes into the graph and what comes out of it: `phaseflow.toolkit.graph`.
+`phaseflow.toolkit.graph` describes the inputs and outputs of the graph.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from phaseflow import kinds
 from phaseflow.contract import Schema
-from phaseflow.toolkit.graph import NUMERIC, alike, feed, run
+from phaseflow.toolkit.graph import check_parity, feed, run
 from phaseflow.toolkit.model import Trained
 
 PREFIX: Final = "phaseflow_"
 PROBABILITY_GAP: Final = 1e-5
 VALUE_GAP: Final = 1e-4
-"""Largest difference between scikit-learn (double precision) and ONNX (single) that conversion accepts: of a probability,
-or relative to a value, where a forest sums a hundred trees in single precision."""
+"""Maximum accepted difference between scikit-learn (double precision) and ONNX (single precision): absolute for
+probabilities, relative for values, because a forest sums a hundred trees in single precision."""
 
 FIX: Final = "Scale the numbers, or use an estimator that works in single precision"
-MOST_WORDS: Final = 50
-"""Values of a word column that a model knows; the others are unknown to it."""
+MAX_WORDS: Final = 50
+"""Maximum categories per column; other values are treated as unknown."""
 
 
 def numbers(schema: Schema) -> list[str]:
-    """Names of the features that are numbers to a model."""
-    return [column.name for column in schema.features if column.kind in NUMERIC]
+    """Names of the features that a model treats as numbers."""
+    return [column.name for column in schema.features if kinds.of(column).tensor == "FLOAT"]
 
 
 def categories(schema: Schema) -> list[str]:
-    """Names of the features that are words to a model."""
-    return [column.name for column in schema.features if column.kind not in NUMERIC]
+    """Names of the features that a model treats as categories."""
+    return [column.name for column in schema.features if kinds.of(column).tensor != "FLOAT"]
 
 
 def inputs(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """The features as every estimator gets them, and as the ONNX graph does: Float32 with NaN, String with ''.
+    """The features as inputs of estimators and of the ONNX graph: Float32 with NaN, String with '' for missing values.
 
-    Training on single precision puts a tree's thresholds between values that the service can send.
+    Training in single precision puts the thresholds of trees between values that the service can send.
     """
     return rows.select(
         [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in numbers(schema)]
@@ -57,15 +58,15 @@ def inputs(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 
 def frequent(values: pl.Series) -> list[str]:
-    """The `MOST_WORDS` most frequent values, sorted: a column for each rare one would cost more than it tells."""
+    """The `MAX_WORDS` most frequent values, sorted; columns for rare values would cost more than they contribute."""
     counts = values.value_counts().sort("count", values.name, descending=[True, False])
-    return sorted(counts[values.name].head(MOST_WORDS).to_list())
+    return sorted(counts[values.name].head(MAX_WORDS).to_list())
 
 
 def preprocessing(schema: Schema, features: pl.DataFrame, *, scale: bool) -> ColumnTransformer:
-    """Numbers: the median for missing ones, scaled for linear models. Words: one column each, none for an unknown one.
+    """Impute missing numbers by the median and scale them if `scale`; one-hot encode categories (unknown: zeros).
 
-    `features` are the `inputs` that it will be fitted on, which say what words are frequent.
+    `features` are the `inputs` of the training rows; they determine which categories are frequent.
     """
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     parts: list[tuple[str, Any, list[str]]] = []
@@ -84,20 +85,20 @@ def preprocessing(schema: Schema, features: pl.DataFrame, *, scale: bool) -> Col
 
 
 def fit_classifier(rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale: bool = False) -> Trained:
-    """Fit on rows [N] with the schema's target, convert, and compare both on the same rows.
+    """Fit on rows [N] with the schema's target, convert to ONNX, and compare both models on the same rows.
 
-    Raises PhaseflowError when the converted model differs by more than `PROBABILITY_GAP`.
+    Raises PhaseflowError if a probability differs by more than `PROBABILITY_GAP`.
     """
     assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
-    truth = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
+    labels = rows[schema.target.name].cast(pl.String).to_numpy().astype(str)
     features = inputs(rows, schema)
     model = Pipeline([("preprocessing", preprocessing(schema, features, scale=scale)), ("estimator", estimator)])
-    named = prefixed(features)
-    model.fit(named, truth)
+    prefixed_features = prefixed(features)
+    model.fit(prefixed_features, labels)
     content = to_onnx(model, schema)
-    ours = run(content, feed(rows, schema))["probabilities"]
-    gap = float(np.abs(model.predict_proba(named) - ours).max())
-    alike(gap, PROBABILITY_GAP, "probability", fix=FIX)
+    onnx_probabilities = run(content, feed(rows, schema))["probabilities"]
+    gap = float(np.abs(model.predict_proba(prefixed_features) - onnx_probabilities).max())
+    check_parity(gap, PROBABILITY_GAP, "probability", fix=FIX)
     return Trained(
         onnx=content,
         classes=tuple(map(str, model.classes_)),
@@ -108,27 +109,29 @@ def fit_classifier(rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale:
 def fit_regressor(
     rows: pl.DataFrame, schema: Schema, estimator: Any, *, scale: bool = False, log: bool = False
 ) -> Trained:
-    """Fit on rows [N] with the schema's target (on its logarithm if `log`), convert, and compare both on the same rows.
+    """Fit on rows [N] with the schema's target (its logarithm if `log`), convert to ONNX, and compare both models.
 
-    Raises PhaseflowError when the converted model differs by more than `VALUE_GAP` of the value.
+    Raises PhaseflowError if a value differs by more than `VALUE_GAP`, relative to the value.
     """
     assert schema.target is not None  # noqa: S101  # every supervised schema has one; the contract's suite holds it
-    truth = rows[schema.target.name].cast(pl.Float64).to_numpy()
+    labels = rows[schema.target.name].cast(pl.Float64).to_numpy()
     features = inputs(rows, schema)
     model = Pipeline([("preprocessing", preprocessing(schema, features, scale=scale)), ("estimator", estimator)])
-    named = prefixed(features)
-    model.fit(named, np.log(truth) if log else truth)
+    prefixed_features = prefixed(features)
+    model.fit(prefixed_features, np.log(labels) if log else labels)
     content = to_onnx(model, schema, log=log)
-    ours = run(content, feed(rows, schema))["value"]
-    theirs = model.predict(named).reshape(-1)
-    theirs = np.exp(theirs) if log else theirs
-    gap = float((np.abs(theirs - ours) / np.maximum(np.abs(theirs), np.abs(truth).mean() + 1e-12)).max())
-    alike(gap, VALUE_GAP, "value", fix=FIX)
+    onnx_values = run(content, feed(rows, schema))["value"]
+    sklearn_values = model.predict(prefixed_features).reshape(-1)
+    sklearn_values = np.exp(sklearn_values) if log else sklearn_values
+    gap = float(
+        (np.abs(sklearn_values - onnx_values) / np.maximum(np.abs(sklearn_values), np.abs(labels).mean() + 1e-12)).max()
+    )
+    check_parity(gap, VALUE_GAP, "value", fix=FIX)
     return Trained(onnx=content, notes={"largest relative difference to scikit-learn": f"{gap:.1e}"})
 
 
 def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
-    """The fitted pipeline as an ONNX file; `log` says that it answers with the logarithm of the value."""
+    """The fitted pipeline as an ONNX file; `log` means that the pipeline predicts the logarithm of the value."""
     types = [(PREFIX + name, FloatTensorType([None, 1])) for name in numbers(schema)]
     types += [(PREFIX + name, StringTensorType([None, 1])) for name in categories(schema)]
     if is_classifier(model):
@@ -156,12 +159,12 @@ def to_onnx(model: Pipeline, schema: Schema, *, log: bool = False) -> bytes:
 
 
 def prefixed(features: pl.DataFrame) -> pl.DataFrame:
-    """The features under names that nothing inside a converted graph bears: a column may be called `variable`."""
+    """The features with prefixed names, because the converter uses some names itself, such as `variable`."""
     return features.rename({name: PREFIX + name for name in features.columns})
 
 
 def finished(graph: onnx.ModelProto) -> bytes:
-    """The graph, checked, whose inputs bear the columns' names."""
+    """The checked and serialised graph, with the columns' names as inputs."""
     graph = onnx.compose.add_prefix(
         graph, "inner:", rename_nodes=False, rename_inputs=False, rename_outputs=False, rename_functions=False
     )

@@ -1,4 +1,4 @@
-"""Words of a text, read by nodes of the served graph itself, so that training and serving can't disagree about what a word is."""
+"""Tokenisation of texts by nodes of the served graph, so that training and serving split texts identically."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from phaseflow.contract import Column, Schema
 from phaseflow.toolkit import graph
 
 WORD: Final = "[a-z0-9]+(?:'[a-z]+)*"
-"""A word, after letters became small ones (RE2's syntax): "don't" is one, "well-made" are two, punctuation is none."""
+"""A word after lower-casing (RE2 syntax): "don't" is one word, "well-made" is two, punctuation is none."""
 BEGIN, END, PAD = "\x02", "\x03", ""
-"""Stand before and after the words of a text, and fill the shorter ones of several: what the node `Tokenizer` writes."""
-MOST_WORDS: Final = 200
-"""Words of a text that are read; a longer one is cut."""
+"""The tokens before and after the words of a text, and the padding of shorter texts, as the node `Tokenizer` writes
+them."""
+MAX_WORDS: Final = 200
+"""Maximum tokens per text; longer texts are cut."""
 
 
 def reading(column: str, out: str = "words") -> tuple[list[NodeProto], list[TensorProto]]:
-    """Nodes and constants from the input `column` (texts [N, 1]) to `out`: its words, text [N, words of the longest].
+    """Nodes and constants from the input `column` (texts [N, 1]) to `out`: the tokens, text [N, tokens of the longest
+    text].
 
-    Each row is `BEGIN`, its words, `END`, then `PAD`; at most `MOST_WORDS` places.
+    Each row is `BEGIN`, the words, `END`, then `PAD`; at most `MAX_WORDS` tokens.
     """
     nodes = [
         helper.make_node("Reshape", [column, "flat"], [f"{out}_own"]),
-        # `Tokenizer` writes no marks where every text is empty, so that it gets one that is not.
+        # `Tokenizer` omits the marks if all texts are empty, so add a text that is not; the slice below removes it.
         helper.make_node("Concat", [f"{out}_own", "some_text"], [f"{out}_flat"], axis=0),
-        # The locale "C" is on every machine; the default one is not, and the graph would not load without it.
+        # The locale "C" exists on every machine; the default locale may not, and then the graph would not load.
         helper.make_node("StringNormalizer", [f"{out}_flat"], [f"{out}_low"], case_change_action="LOWER", locale="C"),
         helper.make_node(
             "Tokenizer",
@@ -50,7 +52,7 @@ def reading(column: str, out: str = "words") -> tuple[list[NodeProto], list[Tens
         graph.constant("flat", np.array([-1], np.int64)),
         graph.constant("some_text", np.array(["a"], dtype=object)),
         graph.constant("slice_from", np.array([0, 0], np.int64)),
-        graph.constant("slice_to", np.array([-1, MOST_WORDS], np.int64)),
+        graph.constant("slice_to", np.array([-1, MAX_WORDS], np.int64)),
     ]
     return nodes, constants
 
@@ -60,20 +62,20 @@ def _reader() -> onnxruntime.InferenceSession:
     nodes, constants = reading("text")
     schema = Schema(features=(Column(name="text", kind="text"),))
     out = helper.make_tensor_value_info("words", TensorProto.STRING, [None, None])
-    return graph.session(graph.built(schema, nodes, constants, [out]))
+    return graph.session(graph.build_model(schema, nodes, constants, [out]))
 
 
 def words(texts: pl.Series) -> list[list[str]]:
-    """The words of each of texts [N], `BEGIN` and `END` around them, as the served graph reads them; a missing text has none."""
+    """The tokens of texts [N] with `BEGIN` and `END`, as the served graph computes them; no words if missing."""
     if texts.is_empty():
         return []
     feeds = {"text": np.array(texts.fill_null("").to_list(), dtype=object).reshape(-1, 1)}
-    read = graph.run(_reader(), feeds)["words"]
-    return [[word for word in row if word != PAD] for row in read.tolist()]
+    tokens = graph.run(_reader(), feeds)["words"]
+    return [[word for word in row if word != PAD] for row in tokens.tolist()]
 
 
-def frequent(read: Sequence[Sequence[str]], most: int, least_times: int = 2) -> tuple[str, ...]:
-    """The `most` frequent words of read texts [N] that stand in `least_times` of them or more, the most frequent first."""
-    counts = Counter(word for row in read for word in set(row))
+def frequent(tokens: Sequence[Sequence[str]], max_features: int, min_df: int = 2) -> tuple[str, ...]:
+    """The `max_features` words with the highest document frequency in tokenised texts [N], at least `min_df`."""
+    counts = Counter(word for row in tokens for word in set(row))
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(word for word, times in ordered[:most] if times >= least_times and word not in {BEGIN, END})
+    return tuple(word for word, count in ordered[:max_features] if count >= min_df and word not in {BEGIN, END})

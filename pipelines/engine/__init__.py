@@ -1,1 +1,1 @@
-"""Kubeflow Pipelines on one machine: the v2beta1 REST calls of KFP's API server over `kfp.local`."""
+"""Kubeflow Pipelines on one machine: the v2beta1 REST API of KFP's API server, implemented with `kfp.local`."""

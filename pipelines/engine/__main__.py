@@ -1,4 +1,4 @@
-"""`python -m pipelines.engine`: the engine at its port."""
+"""`python -m pipelines.engine`: serve the engine at its port."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ MAX_CONNECTIONS: Final = 256
 KEEP_ALIVE_SECONDS: Final = 5
 
 if __name__ == "__main__":
-    log.configure()
     limits.raise_file_limit()
     LimitedProtocol.max_connections = MAX_CONNECTIONS
     settings = from_environment()
+    log.configure("pipelines", settings.log_format)
     uvicorn.run(
         application(settings),
+        log_config=None,
         host=settings.host,
         port=settings.port("pipelines"),
         log_level="warning",

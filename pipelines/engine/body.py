@@ -1,4 +1,4 @@
-"""Bodies of requests, with a limit of bytes and of time that holds while they are read."""
+"""Request bodies with limits of size and time, which apply while the body is read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipelines.engine.refusals import RefusedError
 
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_UPLOAD_BYTES: Final = 8 << 20
-"""Of the whole form."""
+"""Maximum size of the whole form."""
 BODY_SECONDS: Final = 60.0
-"""From the start of reading to the body's last byte."""
+"""Maximum time to read the whole body."""
 
 
-def bounded(request: Request, limit: int, seconds: float = BODY_SECONDS) -> Request:
-    """The same request, whose body raises RefusedError: 413 past `limit` bytes, 408 past `seconds`."""
+def limit_body(request: Request, limit: int, seconds: float = BODY_SECONDS) -> Request:
+    """Return the request with a limited body: RefusedError 413 after `limit` bytes and 408 after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     received = 0
 
@@ -42,13 +42,13 @@ def bounded(request: Request, limit: int, seconds: float = BODY_SECONDS) -> Requ
 
 
 async def json_body(request: Request) -> dict[str, Any]:
-    """The body's JSON object; raises RefusedError."""
-    return json_object(await bounded(request, MAX_JSON_BYTES).body(), "The body")
+    """Return the body's JSON object. Raises RefusedError."""
+    return json_object(await limit_body(request, MAX_JSON_BYTES).body(), "The body")
 
 
 async def uploaded_file(request: Request) -> bytes:
-    """The form's file `uploadfile`; raises RefusedError, and HTTPException (400) where the form is malformed."""
-    async with bounded(request, MAX_UPLOAD_BYTES).form(max_files=1, max_fields=10) as form:
+    """Return the form's file `uploadfile`. Raises RefusedError, and HTTPException (400) if the form is malformed."""
+    async with limit_body(request, MAX_UPLOAD_BYTES).form(max_files=1, max_fields=10) as form:
         file = form.get("uploadfile")
         if file is None or isinstance(file, str):
             raise RefusedError(

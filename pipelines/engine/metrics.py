@@ -1,4 +1,4 @@
-"""What Prometheus reads of the engine."""
+"""Prometheus metrics of the engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from phaseflow.loops import METRIC, Loops
+from phaseflow.metric_names import BY_NAME
 
 
 class _LoopCollector(Collector):
@@ -16,16 +17,15 @@ class _LoopCollector(Collector):
         self._loops = loops
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            METRIC, "When the loop's last iteration succeeded, in seconds since the epoch.", labels=["loop"]
-        )
+        metric = BY_NAME[METRIC]
+        family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
         for name, time in self._loops.last_iterations().items():
             family.add_metric([name], time)
         yield family
 
 
 def exposition(loops: Loops) -> bytes:
-    """Prometheus' text of the loops."""
+    """Return the loops' metrics in the Prometheus text format."""
     registry = CollectorRegistry()
     registry.register(_LoopCollector(loops))
     return generate_latest(registry)

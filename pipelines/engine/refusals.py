@@ -1,4 +1,4 @@
-"""Errors of the REST calls, in the form of gRPC's gateway, which KFP's clients read."""
+"""Errors of the REST API in the format of the gRPC gateway, which KFP's clients expect."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from phaseflow.errors import PlatformError
 from phaseflow.log import logger
 
 CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 409: 6, 413: 8, 415: 3, 503: 14}
-"""gRPC's code of an HTTP status; 13 (internal) for any other."""
+"""gRPC codes by HTTP status. Other statuses have the code 13 (internal)."""
 MAX_SHOWN: Final = 200
-"""Characters of a wrong value that an error repeats."""
+"""Maximum characters of a wrong value in an error message."""
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error."""
+    """Refuses a request with a status and a message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
 
 
-def shown(value: object) -> str:
-    """A wrong value as an error repeats it, in ASCII."""
+def format_value(value: object) -> str:
+    """Format a wrong value for an error message, in ASCII."""
     text = ascii(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def fields(status: int, message: str) -> dict[str, Any]:
-    """The error as JSON."""
+    """Return the error as JSON fields."""
     return {"error": message, "code": CODES.get(status, 13), "message": message, "details": []}
 
 
 def response(status: int, message: str) -> JSONResponse:
-    """The error as a response."""
+    """Return the error as a response."""
     return JSONResponse(fields(status, message), status)
 
 
 def access_body(refusal: access.Refusal) -> bytes:
-    """An error of the access rules."""
+    """Return the response body for an error of the access rules."""
     return json.dumps(fields(refusal.status, f"{refusal.problem}. {refusal.fix}")).encode()
 
 
@@ -55,35 +55,35 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    """What Starlette refuses: a malformed form, a method that a path has not."""
+    """Handle Starlette's errors: malformed forms and unsupported methods."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = error.detail if isinstance(error, HTTPException) else str(error)
-    answer = response(status, f"{request.method} {shown(request.url.path)}: {detail}")
-    answer.headers.update(getattr(error, "headers", None) or {})
-    return answer
+    error_response = response(status, f"{request.method} {format_value(request.url.path)}: {detail}")
+    error_response.headers.update(getattr(error, "headers", None) or {})
+    return error_response
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:
-    """The disk or the system failed: the same request may succeed later."""
+    """Handle failures of the disk or the system: the same request may succeed later."""
     logger.warning("a request failed: %s: %s", type(error).__name__, error)
     return response(503, str(error))
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:
-    """A fault of the engine itself; Starlette raises it again for the log."""
+    """Handle bugs of the engine. Starlette raises the error again for the log."""
     return response(500, f"The engine failed: {type(error).__name__}. Read its log by `phaseflow logs pipelines`.")
 
 
-async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's signature
+async def _client_disconnected(_: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's signature
     return response(400, "The client closed the connection before the end of the body.")
 
 
 HANDLERS: Final[dict[Any, Callable[[Request, Exception], Awaitable[Response]]]] = {
     RefusedError: _refused,
     HTTPException: _http,
-    ClientDisconnect: _gone,
+    ClientDisconnect: _client_disconnected,
     PlatformError: _unavailable,
     OSError: _unavailable,
     Exception: _unexpected,
 }
-"""By class of exception, for Starlette."""
+"""Starlette's exception handlers by class."""

@@ -1,4 +1,4 @@
-"""Compiled pipelines: YAML or JSON that someone sends, read with limits and checked before anything is made of it."""
+"""Compiled pipelines: YAML or JSON from a client, parsed with limits and validated before use."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Final
 import yaml
 
 from pipelines.engine.fields import MAX_DEPTH, MAX_NAME, check_storable
-from pipelines.engine.refusals import shown
+from pipelines.engine.refusals import format_value
 
 MAX_NODES: Final = 200_000
-"""Values in a file."""
+"""Maximum number of values in a file."""
 MAX_CHARACTERS: Final = 32 << 20
-"""Of all values, an anchor's once for each of its aliases: a short file can stand for a long one."""
+"""Maximum characters of all values. An anchor counts once per alias, because aliases can expand a short file."""
 MAX_NUMBER: Final = 100
-"""Characters of a number: reading a longer one takes a time that grows with the square of it."""
+"""Maximum characters of a number. The time to parse a number grows with the square of its length."""
 NUMBERS: Final = frozenset("0123456789abcdefABCDEFxoXO_:.+-")
 Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """What a run needs of a compiled pipeline."""
+    """The parts of a compiled pipeline that a run needs."""
 
     name: str
     spec: dict[str, Any]
@@ -31,8 +31,8 @@ class Specification:
     """Declarations of the parameters, by name."""
 
 
-def parsed(content: str | bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The pipeline's specification and its platform's; raises ValueError when the text is no pipeline."""
+def parse(content: str | bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Parse the pipeline's specification and its platform's. Raises ValueError if the text is not a pipeline."""
     try:
         _check_size(yaml.parse(content, Loader=Loader))
         documents = [document for document in yaml.load_all(content, Loader=Loader) if document]
@@ -41,22 +41,24 @@ def parsed(content: str | bytes) -> tuple[dict[str, Any], dict[str, Any] | None]
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"not YAML: {error}") from error
     if not documents or not isinstance(documents[0], dict) or "pipelineInfo" not in documents[0]:
-        raise ValueError("no compiled pipeline: pipelineInfo is missing. Compile it with kfp's compiler.")
-    checked(documents[0])
+        raise ValueError("not a compiled pipeline: pipelineInfo is missing. Compile it with kfp's compiler.")
+    to_specification(documents[0])
     platform = documents[1] if len(documents) > 1 else None
     if platform is not None and not isinstance(platform, dict):
-        raise ValueError(f"the second document must be an object; given: {shown(platform)}")
+        raise ValueError(f"the second document must be an object; given: {format_value(platform)}")
     return documents[0], platform
 
 
-def checked(spec: Mapping[str, Any]) -> Specification:
-    """The specification in `spec`, which may hold the platform's beside it; raises ValueError when a run can't be made of it."""
+def to_specification(spec: Mapping[str, Any]) -> Specification:
+    """Return the specification in `spec`, which may also hold the platform's. Raises ValueError if it is invalid."""
     inner = spec.get("pipeline_spec", spec)
     if not isinstance(inner, dict) or "pipelineInfo" not in inner:
-        raise ValueError("pipeline_spec is no compiled pipeline: pipelineInfo is missing.")
+        raise ValueError("pipeline_spec is not a compiled pipeline: pipelineInfo is missing.")
     name = _object(inner, "pipelineInfo").get("name")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-        raise ValueError(f"pipelineInfo.name must be a text of 1 to {MAX_NAME} characters; given: {shown(name)}")
+        raise ValueError(
+            f"pipelineInfo.name must be a string of 1 to {MAX_NAME} characters; given: {format_value(name)}"
+        )
     for key in ("components", "deploymentSpec"):
         _object(inner, key)
     parameters = _object(_object(_object(inner, "root"), "inputDefinitions"), "parameters")
@@ -68,12 +70,12 @@ def checked(spec: Mapping[str, Any]) -> Specification:
 def _object(fields: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = fields.get(key, {})
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{shown(key)} must be an object in a pipeline; given: {shown(value)}")
+        raise ValueError(f"{format_value(key)} must be an object in a pipeline; given: {format_value(value)}")
     return value
 
 
 def _check_size(events: Iterable[yaml.Event]) -> None:
-    """Raise ValueError where a file stands for more than a pipeline can be; nothing is built of it yet."""
+    """Raise ValueError if a file expands to more than a pipeline may be, before anything is built."""
     anchors: dict[str, _Size] = {}
     open_collections: list[tuple[str | None, _Size]] = [(None, _Size())]
     for event in events:
@@ -91,7 +93,9 @@ def _check_size(events: Iterable[yaml.Event]) -> None:
             _add(open_collections[-1][1], event.anchor, _Size(1, len(event.value)), anchors)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
-                raise ValueError(f"not YAML: the alias {shown(event.anchor)} stands for nothing that ended before it")
+                raise ValueError(
+                    f"not YAML: the alias {format_value(event.anchor)} stands for nothing that ended before it"
+                )
             _add(open_collections[-1][1], None, anchors[event.anchor], anchors)
 
 
@@ -102,7 +106,7 @@ class _Size:
 
 
 def _add(outer: _Size, anchor: str | None, size: _Size, anchors: dict[str, _Size]) -> None:
-    """Count what has ended into what it stands in, and keep it for its aliases."""
+    """Add the size of a closed node to its parent, and store it for its aliases."""
     outer.nodes += size.nodes
     outer.characters += size.characters
     if outer.nodes > MAX_NODES or outer.characters > MAX_CHARACTERS:

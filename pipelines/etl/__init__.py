@@ -1,1 +1,1 @@
-"""Extract, validate, snapshot: from a project's source to an immutable, content-addressed data set."""
+"""Extract, validate, snapshot: turn a project's source into an immutable, content-addressed dataset."""

@@ -1,7 +1,7 @@
-"""`python -m pipelines.etl extract|validate|snapshot --project P --run R --result FILE`: one step, its result as JSON.
+"""`python -m pipelines.etl extract|validate|snapshot --project P --run R --result FILE`: run one step.
 
-Ends with 2 and the error as the last line of stderr where the data or the declaration is wrong: another try would not help. Ends with 1
-where the store, the disk or the network failed.
+The result is written to FILE as JSON. Exits with 2 if the data or the declaration is wrong, so that a retry would not
+help, and with 1 if the store, the disk or the network failed. The last line of stderr is the error.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from phaseflow import registry
+from phaseflow import discovery, errors, log
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import from_environment
-from phaseflow.store import Store, hand_over
+from phaseflow.store import Store, write_result
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,30 +24,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--project", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--result", type=Path, required=True)
-    told = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     settings = from_environment()
+    log.configure("etl", settings.log_format)
     store = Store(settings.store)
-    staging = f"staging/{told.project}/{told.run}"
-    # Each step imports its own library and no other's.
+    staging = f"staging/{args.project}/{args.run}"
+    # Each step imports only its own libraries.
     try:
-        project = registry.get(told.project)
-        if told.step == "extract":
+        project = discovery.get(args.project)
+        if args.step == "extract":
             from pipelines.etl.extract import extract  # noqa: PLC0415
 
-            result = extract(project, told.run, settings, store)
+            result = extract(project, args.run, settings, store)
             store.write(f"{staging}/extract.json", json.dumps(result).encode())
-        elif told.step == "validate":
+        elif args.step == "validate":
             from pipelines.etl.validate import validate  # noqa: PLC0415
 
-            result = validate(project, told.run, store)
+            result = validate(project, args.run, store)
         else:
             from pipelines.etl.snapshot import snapshot  # noqa: PLC0415
 
-            result = snapshot(project, told.run, store, json.loads(store.read(f"{staging}/extract.json")))
-        hand_over(told.result, json.dumps(result).encode())
+            result = snapshot(project, args.run, store, json.loads(store.read(f"{staging}/extract.json")))
+        write_result(args.result, json.dumps(result).encode())
     except PhaseflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+        return errors.report(error)
     return 0
 
 

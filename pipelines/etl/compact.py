@@ -1,12 +1,14 @@
-"""`python -m pipelines.etl.compact [--result FILE]`: merge the small files of finished hours of a project's logs into one sorted file each, with the hour's statistics beside it.
+"""`python -m pipelines.etl.compact [--result FILE]`: merge the small files of the logs' finished hours.
 
-The order of writes is what makes it safe to be ended at any point, and to run twice at the same time:
+Each hour becomes one sorted file, with the hour's statistics beside it. The order of writes makes it safe to interrupt
+the command at any point, and to run it twice at the same time:
 
-1. The compacted file is written, whole, under a name that its sources give. From then on every reader leaves the sources out.
+1. The compacted file is written atomically under a name derived from its sources. From then on
+   readers skip the sources.
 2. The hour's statistics are written.
 3. The sources are removed.
 
-Whatever is left out by a run that ended early, the next one does. A file that arrives later is merged by the next run.
+The next run completes an interrupted one, and merges files that arrive later.
 """
 
 from __future__ import annotations
@@ -23,86 +25,86 @@ from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import erasure, logs, registry
+from phaseflow import discovery, erasure, errors, logs
 from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.lease import Lock
 from phaseflow.log import configure, logger
 from phaseflow.reference import PREDICTION
 from phaseflow.settings import from_environment
-from phaseflow.store import Entry, Store, hand_over
+from phaseflow.store import Entry, Store, write_result
 from phaseflow.toolkit import histograms
 
 PART_BYTES: Final = 96 << 20
-"""Memory of the rows of one compacted file; an hour of more rows gets several, which the bound of memory asks for."""
+"""Maximum memory of the rows of one compacted file. A larger hour gets several files, to bound the memory."""
 FULL_BYTES: Final = 16 << 20
-"""A compacted file of this size is not merged again."""
+"""Size from which a compacted file is not merged again."""
 GROUP_FILES: Final = 300
 GROUP_BYTES: Final = 8 << 20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Merge the logs of every project, and print how much was merged of each."""
+    """Merge the logs of every project and print the totals per project."""
     parser = argparse.ArgumentParser(prog="pipelines.etl.compact")
     parser.add_argument("--result", type=Path)
     options = parser.parse_args(arguments)
-    configure()
+    settings = from_environment()
+    configure("etl.compact", settings.log_format)
     try:
-        result = compact_all(Store(from_environment().store))
+        result = compact_all(Store(settings.store))
     except PhaseflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+        return errors.report(error)
     print(json.dumps(result))
     if options.result:
-        hand_over(options.result, json.dumps(result).encode())
+        write_result(options.result, json.dumps(result).encode())
     return 0
 
 
 def compact(project: Project, store: Store, now: datetime | None = None) -> dict[str, int]:
-    """Merge what is finished at `now`, and give how many hours, files and rows were merged.
+    """Merge the hours that are finished at `now`. Returns the number of merged hours, files and rows.
 
-    Raises PlatformError when the store is away, or another process compacts the project's logs.
+    Raises PlatformError if the store is unavailable or another process compacts the project's logs.
     """
-    done = {"hours": 0, "files": 0, "rows": 0}
+    totals = {"hours": 0, "files": 0, "rows": 0}
     with locked(store, project) as lock:
         for kind in logs.KINDS:
-            for hour, entries in _finished(store, kind, project.name, now or datetime.now(UTC)):
+            for hour, entries in _finished_hours(store, kind, project.name, now or datetime.now(UTC)):
                 try:
                     files, rows = _hour(store, kind, project, hour, entries, lock)
-                except FileNotFoundError:  # a run whose lock was lost has replaced it: the next run sees what is there
+                except FileNotFoundError:  # replaced by a run that had lost its lock; the next run handles it
                     continue
-                done = {
-                    "hours": done["hours"] + (files > 0),
-                    "files": done["files"] + files,
-                    "rows": done["rows"] + rows,
+                totals = {
+                    "hours": totals["hours"] + (files > 0),
+                    "files": totals["files"] + files,
+                    "rows": totals["rows"] + rows,
                 }
-    return done
+    return totals
 
 
 def locked(store: Store, project: Project) -> AbstractContextManager[Lock]:
-    """The lock of whoever changes what is in the logs: it is that of retention, too."""
+    """Return the lock for changes of the logs, which retention shares."""
     return store.lock(f"retention-{project.name}")
 
 
 def compact_all(store: Store) -> dict[str, Any]:
-    """Merge the logs of every project; one that fails does not hold up the others, and its error is raised at the end."""
-    done: dict[str, Any] = {}
+    """Merge the logs of every project. A failure does not stop the other projects, and is raised at the end."""
+    results: dict[str, Any] = {}
     failed: PhaseflowError | None = None
-    for name in registry.names():
+    for name in discovery.names():
         try:
-            done[name] = compact(registry.get(name), store)
+            results[name] = compact(discovery.get(name), store)
         except PhaseflowError as error:
-            logger.warning("%s is not compacted: %s", name, error)
+            logger.warning("Could not compact the logs of %s: %s", name, error)
             failed = error
     if failed is not None:
         raise failed
-    return {name: counts for name, counts in done.items() if counts["hours"]}
+    return {name: counts for name, counts in results.items() if counts["hours"]}
 
 
-def _finished(store: Store, kind: str, project: str, now: datetime) -> Iterator[tuple[datetime, list[Entry]]]:
-    """Hours into which only late files can come any more, with all their objects.
+def _finished_hours(store: Store, kind: str, project: str, now: datetime) -> Iterator[tuple[datetime, list[Entry]]]:
+    """Yield the hours that only late files can still reach, with all their objects.
 
-    The whole log is listed: a file that arrives late in any hour is merged, and a compacted log has few objects.
+    The whole log is listed, because a late file of any hour is merged, and a compacted log has few objects.
     """
     hours: dict[datetime, list[Entry]] = defaultdict(list)
     for entry in store.entries(f"{kind}/{project}"):
@@ -115,7 +117,7 @@ def _finished(store: Store, kind: str, project: str, now: datetime) -> Iterator[
 def _hour(
     store: Store, kind: str, project: Project, hour: datetime, entries: Sequence[Entry], lock: Lock
 ) -> tuple[int, int]:
-    """Merge one hour; gives how many files and rows were merged."""
+    """Merge one hour. Returns the number of merged files and rows."""
     files = logs.sorted_out(store, entries)
     merged = [entry for entry in files.read if not logs.is_compacted(entry.key) or entry.size < FULL_BYTES]
     count, rows = 0, 0
@@ -128,34 +130,36 @@ def _hour(
             count += len(names)
             _remove(store, [entry for entry in merged if entry.key.rpartition("/")[2] in names], lock)
         _describe(store, kind, project, hour, lock)
-    elif files.covered or not described:  # an earlier run ended between its writes
+    elif files.covered or not described:  # an earlier run was interrupted between its writes
         _describe(store, kind, project, hour, lock)
     _remove(store, files.covered, lock)
     return count, rows
 
 
 def _parts(store: Store, entries: Sequence[Entry]) -> Iterator[tuple[pl.DataFrame, set[str]]]:
-    """Rows of files, as many as a compacted file may hold, with the names of those files. An unreadable file stays where it is."""
+    """Yield the rows of each compacted file with the names of its sources. Unreadable files are left alone."""
     frames: list[pl.DataFrame] = []
     names: set[str] = set()
     size = 0
-    for group in _groups(sorted(entries, key=lambda entry: entry.modified)):  # about by time: parts overlap little
+    for group in _groups(
+        sorted(entries, key=lambda entry: entry.modified)
+    ):  # roughly by time, so that parts overlap little
         keys = [entry.key for entry in group]
         frame, unreadable = logs.together(store, keys)
         readable = {key.rpartition("/")[2] for key in keys if key not in unreadable}
         if frames and size + frame.estimated_size() > PART_BYTES:
-            yield _merged(frames), names
+            yield _merge(frames), names
             frames, names, size = [], set(), 0
         if readable:
             frames.append(frame)
         names = names | readable
         size += int(frame.estimated_size())
     if frames:
-        yield _merged(frames), names
+        yield _merge(frames), names
 
 
 def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Files that are read in one call."""
+    """Yield groups of files to read in one call."""
     group: list[Entry] = []
     for entry in entries:
         if group and (len(group) == GROUP_FILES or sum(each.size for each in group) + entry.size > GROUP_BYTES):
@@ -166,38 +170,38 @@ def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
-def _merged(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """The rows of the frames, which it empties, by time and id, each once; of several labels of an id all stay."""
+def _merge(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Merge the frames by time and id without duplicates, and clear the list. All labels of an id are kept."""
     rows = pl.concat(frames, how="diagonal_relaxed")
     frames.clear()
-    if "truth" in rows.columns:
+    if "label" in rows.columns:
         return rows.unique().sort("time", "id", *sorted(set(rows.columns) - {"time", "id"}))
     return logs.last(rows)
 
 
 def _write(store: Store, kind: str, project: Project, hour: datetime, rows: pl.DataFrame, names: set[str]) -> int:
-    """Write a compacted file of the files `names`, and of those that they replaced."""
-    place = logs.folder(kind, project.name, hour)
+    """Write a compacted file that covers the files `names` and the files that these cover."""
+    folder = logs.folder(kind, project.name, hour)
     replaced = [name for name in names if logs.is_compacted(name)]
-    covered = names.union(*(logs.sources(store, f"{place}/{name}") for name in replaced))
+    covered = names.union(*(logs.sources(store, f"{folder}/{name}") for name in replaced))
     name, content = logs.written(rows, covered)
-    store.write(f"{place}/{name}", content)
+    store.write(f"{folder}/{name}", content)
     return rows.height
 
 
 def _describe(store: Store, kind: str, project: Project, hour: datetime, lock: Lock) -> None:
-    """Write the statistics of the hour's predictions, of all its compacted files."""
+    """Write the statistics of the hour's predictions over all its compacted files."""
     if kind != "predictions":
         return
     lock.check()
-    found = histograms.of(project, logs.batches(store, kind, project.name, hour, _watched(project)))
+    statistics = histograms.of(project, logs.batches(store, kind, project.name, hour, _monitored_columns(project)))
     key = f"{logs.folder(kind, project.name, hour)}/{logs.STATISTICS}"
-    store.write(key, histograms.to_json(found))
+    store.write(key, histograms.to_json(statistics))
 
 
-def _watched(project: Project) -> set[str]:
-    """The logged columns that the statistics are of."""
-    return {"id", "version", PREDICTION, *(name.partition(".")[0] for name in project.watched)}
+def _monitored_columns(project: Project) -> set[str]:
+    """Return the logged columns that the statistics need."""
+    return {"id", "version", PREDICTION, *(name.partition(".")[0] for name in project.monitored_features)}
 
 
 def _remove(store: Store, entries: Sequence[Entry], lock: Lock) -> None:

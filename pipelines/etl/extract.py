@@ -1,4 +1,4 @@
-"""From the source to `staging/<project>/<run>/raw.parquet`."""
+"""Copy the source to `staging/<project>/<run>/raw.parquet`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from phaseflow.toolkit import source
 
 
 def parquet(frame: pl.DataFrame) -> bytes:
-    """The frame as a Parquet file."""
+    """Serialize the frame as a Parquet file."""
     content = io.BytesIO()
     frame.write_parquet(content)
     return content.getvalue()
 
 
 def extract(project: Project, run: str, settings: Settings, store: Store) -> dict[str, Any]:
-    """Copy the source as it is; raises DataError when it can't be read."""
+    """Copy the source unchanged. Raises DataError if it can't be read."""
     loaded = source.load(project, settings, store)
     key = f"staging/{project.name}/{run}/raw.parquet"
     store.write(key, parquet(loaded.frame))

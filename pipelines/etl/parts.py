@@ -1,6 +1,6 @@
-"""What a snapshot adds to its rows: key, group, origin, client and trust; and its two sides. All functions are pure.
+"""Columns that a snapshot adds to its rows (key, group, origin, client and trust), and its split into two sides.
 
-A snapshot's rows have the schema's columns, then `COLUMNS`.
+All functions are pure. A snapshot's rows have the schema's columns, followed by `COLUMNS`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ import polars as pl
 
 from phaseflow.contract import Project
 from phaseflow.logs import TIME
-from phaseflow.toolkit.holdout import feedback_groups, groups, keys, sides
+from phaseflow.toolkit.holdout import feedback_groups, groups, row_hashes, train_holdout_split
 from phaseflow.toolkit.twins import twin_keys
 from pipelines.etl.caps import capped
 
 COLUMNS: Final = ("_id", "_key", "_group", "_origin", "_time", "_client", "_trusted")
-"""Of a row: the id of its prediction (null of a base row), its hash, its group's, `base` or `feedback`, when it was answered (null of a
-base row), who told its truth ("" of nobody in particular and of a base row), and whether that is somebody whose word counts."""
+"""The columns in order: the id of the prediction (null for base rows), the hash of the row, the hash of its group, `base` or
+`feedback`, the time of the prediction (null for base rows), the client that sent the label ("" if anonymous and for
+base rows), and whether the label is trusted."""
 
 
 def of_base(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """The source's valid rows [N], which have `_group` where `Project.group` is no feature, with the columns of a snapshot."""
+    """Add the columns of a snapshot to the source's valid rows [N].
+
+    The rows have `_group` if `Project.group` is not a feature.
+    """
     rows = rows.with_columns(
-        keys(rows, project),
+        row_hashes(rows, project),
         pl.lit(None, pl.String).alias("_id"),
         pl.lit("base").alias("_origin"),
         pl.lit(None, TIME).alias("_time"),
@@ -34,13 +38,13 @@ def of_base(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
 
 
 def identified(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] that came back, which have the schema's columns and `_sent`, with `_key` and `_group`."""
-    rows = rows.with_columns(keys(rows, project))
+    """Add `_key` and `_group` to feedback rows [N], which have the schema's columns and `_sent`."""
+    rows = rows.with_columns(row_hashes(rows, project))
     return rows.with_columns(feedback_groups(rows, project))
 
 
 def of_feedback(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] of `identified`, which have `_id`, `_time` and `_client`, with the columns of a snapshot."""
+    """Add the columns of a snapshot to rows [N] of `identified`, which have `_id`, `_time` and `_client`."""
     rows = rows.with_columns(
         pl.lit("feedback").alias("_origin"),
         pl.col("_time").cast(TIME),
@@ -54,18 +58,18 @@ def _ordered(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
 
 
 def split(base: pl.DataFrame, feedback: pl.DataFrame, project: Project) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows to train on [N] and rows that are held out [M], of `of_base` and `of_feedback`: the source's first, then feedback as it comes.
+    """Split rows of `of_base` and `of_feedback` into training rows [N] and holdout rows [M], source rows first.
 
-    Feedback above the caps is left out. So is feedback that is a twin of a row on the other side: held-out feedback that the source
-    has among its train rows, then train feedback that is held out. Nothing but the source itself can then put the same row on both
-    sides, whatever groups clients name.
+    Feedback above the caps is dropped. Feedback that is a twin of a row on the other side is dropped as well: first
+    holdout feedback with a twin among the source's training rows, then training feedback with a twin in the holdout.
+    Only the source itself can therefore have the same row on both sides, whatever groups clients send.
     """
-    train, held = sides(capped(pl.concat([base, feedback]), project), project)
-    held = _without_twins(held, train.filter(pl.col("_origin") == "base"), project)
-    return _without_twins(train, held, project), held
+    train, holdout = train_holdout_split(capped(pl.concat([base, feedback]), project), project)
+    holdout = _without_twins(holdout, train.filter(pl.col("_origin") == "base"), project)
+    return _without_twins(train, holdout, project), holdout
 
 
 def _without_twins(rows: pl.DataFrame, others: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] but for the feedback that is a twin of one of `others` [M]."""
+    """Return rows [N] without the feedback that is a twin of one of `others` [M]."""
     twin = twin_keys(rows, project).is_in(twin_keys(others, project).implode())
     return rows.filter(~(twin & (rows["_origin"] == "feedback")))

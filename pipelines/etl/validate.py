@@ -1,47 +1,41 @@
-"""From `raw.parquet` to `valid.parquet`: rows that the schema refuses are kept apart, with the reason."""
+"""Validate `raw.parquet` and write `valid.parquet`. Invalid rows go to the quarantine with the reason."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from phaseflow import kinds
 from phaseflow.contract import Column, Project, Schema
 from phaseflow.errors import DataError
+from phaseflow.log import logger
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import source
 from phaseflow.toolkit.pseudonyms import pseudonymised
 from pipelines.etl.extract import parquet
 
-CLASSES: Final = frozenset({"classification", "image", "text"})
-"""Tasks whose target needs two values at least."""
-NAMES: Final = {"boxes": "the JSON of boxes", "ranking": "the JSON of a ranking", "action": "the JSON of an action"}
-"""What a cell of these kinds holds, in words; of others the kind's name says it."""
-
 
 def table(schema: Schema) -> pa.DataFrameSchema:
-    """The pandera schema of the project's columns."""
+    """Return the pandera schema of the project's columns."""
 
     def checks(column: Column) -> list[pa.Check]:
-        found = []
-        if column.minimum is not None and column.kind in source.SCALES:
-            found.append(pa.Check.ge(column.minimum))
-        if column.maximum is not None and column.kind in source.SCALES:
-            found.append(pa.Check.le(column.maximum))
+        column_checks = []
+        if column.minimum is not None and kinds.of(column).has_cell_range:
+            column_checks.append(pa.Check.ge(column.minimum))
+        if column.maximum is not None and kinds.of(column).has_cell_range:
+            column_checks.append(pa.Check.le(column.maximum))
         if column.closed:
-            found.append(pa.Check.isin(column.allowed))
-        return found
+            column_checks.append(pa.Check.isin(column.allowed))
+        return column_checks
 
     return pa.DataFrameSchema(
         {
-            column.name: pa.Column(
-                source.DTYPES.get(column.kind, pl.String), checks=checks(column), nullable=column.nullable
-            )
+            column.name: pa.Column(source.dtype(column), checks=checks(column), nullable=column.nullable)
             for column in schema.columns
         },
         strict=True,
@@ -49,14 +43,14 @@ def table(schema: Schema) -> pa.DataFrameSchema:
 
 
 def refused(frame: pl.DataFrame, schema: Schema) -> Mapping[int, str]:
-    """The reason of each row (by its number) of an untyped frame that the schema refuses."""
+    """Return the reasons for invalid rows of an untyped frame, by row number."""
     rows = source.conform(frame, schema)
     reasons: dict[int, list[str]] = {}
-    for column in schema.columns:  # cells that are there and that the column's kind can't hold
+    for column in schema.columns:  # non-null cells that can't be converted to the column's kind
         lost = frame[column.name].is_not_null() & rows[column.name].is_null()
         for row in lost.arg_true():
             reasons.setdefault(row, []).append(
-                f"{column.name}: {_shown(frame[column.name][row], column)} is not {_wanted(column)}"
+                f"{column.name}: {_display(frame[column.name][row], column)} is not {kinds.of(column).cell_form(column)}"
             )
     try:
         table(schema).validate(rows, lazy=True)
@@ -69,31 +63,25 @@ def refused(frame: pl.DataFrame, schema: Schema) -> Mapping[int, str]:
                 ) from errors
             if any(reason.startswith(f"{name}: ") for reason in reasons.get(row, [])):
                 continue
-            said = (
+            problem = (
                 "is missing"
                 if case["check"] == "not_nullable"
-                else f"{_shown(case['failure_case'], schema[name])} fails {case['check']}"
+                else f"{_display(case['failure_case'], schema[name])} fails {case['check']}"
             )
-            reasons.setdefault(row, []).append(f"{name}: {said}")
+            reasons.setdefault(row, []).append(f"{name}: {problem}")
     return {row: "; ".join(texts) for row, texts in reasons.items()}
 
 
-def _shown(value: object, column: Column) -> str:
+def _display(value: object, column: Column) -> str:
     if column.personal:
         return "a personal value"
     return f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)
 
 
-def _wanted(column: Column) -> str:
-    if column.kind == "image":
-        return f"an image of {' x '.join(map(str, column.shape))}, which has {column.size} bytes"
-    return NAMES.get(column.kind, f"a {column.kind}")
-
-
 def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
-    """Write the good rows and the refused ones.
+    """Write the valid rows and the quarantine.
 
-    Raises DataError when more than `Project.quarantine_share` are refused, or when the target holds one class.
+    Raises DataError if more than `Project.quarantine_share` of the rows are invalid, or if the target has one class.
     """
     raw = pl.read_parquet(store.read(f"staging/{project.name}/{run}/raw.parquet"))
     frame = source.transformed(raw, project)
@@ -102,14 +90,14 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
     if reasons:
         numbers = sorted(reasons)
         quarantine = f"quarantine/{project.name}/{run}.parquet"
-        kept = pl.DataFrame(
+        report = pl.DataFrame(
             [pl.Series("row", numbers, dtype=pl.Int64), pl.Series("reason", [reasons[row] for row in numbers])]
         )
-        # Which of the source's cells are personal, only `transform` knows: a row is found there by its number.
+        # Only `transform` knows which source columns are personal, so the quarantine then holds just the row numbers.
         if not any(column.personal for column in project.schema.columns):
-            kept = pl.concat([raw[numbers], kept], how="horizontal")
-        store.write(quarantine, parquet(kept))
-        print(f"{len(reasons)} of {frame.height} rows are in quarantine ({quarantine})", file=sys.stderr)
+            report = pl.concat([raw[numbers], report], how="horizontal")
+        store.write(quarantine, parquet(report))
+        logger.warning("%d of %d rows are in quarantine (%s)", len(reasons), frame.height, quarantine)
     if len(reasons) > project.quarantine_share * frame.height:
         first = min(reasons)
         raise DataError(
@@ -121,7 +109,7 @@ def validate(project: Project, run: str, store: Store) -> dict[str, Any]:
     good = typed.with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons))).drop("_row")
     good = pseudonymised(good, project, from_environment())
     target = project.schema.target
-    if target is not None and project.task in CLASSES and good[target.name].n_unique() < 2:
+    if target is not None and kinds.of_target(target) is kinds.CATEGORY and good[target.name].n_unique() < 2:
         raise DataError(
             f"The target {target.name} of {project.name} holds one class: {good[target.name].unique().to_list()}",
             fix="Give rows of at least two classes",

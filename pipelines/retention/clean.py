@@ -1,4 +1,4 @@
-"""Remove from the store what a project no longer keeps. It may be killed at any time, and runs while everything else does."""
+"""Remove a project's expired objects from the store. It may be killed at any time and run next to everything else."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def clean(
     *,
     dry_run: bool = False,
 ) -> list[dict[str, Any]]:
-    """Remove it, and give the summary; with `dry_run` remove nothing.
+    """Remove the expired objects and return the summary. With `dry_run`, remove nothing.
 
-    `versions` are the registered ones, None where MLflow did not answer. Raises PlatformError where the store fails, or another cleans
-    the same project.
+    `versions` are the registered versions, or None if MLflow was unavailable. Raises PlatformError if the store fails
+    or another process cleans the same project.
     """
     if dry_run:
         return retention.summary(items(store, project, versions, now))
@@ -36,21 +36,21 @@ def clean(
             if item.remove:
                 lock.check()
                 objects.remove(store, item.keys)
-        return retention.summary([*planned, *_swept(forget.sweep(store, project, lock))])
+        return retention.summary([*planned, *_sweep_items(forget.sweep(store, project, lock))])
 
 
-def _swept(done: Mapping[str, Any]) -> list[retention.Item]:
-    """What was erased once more, as items."""
+def _sweep_items(result: Mapping[str, Any]) -> list[retention.Item]:
+    """Convert the result of a sweep to items."""
     why = "erased before, and written again since"
-    log = retention.Item(kind="rows of the log", name="", count=done["rows"], remove=True, why=why)
-    snapshots = [retention.Item(kind="snapshots", name=name, remove=True, why=why) for name in done["snapshots"]]
-    return [*([log] if done["rows"] else []), *snapshots]
+    log = retention.Item(kind="rows of the log", name="", count=result["rows"], remove=True, why=why)
+    snapshots = [retention.Item(kind="snapshots", name=name, remove=True, why=why) for name in result["snapshots"]]
+    return [*([log] if result["rows"] else []), *snapshots]
 
 
 def items(
     store: Store, project: Project, versions: Iterable[Mapping[str, Any]] | None, now: datetime
 ) -> list[retention.Item]:
-    """What the project's objects are, and what becomes of each."""
+    """Return the project's objects with the action for each."""
     entries = {prefix: list(store.entries(f"{prefix}/{project.name}")) for prefix in retention.PREFIXES}
     needs = retention.needs_of(versions)
     renamed = {erasure.current(store, project.name, name): why for name, why in needs.snapshots.items()}
@@ -67,17 +67,17 @@ def items(
 
 
 def _contents(store: Store, entries: Iterable[Entry], file: str) -> dict[str, dict[str, Any]]:
-    """The JSON of each folder's `file`, by the folder's name; what can't be read is named, and stays as what it is: nothing is known of it."""
+    """Return the JSON of `file` by folder name. Unreadable files are logged and count as empty objects."""
     contents = {}
     for entry in entries:
         parts = entry.key.split("/")
         if len(parts) == 4 and parts[3] == file:
             try:
                 value = json.loads(store.read(entry.key))
-            except FileNotFoundError:  # removed meanwhile
+            except FileNotFoundError:  # removed in the meantime
                 continue
             except ValueError:
-                logger.warning("%s can't be read as JSON, and what it belongs to stays", entry.key)
+                logger.warning("%s can't be read as JSON; its folder is kept", entry.key)
                 value = {}
             contents[parts[2]] = value if isinstance(value, dict) else {}
     return contents

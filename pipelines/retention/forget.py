@@ -1,8 +1,8 @@
 """Erase rows by their ids from logs, snapshots and reports.
 
-The log is rewritten last: by it the rows of a snapshot of format 1, which has no ids, and the reports that saw them are known. An erasure
-that was broken off is done again from the start, and finds what is left. Every object is replaced as a whole; a snapshot gets another
-name, that of its new content, and its old folder says which.
+The log is rewritten last, because it identifies the affected reports and the rows of snapshots of format 1, which have
+no ids. An interrupted erasure is repeated from the start. Each object is replaced as a whole. A rewritten snapshot gets
+a new name from its content, and its old folder points to it.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from phaseflow.errors import PermanentError
 from phaseflow.lease import Lock
 from phaseflow.log import logger
 from phaseflow.store import Entry, Store
-from phaseflow.toolkit.holdout import lines
+from phaseflow.toolkit.holdout import row_texts
 from pipelines.retention import objects
 
 SIDES: Final = ("train", "holdout")
 MARGIN: Final = 3600.0
-"""Seconds by which the clocks of the store and of whoever erases may differ."""
+"""Maximum clock difference between the store and the erasing process, in seconds."""
 UNREACHED: Final = (
-    "backups: each holds what was there when it was made, until it is pruned; after a restore `phaseflow clean` erases the rows again",
-    "rows that still wait in a service's spool: readers leave them out, and the next `phaseflow clean` removes them",
-    "the pipeline engine's artifacts (profiles, figures), until `Keep.pipeline_days` are over",
-    "versions of objects, where the bucket keeps them",
-    "the source that the project is trained on: it has no ids of the service",
+    "backups, until they are pruned; after a restore, `phaseflow clean` erases the rows again",
+    "rows in a service's spool: readers skip them, and the next `phaseflow clean` removes them",
+    "the pipeline engine's artifacts (profiles, plots), until `Keep.pipeline_days` have passed",
+    "old versions of objects in a bucket with versioning",
+    "the project's source, which has no ids of the service",
 )
-"""What no erasure here reaches, as `phaseflow forget` says it."""
+"""Data that this erasure does not reach, for the output of `phaseflow forget`."""
 
 
 @dataclass(slots=True)
 class Trace:
-    """Where the rows are."""
+    """Locations of the erased rows."""
 
     rows: list[pl.DataFrame] = field(default_factory=list)
-    """Logged predictions [N], as they were logged."""
+    """Logged predictions [N]."""
     times: list[datetime] = field(default_factory=list)
-    """When they were answered."""
+    """Times of the predictions."""
     unreadable: list[str] = field(default_factory=list)
-    """Snapshots that may hold them."""
+    """Unreadable snapshots, which may hold the rows."""
 
 
 def forget(store: Store, project: Project, identity: str, now: datetime) -> dict[str, Any]:
-    """Erase the row `identity` and give what was changed; again it changes nothing.
+    """Erase the row `identity` and return the changes. A second call changes nothing.
 
-    Raises PermanentError where nothing holds such an id, PlatformError where the store fails or another cleans.
+    Raises PermanentError if no log and no snapshot holds the id, and PlatformError if the store fails or another
+    process cleans the project.
     """
     with objects.locked(store, project) as lock:
         before = identity in erasure.erasures(store, project.name)
@@ -66,13 +67,13 @@ def forget(store: Store, project: Project, identity: str, now: datetime) -> dict
                 f"No log and no snapshot of {project.name} holds the id {identity!r}",
                 fix="Take the id from the service's answer, `predictions[].id`; what `Keep.log_days` removed is gone already",
             )
-        erasure.record(store, project.name, identity, now)  # from now on nothing reads it
+        erasure.record(store, project.name, identity, now)  # from now on readers skip the row
         result = _erase(store, project, erased, lock)
     return {"project": project.name, "id": identity, **result, "unreached": list(UNREACHED)}
 
 
 def sweep(store: Store, project: Project, lock: Lock) -> dict[str, Any]:
-    """Erase once more what was erased, from whatever has been written since: late rows, compactions, a restored backup."""
+    """Repeat all erasures on objects that were written since: late rows, compactions, a restored backup."""
     erased = erasure.erasures(store, project.name)
     if not erased:
         return {"log": 0, "rows": 0, "snapshots": {}, "reports": []}
@@ -100,7 +101,7 @@ def _erase(store: Store, project: Project, erased: Erasures, lock: Lock, since: 
 
 
 def _without_ids(store: Store, project: Project) -> list[str]:
-    """Snapshots of format 1 with rows that came back: what the log no longer holds is not to be found in them."""
+    """Return the snapshots of format 1 with feedback, in which rows can't be found without the log."""
     return [
         name
         for name, (about, _) in _manifests(store, project).items()
@@ -111,7 +112,7 @@ def _without_ids(store: Store, project: Project) -> list[str]:
 def _log_files(
     store: Store, project: Project, erased: Erasures, since: float = 0.0
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Files of the logs that hold such rows, and those rows."""
+    """Yield the log files that hold erased rows, with those rows."""
     for kind in ("predictions", "feedback"):
         for entry in list(store.entries(f"{kind}/{project.name}")):
             if not entry.key.endswith(".parquet") or entry.modified < since:
@@ -122,7 +123,7 @@ def _log_files(
                 if "id" not in columns or not erased.mask(pl.read_parquet(content, columns=["id"])["id"]).any():
                     continue
                 rows = pl.read_parquet(content)
-            except FileNotFoundError:  # merged or removed meanwhile
+            except FileNotFoundError:  # merged or removed in the meantime
                 continue
             except pl.exceptions.PolarsError as error:
                 logger.warning("%s can't be read, and may hold the row: %s", entry.key, error)
@@ -131,10 +132,10 @@ def _log_files(
 
 
 def _rewritten(store: Store, key: str, erased: Erasures, column: str = "id") -> int:
-    """Write the file without the rows; how many those were."""
+    """Rewrite the file without the erased rows and return their number."""
     try:
         content = store.read(key)
-    except FileNotFoundError:  # merged meanwhile: readers leave the rows out, and the next sweep finds the file
+    except FileNotFoundError:  # merged in the meantime: readers skip the rows, and the next sweep finds the file
         return 0
     rows = pl.read_parquet(content)
     rest = erased.without(rows, column)
@@ -144,7 +145,7 @@ def _rewritten(store: Store, key: str, erased: Erasures, column: str = "id") -> 
 
 
 def _parquet(rows: pl.DataFrame, before: bytes) -> bytes:
-    """As a file with the metadata of the one that it replaces."""
+    """Serialize the rows with the metadata of the file that they replace."""
     about = {key: value for key, value in pl.read_parquet_metadata(io.BytesIO(before)).items() if key != "ARROW:schema"}
     output = io.BytesIO()
     rows.write_parquet(output, metadata=about or None)
@@ -163,7 +164,10 @@ def _in_snapshots(store: Store, project: Project, erased: Erasures) -> bool:
 def _snapshots(
     store: Store, project: Project, erased: Erasures, trace: Trace, lock: Lock, since: float
 ) -> dict[str, str]:
-    """Rewrite those that hold such rows; gives the new name by the old one. The older first: a newer one names it."""
+    """Rewrite the snapshots that hold erased rows and return the new names by the old ones.
+
+    Older snapshots are rewritten first, because newer ones refer to them.
+    """
     names: dict[str, str] = {}
     manifests = _manifests(store, project)
     _remove_rewritten(store, project, manifests, lock)
@@ -187,7 +191,7 @@ def _snapshots(
 
 
 def _rest(rows: pl.DataFrame, erased: Erasures, trace: Trace, project: Project) -> pl.DataFrame:
-    """The rows of a side that stay. Without ids (format 1) a row is known by its time and its features, as the log has them."""
+    """Return the remaining rows of a side. Without ids (format 1), rows are matched by time and features of the log."""
     if "_id" in rows.columns:
         return erased.without(rows, "_id")
     features = [column.name for column in project.schema.features]
@@ -200,13 +204,13 @@ def _rest(rows: pl.DataFrame, erased: Erasures, trace: Trace, project: Project) 
 
 
 def _times(before: Mapping[str, pl.DataFrame], erased: Erasures) -> list[datetime]:
-    """When the rows were answered, where the log does not hold them any more."""
+    """Return the prediction times of the erased rows, which the log may no longer hold."""
     frames = [rows for rows in before.values() if "_id" in rows.columns]
     return [time for rows in frames for time in rows.filter(erased.mask(rows["_id"]))["_time"] if time is not None]
 
 
 def _states(store: Store, project: Project, erased: Erasures, lock: Lock, since: float) -> None:
-    """Rewrite what snapshots hold for the next one: it has rows that are in no snapshot."""
+    """Rewrite the states of snapshots, which hold rows that are in no snapshot."""
     for entry in store.entries(f"datasets/{project.name}"):
         if formats.is_state(entry.key) and entry.modified >= since:
             lock.check()
@@ -221,11 +225,11 @@ def _renamed(
     sides: Mapping[str, pl.DataFrame],
     contents: Mapping[str, bytes],
 ) -> str:
-    """Write the rows under the hash of their content, and leave the new name in the old folder."""
+    """Write the rows under the hash of their content, and store the new name in the old folder."""
     digest = hashlib.sha256(json.dumps({side: rows.columns for side, rows in sides.items()}).encode())
     for side in SIDES:
         digest.update(f"\x1e{side}".encode())
-        for line in lines(sides[side]):
+        for line in row_texts(sides[side]):
             digest.update(f"\x1e{line}".encode())
     new = digest.hexdigest()[:16]
     folder = f"datasets/{project.name}/{new}"
@@ -241,14 +245,16 @@ def _renamed(
         "parent": erasure.current(store, project.name, parent) if parent else parent,
         "erased_from": name,
     }
-    store.write(f"{folder}/manifest.json", json.dumps(rewritten, indent=1).encode())  # last: it makes the rest count
+    store.write(
+        f"{folder}/manifest.json", json.dumps(rewritten, indent=1).encode()
+    )  # last, because it makes the snapshot valid
     forward = json.dumps({"format": 1, "erased_into": new}).encode()
     store.write(f"datasets/{project.name}/{name}/{erasure.FORWARD}", forward)
     return new
 
 
 def _remove_rewritten(store: Store, project: Project, manifests: Mapping[str, Any], lock: Lock) -> None:
-    """Remove what an erasure left that was killed while it removed an old snapshot."""
+    """Finish erasures that were killed while they removed an old snapshot."""
     keys = list(store.keys(f"datasets/{project.name}"))
     for name in {key.split("/")[2] for key in keys if key.endswith(f"/{erasure.FORWARD}")} - manifests.keys():
         left = _after_forward(store, project, name)
@@ -258,14 +264,14 @@ def _remove_rewritten(store: Store, project: Project, manifests: Mapping[str, An
 
 
 def _after_forward(store: Store, project: Project, name: str) -> list[str]:
-    """The old folder's objects but the forward, the manifest first."""
+    """Return the old folder's objects except the forward, the manifest first."""
     folder = f"datasets/{project.name}/{name}"
     keys = [key for key in store.keys(folder) if not key.endswith(f"/{erasure.FORWARD}")]
     return sorted(keys, key=lambda key: not key.endswith("/manifest.json"))
 
 
 def _manifests(store: Store, project: Project) -> dict[str, tuple[dict[str, Any], Entry]]:
-    """Each snapshot's manifest and its entry, by name."""
+    """Return each snapshot's manifest and its entry, by name."""
     manifests = {}
     for entry in store.entries(f"datasets/{project.name}"):
         if entry.key.endswith("/manifest.json"):
@@ -274,7 +280,7 @@ def _manifests(store: Store, project: Project) -> dict[str, tuple[dict[str, Any]
 
 
 def _sides(store: Store, project: Project, name: str) -> dict[str, tuple[pl.DataFrame, bytes]] | None:
-    """Rows and content of both sides; None where one can't be read."""
+    """Return rows and content of both sides, or None if one can't be read."""
     sides = {}
     for side in SIDES:
         key = f"datasets/{project.name}/{name}/{side}.parquet"
@@ -288,7 +294,7 @@ def _sides(store: Store, project: Project, name: str) -> dict[str, tuple[pl.Data
 
 
 def _reports(store: Store, project: Project, trace: Trace, snapshots: Mapping[str, str], lock: Lock) -> list[str]:
-    """Remove the reports whose window or whose reference held such a row; gives their windows."""
+    """Remove reports whose window or reference held an erased row, and return their windows."""
     removed = []
     keys = list(store.keys(f"reports/{project.name}"))
     for key in (key for key in keys if key.endswith("/report.json")):
@@ -298,7 +304,7 @@ def _reports(store: Store, project: Project, trace: Trace, snapshots: Mapping[st
         if about.get("snapshot") in snapshots or any(begin <= time <= end for time in trace.times):
             lock.check()
             folder = key.rpartition("/")[0]
-            # It goes last: by it an erasure that was killed finds the rest.
+            # report.json is removed last, so that a repeated erasure can find the rest.
             objects.remove(store, [*(other for other in keys if other.startswith(f"{folder}/") and other != key), key])
             removed.append(folder.rpartition("/")[2])
     return removed

@@ -1,4 +1,4 @@
-"""Removing objects, one process at a time."""
+"""Removal of objects by one process at a time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from phaseflow.lease import Lock
 from phaseflow.store import Store
 
 PATIENCE: Final = 60.0
-"""Seconds to wait for another that cleans or erases."""
+"""Seconds to wait for another process that cleans or erases."""
 
 
 @contextlib.contextmanager
 def locked(store: Store, project: Project) -> Iterator[Lock]:
-    """Hold what only one may hold that removes objects of the project; raises PlatformError where another does."""
+    """Hold the project's lock for removals. Raises PlatformError if another process holds it."""
     with store.lock(f"retention-{project.name}", PATIENCE) as lock:
         yield lock
 
 
 def remove(store: Store, keys: Sequence[str]) -> None:
-    """Delete the objects in that order, and on a disk the folders that are empty then."""
+    """Delete the objects in this order, and on a local disk the folders that become empty."""
     for key in keys:
         store.delete(key)
     if not store.remote:
         for folder in sorted({store.path(key).parent for key in keys}, reverse=True):
-            with contextlib.suppress(OSError):  # something else is in it
+            with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()

@@ -1,1 +1,1 @@
-"""The pipeline's steps: functions of folders and files, called by the components in `pipelines.pipeline`."""
+"""The pipeline's steps. The components in `pipelines.pipeline` call them with folders and files."""

@@ -1,8 +1,9 @@
-"""How much a look at a holdout may still believe: many looks at the same rows find a lucky challenger sooner or later.
+"""The error budget of a holdout. Repeated looks at the same rows would otherwise promote a lucky challenger.
 
-Alpha-investing (Foster and Stine, JRSS B 70, 2008): a champion begins with a wealth of error, `ALPHA`. Each look spends half of what is left as
-its level, and rows that are new in the holdout give wealth back in proportion. So chance promotes over a champion at most with the probability
-`ALPHA` for each time that the holdout is renewed, plus `FLOOR` a look.
+Alpha-investing (Foster and Stine, JRSS B 70, 2008): each champion starts with an error budget (wealth) of `ALPHA`. Each
+look spends half of the remaining wealth as its significance level. New rows in the holdout restore wealth in proportion
+to their share. The probability that a challenger replaces a champion by chance is therefore at most `ALPHA` per renewal
+of the holdout, plus `FLOOR` per look.
 """
 
 from __future__ import annotations
@@ -15,36 +16,37 @@ import polars as pl
 
 ALPHA: Final = 0.05
 FLOOR: Final = 0.001
-"""The least level: a challenger that is far better wins at any look."""
+"""Minimum level, so that a far better challenger can win at any look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One judgement of a challenger over a champion."""
+    """One comparison of a challenger with a champion on the holdout."""
 
     number: int
-    """Counted since the champion's promotion."""
+    """Number of the look since the champion's promotion, from 1."""
     level: float
-    """One-sided: the first look's is 0.025, the lower half of an interval of 95 %."""
+    """One-sided significance level. The first look has 0.025, one side of a 95 % interval."""
     left: float
-    """Wealth after this look."""
+    """Wealth that remains after this look."""
     newest: str
-    """The latest time among the holdout's rows, "" where none has one."""
+    """Latest time of the holdout's rows; "" if no row has a time."""
     snapshot: str
     model: str
     """SHA-256 of the challenger."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Convert to plain values for JSON."""
         return asdict(self)
 
 
 def look(
     earlier: Mapping[str, Any] | None, rows: pl.DataFrame, *, snapshot: str, model: str, same: bool = False
 ) -> Look:
-    """The level of this look at holdout rows [N], after the last look (`Look.to_dict`) that compared with the same champion.
+    """Return this look at holdout rows [N]; `earlier` is the last look (`Look.to_dict`) at the same champion.
 
-    The same challenger on the same snapshot is the same look. Nothing is spent where the challenger predicts what the champion does (`same`).
+    The same challenger on the same snapshot is the same look. A challenger whose predictions equal the champion's
+    (`same`) spends nothing.
     """
     if earlier is not None and (earlier["snapshot"], earlier["model"]) == (snapshot, model):
         return Look(**earlier)

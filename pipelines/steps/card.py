@@ -1,6 +1,6 @@
-"""The model card: data, figures by slice, the verdict with every number, limits, how it was made.
+"""The model card: data, metrics by slice, the verdict with every number, limits and provenance.
 
-After Mitchell et al., Model Cards for Model Reporting (2019).
+Follows Mitchell et al., Model Cards for Model Reporting (2019).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from phaseflow.contract import Project
 
 
 def number(value: float | None) -> str:
-    """Four digits, or a dash."""
+    """Format a number with four significant digits; None becomes a dash."""
     return "-" if value is None else f"{value:,.4g}"
 
 
 def _twins(source: Mapping[str, Any]) -> str:
-    """How many of these resemble a row that training saw; nothing of a snapshot of an earlier release, which did not count them."""
+    """Return a sentence on near-duplicates of training rows; "" for snapshots of releases that did not count them."""
     count = source.get("twins")
-    return "" if count is None else f" {count:,} of them have a twin among the rows that it was trained on."
+    return "" if count is None else f" {count:,} of them are near-duplicates of training rows."
 
 
 def _span(span: Sequence[float] | None) -> str:
@@ -27,18 +27,18 @@ def _span(span: Sequence[float] | None) -> str:
 
 
 def confirmation(project: Project, evaluation: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-    """The card of a champion that was confirmed, in Markdown."""
+    """Return the card of a confirmed champion, in Markdown."""
     champion = evaluation["champion"]
     drift, newest = champion["drift"], champion["newest"]
     lines = [
         f"# {project.title}: {champion['candidate']}, confirmed",
         "",
-        f"The model is that of version {champion['version']}, unchanged; its card says how it was trained. The rows that it meets have "
-        f"changed: the PSI of {drift['feature']} against its reference was {number(drift['psi'])}. It was not replaced, "
-        f"because no challenger was certainly better, and on the newest {newest['rows']} rows it is within its bounds. Drift is now "
-        f"measured from the newest rows of the snapshot `{evaluation['snapshot']}`.",
+        f"The model is that of version {champion['version']}, unchanged; its card describes the training. The live data "
+        f"have changed: the PSI of {drift['feature']} against its reference was {number(drift['psi'])}. It was not replaced, "
+        f"because no challenger was certainly better, and on the newest {newest['rows']} rows it is within its bounds. Drift "
+        f"is now measured from the newest rows of the snapshot `{evaluation['snapshot']}`.",
         "",
-        f"## Figures on the holdout of {evaluation['rows']:,} rows",
+        f"## Metrics on the holdout of {evaluation['rows']:,} rows",
         "",
         "| metric | whole holdout | newest rows |",
         "| --- | --- | --- |",
@@ -58,9 +58,8 @@ def card(
     source: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    """The card of the winner, in Markdown."""
+    """Return the card of the winner, in Markdown."""
     winner = evaluation["candidates"][verdict["candidate"]]
-    champion = evaluation.get("champion")
     lines = [
         f"# {project.title}: {verdict['candidate']}",
         "",
@@ -69,46 +68,75 @@ def card(
         "## Data",
         "",
         f"Snapshot `{evaluation['snapshot']}` from the {source['source']} ({source['rows']:,} rows, of them "
-        f"{source['feedback_rows']:,} that the service answered and whose truth came back); trained on {winner['rows']:,}, "
-        f"judged on {evaluation['rows']:,} that no training saw.{_twins(source)}",
+        f"{source['feedback_rows']:,} from the service's log, with labels); trained on {winner['rows']:,}, "
+        f"evaluated on {evaluation['rows']:,} held-out rows.{_twins(source)}",
         "",
-        "## Figures on the holdout (reported, gated)",
+        *_metrics(project, winner, evaluation.get("champion")),
         "",
-        "No training and no choice of a candidate saw these rows.",
+        *_gate(verdict),
+        "",
+        *_selection(project, evaluation, winner),
+        "",
+        "## Training",
+        "",
+        f"Parameters: `{winner['params']}`, seed {project.seed}. "
+        f"Code `{tags['phaseflow.code']}`, run `{tags['phaseflow.run']}`.",
+        *(f"{key[0].upper()}{key[1:]}: {value}." for key, value in winner["notes"].items()),
+        "",
+        "## Limits",
+        "",
+        "The model is valid for data like the snapshot. Drift monitoring shows when live features differ from it. "
+        "The gate ignores slices with few rows. All metrics are from one holdout.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(project: Project, winner: Mapping[str, Any], champion: Mapping[str, Any] | None) -> list[str]:
+    lines = [
+        "## Metrics on the holdout (reported, gated)",
+        "",
+        "These rows were used neither for training nor for the selection of a candidate.",
         "",
         "| metric | value | 95 % interval | champion |",
         "| --- | --- | --- | --- |",
     ]
     for metric in project.metrics:
         span = winner["intervals"].get(metric.name)
-        theirs = number(champion["metrics"][metric.name]) if champion else "-"
+        winner_value = number(winner["metrics"][metric.name])
+        champion_value = number(champion["metrics"][metric.name]) if champion else "-"
         lines.append(
-            f"| {metric.name} ({metric.direction} is better) | {number(winner['metrics'][metric.name])} | {_span(span)} | {theirs} |"
+            f"| {metric.name} ({metric.direction} is better) | {winner_value} | {_span(span)} | {champion_value} |"
         )
     if winner["calibration"] is not None:
         lines.append(f"| expected calibration error (lower is better) | {number(winner['calibration'])} | - | - |")
     for column, values in winner["slices"].items():
-        lines += ["", f"{project.primary.name} by {column}:", "", "| value | rows | figure |", "| --- | --- | --- |"]
-        lines += [f"| {value} | {found['rows']} | {number(found['value'])} |" for value, found in values.items()]
-    said = "passed" if verdict["passed"] else "did not pass"
-    lines += [
-        "",
+        lines += ["", f"{project.primary.name} by {column}:", "", "| value | rows | metric |", "| --- | --- | --- |"]
+        lines += [f"| {value} | {figures['rows']} | {number(figures['value'])} |" for value, figures in values.items()]
+    return lines
+
+
+def _gate(verdict: Mapping[str, Any]) -> list[str]:
+    outcome = "passed" if verdict["passed"] else "did not pass"
+    lines = [
         "## Gate",
         "",
-        f"It {said}. {verdict['why']}",
+        f"The model {outcome}. {verdict['why']}",
         "",
-        "| check | found | allowed | |",
+        "| check | observed | allowed | passed |",
         "| --- | --- | --- | --- |",
     ]
     for check in verdict["checks"]:
         mark = "yes" if check["passed"] else "**no**"
-        lines.append(f"| {check['check']} | {number(check['found'])} | {check['allowed']} | {mark} |")
-    lines += [
+        lines.append(f"| {check['check']} | {number(check['observed'])} | {check['required']} | {mark} |")
+    return lines
+
+
+def _selection(project: Project, evaluation: Mapping[str, Any], winner: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## Selection of the candidate",
         "",
-        "## How it was chosen (selection)",
-        "",
-        f"By {project.primary.name} inside the training rows: {winner['selection']['scheme']}. Of candidates within one standard "
-        "error of the best, the first declared one is chosen. The holdout's figures decided nothing here.",
+        f"By {project.primary.name} inside the training rows: {winner['selection']['scheme']}. Of candidates within one "
+        "standard error of the best, the first declared one is chosen. The holdout was not used for the selection.",
         "",
         "| candidate | selection | 95 % interval | holdout | 95 % interval |",
         "| --- | --- | --- | --- | --- |",
@@ -118,17 +146,4 @@ def card(
         cells = [name, number(chosen_by["value"]), _span(chosen_by["interval"])]
         cells += [number(about["metrics"][project.primary.name]), _span(span)]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "## How it was made",
-        "",
-        f"Parameters: `{winner['params']}`, seed {project.seed}. "
-        f"Code `{tags['phaseflow.code']}`, run `{tags['phaseflow.run']}`.",
-        *(f"{key[0].upper()}{key[1:]}: {value}." for key, value in winner["notes"].items()),
-        "",
-        "## Limits",
-        "",
-        "It answers for rows like those of the snapshot; what the watched features look like outside it, live drift tells. "
-        "Slices with few rows were not judged. Its figures are of one holdout.",
-    ]
-    return "\n".join(lines) + "\n"
+    return lines

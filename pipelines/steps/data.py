@@ -1,4 +1,4 @@
-"""Reading a snapshot."""
+"""Read snapshots from the store."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from phaseflow.store import Store
 
 
 def store() -> Store:
-    """The store of this process."""
+    """Return the store of this process."""
     return Store(from_environment().store)
 
 
 def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
-    """The rows of `train` or `holdout`, in the order they were written, less those that were erased since.
+    """Return the rows of `train` or `holdout` in the order in which they were written, without erased rows.
 
-    Raises DataError when there is no such snapshot, PlatformError when it is of another format.
+    Raises DataError if the snapshot does not exist, and PlatformError if it has another format.
     """
-    held = erasure.current(store(), project.name, snapshot)
+    current = erasure.current(store(), project.name, snapshot)
     try:
-        manifest(project, held)
-        return pl.read_parquet(store().read(f"datasets/{project.name}/{held}/{side}.parquet"))
+        manifest(project, current)
+        return pl.read_parquet(store().read(f"datasets/{project.name}/{current}/{side}.parquet"))
     except FileNotFoundError as error:
-        if erasure.current(store(), project.name, snapshot) != held:  # rewritten meanwhile
+        if erasure.current(store(), project.name, snapshot) != current:  # rewritten in the meantime
             return split(project, snapshot, side)
         raise DataError(
             f"There is no snapshot {snapshot!r} of {project.name} in the store {store().root}",
@@ -38,8 +38,11 @@ def split(project: Project, snapshot: str, side: str) -> pl.DataFrame:
 
 
 def manifest(project: Project, snapshot: str) -> dict[str, Any]:
-    """Where the snapshot comes from; raises FileNotFoundError, and PlatformError when it is of another format."""
-    held = erasure.current(store(), project.name, snapshot)
-    found: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{held}/manifest.json"))
-    formats.require(f"The snapshot {snapshot} of {project.name}", found.get("format"), *formats.SNAPSHOTS)
-    return found
+    """Return the snapshot's manifest.
+
+    Raises FileNotFoundError if the snapshot does not exist, and PlatformError if it has another format.
+    """
+    current = erasure.current(store(), project.name, snapshot)
+    content: dict[str, Any] = json.loads(store().read(f"datasets/{project.name}/{current}/manifest.json"))
+    formats.require(f"The snapshot {snapshot} of {project.name}", content.get("format"), *formats.SNAPSHOTS)
+    return content

@@ -1,7 +1,8 @@
-"""The gate: may the winner become champion? A pure function of figures, so that every number of a verdict can be shown.
+"""The gate decides whether the winner may become champion.
 
-Three rules speak for a promotion, and everything else is a veto: docs/adr/0034-the-gate-asks-for-evidence.md. A champion that no challenger
-replaces and that holds on a changed world is confirmed: docs/adr/0040-a-champion-that-holds-is-confirmed.md.
+It is a pure function of the evaluation, so every number of a verdict can be shown. Three rules support a promotion, and
+every other check is a veto: docs/adr/0034-the-gate-asks-for-evidence.md. A champion that holds on changed data and that
+no challenger replaces is confirmed: docs/adr/0040-a-champion-that-holds-is-confirmed.md.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from phaseflow.verdict import figure
 
 LATENCY: Final = "latency, 99th percentile of one row (ms)"
 TOLERANCE: Final = 0.1
-"""By how much the one cost may rise where the other falls: two measurements of one latency differ by as much."""
+"""Relative increase allowed in one cost if the other falls; repeated latency measurements differ by as much."""
 CHALLENGERS: Final = 2
-"""Challengers that a champion withstands before it is confirmed."""
+"""Number of challengers on changed data that a champion must withstand before it is confirmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,33 +26,33 @@ class Check:
     """One condition of the gate."""
 
     check: str
-    found: float | None
-    allowed: str
+    observed: float | None
+    required: str
     passed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """All conditions; `passed` where each one is."""
+    """The decision with all its checks."""
 
     candidate: str
     passed: bool
     checks: tuple[Check, ...]
     reason: str
-    """Why it may become champion: `first`, `better`, `champion_failed` or `cheaper`; "" where it may not."""
+    """Why the winner may become champion: `first`, `better`, `champion_failed` or `cheaper`; "" if it may not."""
     why: str
-    """One sentence, in words; a second one where the champion is confirmed."""
+    """Explanation in one sentence, and a second one if the champion is confirmed."""
     confirmed: bool = False
-    """Whether the champion stays and takes the newest rows as its reference."""
+    """Whether the champion stays and uses the newest rows as its reference."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, for JSON."""
+        """Convert to plain dictionaries for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """What speaks for a promotion."""
+    """The reason for a promotion."""
 
     reason: str
     why: str
@@ -59,32 +60,32 @@ class _Case:
 
 
 def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
-    """Every condition on the winner of an evaluation (as `pipelines.steps.evaluate` writes it)."""
+    """Check the winner of an evaluation (see `pipelines.steps.evaluate`) against every condition."""
     figures, source = evaluation["candidates"][evaluation["winner"]], evaluation["source"]
     champion = evaluation.get("champion")
     case = _case(project, figures, champion, source)
     checks = [*_bounds(project, source, figures["metrics"]), case.check]
     for part in project.gate.slices:
-        for value, found in figures["slices"].get(part.column, {}).items():
-            if found["rows"] >= part.minimum_rows and found["value"] is not None:
-                name, reached = f"{project.primary.name} where {part.column} is {value}", found["value"]
-                if case.reason == "champion_failed" and found.get("at_best") is not None:
-                    # A refusal would leave a failing model in service: a few rows must be certain.
-                    name, reached = f"{name}, at best", found["at_best"]
-                checks.append(_bound(project.primary, part.bound, reached, name))
+        for value, slice_figures in figures["slices"].get(part.column, {}).items():
+            if slice_figures["rows"] >= part.minimum_rows and slice_figures["value"] is not None:
+                name, reached = f"{project.primary.name} where {part.column} is {value}", slice_figures["value"]
+                if case.reason == "champion_failed" and slice_figures.get("at_best") is not None:
+                    # A refusal would leave a failing model in service, so the slice must fail with certainty.
+                    name, reached = f"{name}, at best", slice_figures["at_best"]
+                checks.append(_bound(project.primary, part.threshold, reached, name))
     if champion is not None and champion["trusted"] is not None:
         checks += _trusted(project, source, champion["trusted"])
     if project.gate.calibration is not None and figures["calibration"] is not None:
-        checks.append(_most("expected calibration error", figures["calibration"], project.gate.calibration))
-    checks.append(_most(LATENCY, figures["latency_ms"], project.gate.latency_ms))
-    checks.append(_most("size (MB)", figures["size_mb"], project.gate.size_mb))
+        checks.append(_at_most("expected calibration error", figures["calibration"], project.gate.calibration))
+    checks.append(_at_most(LATENCY, figures["latency_ms"], project.gate.latency_ms))
+    checks.append(_at_most("size (MB)", figures["size_mb"], project.gate.size_mb))
     vetoes = [check for check in checks if not check.passed and check is not case.check]
     passed = bool(case.reason) and not vetoes
     why = case.why
     if vetoes:
-        why = "; ".join(f"{check.check} is {figure(check.found)}, allowed {check.allowed}" for check in vetoes)
-        why = f"It may not be served: {why}."
-    confirmed = "" if champion is None or case.reason else _confirmed(project, evaluation["look"], champion, source)
+        why = "; ".join(f"{check.check} is {figure(check.observed)}, allowed {check.required}" for check in vetoes)
+        why = f"It must not be served: {why}."
+    confirmed = "" if champion is None or case.reason else _confirmed(project, champion, source)
     return Verdict(
         candidate=evaluation["winner"],
         passed=passed,
@@ -95,14 +96,15 @@ def judge(project: Project, evaluation: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _confirmed(project: Project, look: Mapping[str, Any], champion: Mapping[str, Any], source: str) -> str:
-    """The sentence that says why the champion is confirmed, or "" if it is not.
+def _confirmed(project: Project, champion: Mapping[str, Any], source: str) -> str:
+    """Return the sentence that explains why the champion is confirmed, or "" if it is not.
 
-    The watched rows differ from its reference by more than the project's limit, on the newest rows it is beyond no bound, and this
-    challenger is not the first that could not replace it: soon after a change the next one has many more rows to learn from.
+    A champion is confirmed if the monitored features have drifted from its reference by more than the project's limit,
+    if it is within all bounds on the newest rows, and if this is at least the second challenger on changed data that
+    could not replace it. The first one comes too early: the next challenger has many more new rows to learn from.
     """
     drift, newest = champion.get("drift"), champion["newest"]
-    if drift is None or drift["psi"] <= project.drift.psi or look["number"] < CHALLENGERS:
+    if drift is None or drift["psi"] <= project.drift.psi or champion["withstood"] + 1 < CHALLENGERS:
         return ""
     bounded = [metric for metric in project.metrics if metric.limit(source) is not None]
     figures = {metric.name: newest["metrics"][metric.name]["champion"] for metric in bounded}
@@ -116,31 +118,31 @@ def _confirmed(project: Project, look: Mapping[str, Any], champion: Mapping[str,
 
 
 def _case(project: Project, figures: Mapping[str, Any], champion: Mapping[str, Any] | None, source: str) -> _Case:
-    """The first rule that speaks for a promotion, else the gain that is not enough."""
+    """Return the first rule that supports a promotion, or the insufficient gain."""
     metric, gate = project.primary, project.gate
     name = f"gain in {metric.name} over the champion, same holdout, at least"
     if champion is None:
-        check = Check(check=name, found=None, allowed="no champion yet", passed=True)
+        check = Check(check=name, observed=None, required="no champion yet", passed=True)
         return _Case(reason="first", why="It is the first version, and within every bound.", check=check)
     gain = champion["gain"]
-    wanted = f"> {gate.minimum_gain:g}"
+    required = f"> {gate.minimum_gain:g}"
     if champion["metrics"][metric.name] is None and figures["metrics"][metric.name] is not None:
         why = f"The champion has no {metric.name} on this holdout."
         allowed = "the champion has no figure on this holdout"
         return _Case(
-            reason="champion_failed", why=why, check=Check(check=name, found=None, allowed=allowed, passed=True)
+            reason="champion_failed", why=why, check=Check(check=name, observed=None, required=allowed, passed=True)
         )
     better = gain["low"] is not None and gain["low"] > gate.minimum_gain
-    check = Check(check=name, found=gain["low"], allowed=wanted, passed=better)
+    check = Check(check=name, observed=gain["low"], required=required, passed=better)
     text = _gain_text(metric, gain)
     if better:
-        why = f"{text}, above the wanted {gate.minimum_gain:g}."
+        why = f"{text}, above the required {gate.minimum_gain:g}."
         return _Case(reason="better", why=why, check=check)
     return (
         _failed(project, champion, source)
         or _cheaper(project, figures, champion)
         or _Case(
-            reason="", why=f"It is not certainly better: {text}; wanted: above {gate.minimum_gain:g}.", check=check
+            reason="", why=f"It is not certainly better: {text}; required: above {gate.minimum_gain:g}.", check=check
         )
     )
 
@@ -155,9 +157,10 @@ def _gain_text(metric: Metric, gain: Mapping[str, Any]) -> str:
 
 
 def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case | None:
-    """On the newest data the champion is beyond a bound, and the winner is the better one and certainly beyond none.
+    """Apply the rule that replaces a champion which is beyond a bound on the newest data.
 
-    It must be no chance: either that the champion fails is certain, or that the winner is better there.
+    The winner must be better there and not certainly beyond any bound. Either the champion's failure or the winner's
+    gain must be statistically certain.
     """
     newest = champion["newest"]
     bounded = [(metric, bound) for metric in project.metrics if (bound := metric.limit(source)) is not None]
@@ -179,8 +182,8 @@ def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case
         )
         check = Check(
             check=f"{metric.name} of the champion on {where}",
-            found=about["champion"],
-            allowed=f"it fails: {'<' if metric.direction == 'higher' else '>'} {bound:g}",
+            observed=about["champion"],
+            required=f"it fails: {'<' if metric.direction == 'higher' else '>'} {bound:g}",
             passed=True,
         )
         return _Case(reason="champion_failed", why=why, check=check)
@@ -188,7 +191,11 @@ def _failed(project: Project, champion: Mapping[str, Any], source: str) -> _Case
 
 
 def _cheaper(project: Project, figures: Mapping[str, Any], champion: Mapping[str, Any]) -> _Case | None:
-    """The winner is certainly not worse by more than the margin, saves enough of latency or size, and costs no more of the other."""
+    """Apply the rule for a cheaper winner.
+
+    The winner is certainly not worse by more than the margin, and saves enough latency or size without costing more of
+    the other.
+    """
     gate, gain = project.gate, champion["gain"]
     if not gate.margin or gain["low"] is None or gain["low"] <= -gate.margin:
         return None
@@ -202,12 +209,12 @@ def _cheaper(project: Project, figures: Mapping[str, Any], champion: Mapping[str
         f"{1 - shares[best]:.0%} less."
     )
     name = f"{best} beside the champion's, {project.primary.name} not worse by more than {gate.margin:g}"
-    check = Check(check=name, found=shares[best], allowed=f"<= {1 - gate.cheaper:g}", passed=True)
+    check = Check(check=name, observed=shares[best], required=f"<= {1 - gate.cheaper:g}", passed=True)
     return _Case(reason="cheaper", why=why, check=check)
 
 
 def _trusted(project: Project, source: str, trusted: Mapping[str, Any]) -> list[Check]:
-    """On rows whose labels are trusted the winner is not certainly beyond a bound, nor certainly worse than the champion."""
+    """Check that the winner is neither certainly beyond a bound nor certainly worse on rows with trusted labels."""
     where = f"on the {trusted['rows']} rows whose labels are trusted"
     checks = [
         _bound(metric, bound, trusted["metrics"][metric.name]["winner_at_best"], f"{metric.name} {where}, at best")
@@ -217,7 +224,7 @@ def _trusted(project: Project, source: str, trusted: Mapping[str, Any]) -> list[
     high, lowest = trusted["metrics"][project.primary.name]["gain_high"], -project.gate.trusted_loss
     if high is not None:
         name = f"gain in {project.primary.name} {where}, at best"
-        checks.append(Check(check=name, found=high, allowed=f">= {lowest:g}", passed=high >= lowest))
+        checks.append(Check(check=name, observed=high, required=f">= {lowest:g}", passed=high >= lowest))
     return checks
 
 
@@ -235,10 +242,10 @@ def _within(metric: Metric, bound: float | None, value: float | None) -> bool:
     return value is not None and metric.within(bound, value)
 
 
-def _bound(metric: Metric, bound: float, found: float | None, name: str) -> Check:
+def _bound(metric: Metric, bound: float, value: float | None, name: str) -> Check:
     sign = ">=" if metric.direction == "higher" else "<="
-    return Check(check=name, found=found, allowed=f"{sign} {bound:g}", passed=_within(metric, bound, found))
+    return Check(check=name, observed=value, required=f"{sign} {bound:g}", passed=_within(metric, bound, value))
 
 
-def _most(name: str, found: float, allowed: float) -> Check:
-    return Check(check=name, found=found, allowed=f"<= {allowed:g}", passed=found <= allowed)
+def _at_most(name: str, value: float, allowed: float) -> Check:
+    return Check(check=name, observed=value, required=f"<= {allowed:g}", passed=value <= allowed)

@@ -1,4 +1,4 @@
-"""Pictures of the winner on the holdout."""
+"""Plots of the winner on the holdout."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from phaseflow.contract import Project
 from phaseflow.toolkit.pictures import BLUE, GREY
 from phaseflow.toolkit.pictures import axes as _axes
 
-MOST_WORDS: Final = 12
+MAX_WORDS: Final = 12
 BESIDE: Final = 0.25
-"""By how much the figure of selection stands above that of the holdout."""
+"""Vertical offset of the selection metric from the holdout metric."""
 
 
 def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
-    """Comparison of the candidates, and by task: ROC, calibration and confusion, or residuals, or the sizes of segments."""
-    found = {"candidates": _candidates(project, evaluation)}
+    """Plot the comparison of candidates and, by task, ROC, calibration and confusion, residuals or segment sizes."""
+    figures = {"candidates": _candidates(project, evaluation)}
     curves = evaluation["curves"]
     if "roc" in curves:
-        found["roc"] = _roc(curves["roc"])
-        found["calibration"] = _calibration(curves["scores"])
+        figures["roc"] = _roc(curves["roc"])
+        figures["calibration"] = _calibration(curves["scores"])
     if "confusion" in curves:
-        found["confusion"] = _confusion(curves)
+        figures["confusion"] = _confusion(curves)
     if "predicted" in curves:
-        found["residuals"] = _residuals(project, curves)
+        figures["residuals"] = _residuals(project, curves)
     for name, values in curves.get("figures", {}).items():
-        found[name.replace(".", "_")] = _spread(name, values)
+        figures[name.replace(".", "_")] = _spread(name, values)
     if "sizes" in curves:
-        found["sizes"] = _sizes(curves["sizes"])
+        figures["sizes"] = _sizes(curves["sizes"])
     plt.close("all")
-    return found
+    return figures
 
 
 def _candidates(project: Project, evaluation: Mapping[str, Any]) -> Figure:
     figure, axes = _axes("Candidates, 95 % intervals", project.primary.name, "", (6.4, 3))
-    for place, (name, found) in enumerate(evaluation["candidates"].items()):
-        value, span = found["metrics"][project.primary.name], found["intervals"][project.primary.name]
+    for position, (name, candidate) in enumerate(evaluation["candidates"].items()):
+        value, span = candidate["metrics"][project.primary.name], candidate["intervals"][project.primary.name]
         color = BLUE if name == evaluation["winner"] else GREY
         if span:
-            axes.plot(span, [place, place], color=color, linewidth=3, solid_capstyle="round")
+            axes.plot(span, [position, position], color=color, linewidth=3, solid_capstyle="round")
         if value is not None:
-            axes.plot([value], [place], "o", color=color, label="" if place else "holdout (reported, gated)")
-        chosen_by = found["selection"]
+            axes.plot([value], [position], "o", color=color, label="" if position else "holdout (reported, gated)")
+        chosen_by = candidate["selection"]
         if chosen_by["interval"]:
-            axes.plot(chosen_by["interval"], [place + BESIDE, place + BESIDE], color=color, linewidth=1)
+            axes.plot(chosen_by["interval"], [position + BESIDE, position + BESIDE], color=color, linewidth=1)
         if chosen_by["value"] is not None:
-            label = "" if place else "inside the training rows (selection)"
-            axes.plot([chosen_by["value"]], [place + BESIDE], "o", color=color, markerfacecolor="white", label=label)
+            label = "" if position else "inside the training rows (selection)"
+            axes.plot([chosen_by["value"]], [position + BESIDE], "o", color=color, markerfacecolor="white", label=label)
     champion = evaluation.get("champion")
     if champion and champion["metrics"][project.primary.name] is not None:
         axes.axvline(
@@ -71,19 +71,19 @@ def _roc(curve: Mapping[str, Any]) -> Figure:
 
 
 def _calibration(scores: Mapping[str, Any]) -> Figure:
-    truth, score = np.array(scores["truth"], float), np.array(scores["score"])
-    figure, axes = _axes("Calibration", "probability said", "share that was true")
+    label, score = np.array(scores["label"], float), np.array(scores["score"])
+    figure, axes = _axes("Calibration", "predicted probability", "observed frequency")
     axes.plot([0, 1], [0, 1], ":", color=GREY)
     groups = np.array_split(np.argsort(score), 8)
     axes.plot(
-        [score[g].mean() for g in groups if len(g)], [truth[g].mean() for g in groups if len(g)], "o-", color=BLUE
+        [score[g].mean() for g in groups if len(g)], [label[g].mean() for g in groups if len(g)], "o-", color=BLUE
     )
     return figure
 
 
 def _confusion(curves: Mapping[str, Any]) -> Figure:
     counts, classes = np.array(curves["confusion"]), curves["classes"]
-    figure, axes = _axes("Confusion", "said", "true", (4.4, 4))
+    figure, axes = _axes("Confusion", "predicted", "label", (4.4, 4))
     axes.imshow(counts, cmap="Blues")
     ticks = range(len(classes))
     axes.set_xticks(ticks, classes)
@@ -102,18 +102,18 @@ def _sizes(sizes: Mapping[str, int]) -> Figure:
 
 
 def _spread(name: str, values: Mapping[str, Any]) -> Figure:
-    """A figure of the answers beside the same figure of the truths: how often each value is."""
+    """Plot the distribution of a descriptor for predictions and labels."""
     figure, axes = _axes(name, name.partition(".")[2], "rows", (5.2, 3.2))
-    said, true = ([one for one in values[side] if one is not None] for side in ("predicted", "truth"))
-    if all(isinstance(one, str) for one in (*said, *true)):
-        words = [word for word, _ in Counter(true).most_common(MOST_WORDS)]
-        places = np.arange(len(words))
-        axes.bar(places - 0.2, [true.count(word) for word in words], 0.4, color=GREY, label="true")
-        axes.bar(places + 0.2, [said.count(word) for word in words], 0.4, color=BLUE, label="said")
-        axes.set_xticks(places, words, rotation=90)
+    predicted, labels = ([value for value in values[side] if value is not None] for side in ("predicted", "label"))
+    if all(isinstance(value, str) for value in (*predicted, *labels)):
+        words = [word for word, _ in Counter(labels).most_common(MAX_WORDS)]
+        positions = np.arange(len(words))
+        axes.bar(positions - 0.2, [labels.count(word) for word in words], 0.4, color=GREY, label="label")
+        axes.bar(positions + 0.2, [predicted.count(word) for word in words], 0.4, color=BLUE, label="predicted")
+        axes.set_xticks(positions, words, rotation=90)
     else:
-        edges = np.histogram_bin_edges([*said, *true], 20)
-        axes.hist([true, said], edges, color=[GREY, BLUE], label=["true", "said"])
+        edges = np.histogram_bin_edges([*predicted, *labels], 20)
+        axes.hist([labels, predicted], edges, color=[GREY, BLUE], label=["label", "predicted"])
     axes.legend(frameon=False)
     return figure
 
@@ -121,9 +121,9 @@ def _spread(name: str, values: Mapping[str, Any]) -> Figure:
 def _residuals(project: Project, curves: Mapping[str, Any]) -> Figure:
     target = project.schema.target
     unit = f" ({target.unit})" if target and target.unit else ""
-    truth, said = np.array(curves["truth"]), np.array(curves["predicted"])
-    figure, axes = _axes("Said against true", f"true{unit}", f"said{unit}")
-    axes.plot(truth, said, ".", color=BLUE, alpha=0.4)
-    ends = [min(truth.min(), said.min()), max(truth.max(), said.max())]
+    label, predicted = np.array(curves["label"]), np.array(curves["predicted"])
+    figure, axes = _axes("Predicted against label", f"label{unit}", f"predicted{unit}")
+    axes.plot(label, predicted, ".", color=BLUE, alpha=0.4)
+    ends = [min(label.min(), predicted.min()), max(label.max(), predicted.max())]
     axes.plot(ends, ends, ":", color=GREY)
     return figure

@@ -1,4 +1,4 @@
-"""What a served file predicts of rows, beside the truth: what selection and judgement both measure."""
+"""Predictions of a served model with the labels, for selection and evaluation."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from phaseflow import answers, registry
+from phaseflow import discovery, prediction_types
 from phaseflow.contract import Project
 from phaseflow.toolkit import graph
 from pipelines.steps import metrics
-from pipelines.steps.metrics import Answers, Array
+from pipelines.steps.metrics import Array, EvalBatch
 
 
-def ask(project: Project, model: bytes | graph.Session, classes: tuple[str, ...], rows: pl.DataFrame) -> Answers:
-    """What the served file says of rows [N]."""
-    said, target = graph.run(model, graph.feed(rows, project.schema)), project.schema.target
-    if target is not None and answers.structured(target):
-        truths = [answers.read(text, target) for text in rows[target.name]]
-        return Answers(
-            truth=metrics.objects(truths),
-            predicted=metrics.objects(answers.values(said, target, classes)),
+def predict(project: Project, model: bytes | graph.Session, classes: tuple[str, ...], rows: pl.DataFrame) -> EvalBatch:
+    """Predict rows [N] with the served model."""
+    outputs, target = graph.run(model, graph.feed(rows, project.schema)), project.schema.target
+    if target is not None and prediction_types.is_structured(target):
+        labels = [prediction_types.parse(text, target) for text in rows[target.name]]
+        return EvalBatch(
+            labels=metrics.objects(labels),
+            predicted=metrics.objects(prediction_types.values(outputs, target, classes)),
             classes=classes,
-            said=said,
+            outputs=outputs,
             rows=rows,
         )
-    # What the project's own figures are made of; ours need neither.
-    kept: dict[str, Any] = {"said": said, "rows": rows} if project.evaluate else {}
-    truth: Array = np.array([])
+    # Only a project's own metrics use the outputs and the rows.
+    extra: dict[str, Any] = {"outputs": outputs, "rows": rows} if project.evaluate else {}
+    label: Array = np.array([])
     if target is not None:
-        truth = rows[target.name].cast(pl.String if classes else pl.Float64).to_numpy()
+        label = rows[target.name].cast(pl.String if classes else pl.Float64).to_numpy()
     if classes:
-        return Answers(
-            truth=truth.astype(str),
-            predicted=said["label"].astype(str),
-            probabilities=said["probabilities"].astype(np.float64),
+        return EvalBatch(
+            labels=label.astype(str),
+            predicted=outputs["label"].astype(str),
+            probabilities=outputs["probabilities"].astype(np.float64),
             classes=classes,
-            **kept,
+            **extra,
         )
-    return Answers(truth=truth, predicted=said["value"].astype(np.float64), **kept)
+    return EvalBatch(labels=label, predicted=outputs["value"].astype(np.float64), **extra)
 
 
-def played(project: Project, model: graph.Session, said: Answers, rows: pl.DataFrame) -> Answers:
-    """What is judged: the games that the model plays in a world like that of rows [N], else what it said of the rows."""
-    if not project.play:
-        return said
+def rollout(project: Project, model: graph.Session, batch: EvalBatch, rows: pl.DataFrame) -> EvalBatch:
+    """Return the batch to evaluate: episodes simulated with the model if the project has a `rollout`, else `batch`."""
+    if not project.rollout:
+        return batch
 
-    def asked(seen: pl.DataFrame) -> dict[str, Array]:
-        return graph.run(model, graph.feed(seen, project.schema))
+    def predict_outputs(observations: pl.DataFrame) -> dict[str, Array]:
+        return graph.run(model, graph.feed(observations, project.schema))
 
-    came, games = registry.load(project.play)(asked, rows, project)
+    outputs, games = discovery.load(project.rollout)(predict_outputs, rows, project)
     nothing = np.array([])
-    return Answers(truth=nothing, predicted=np.arange(games.height), said=came, rows=games)
+    return EvalBatch(labels=nothing, predicted=np.arange(games.height), outputs=outputs, rows=games)

@@ -1,4 +1,4 @@
-"""A picture of the data: distributions, missing values, correlations, principal components; one self-contained page."""
+"""The data profile, a self-contained HTML page: distributions, missing values, correlations, principal components."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import discovery, kinds
 from phaseflow.contract import Column, Project
 from phaseflow.toolkit import graph, pictures
 from phaseflow.toolkit.pictures import BLUE
-from phaseflow.toolkit.scalars import figured_truths, scalars, vocabularies, words_of_answers
+from phaseflow.toolkit.scalars import label_descriptors, prediction_vocabulary, scalars, vocabularies
 from pipelines.steps import data
 
-MOST_PANELS: Final = 24
-MOST_EXAMPLES: Final = 30
+MAX_PANELS: Final = 24
+MAX_EXAMPLES: Final = 30
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #22303c }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } img { max-width: 100% }
@@ -32,63 +32,63 @@ def _picture(figure: Any) -> str:
 
 
 def profile(project_name: str, snapshot: str) -> str:
-    """The page of a snapshot's train rows."""
-    project = registry.get(project_name)
+    """Return the HTML profile of a snapshot's training rows."""
+    project = discovery.get(project_name)
     whole = data.split(project, snapshot, "train")
     about = data.manifest(project, snapshot)
     target = project.schema.target
-    known = vocabularies(project.schema, whole) | words_of_answers(
+    vocabulary = vocabularies(project.schema, whole) | prediction_vocabulary(
         target, whole[target.name].to_list() if target else []
     )
-    rows = scalars(project.schema, whole, known)
-    rows = figured_truths(target, rows, target.name, known) if target else rows
-    names = [figure for column in project.schema.columns for figure in column.watchable]
+    rows = scalars(project.schema, whole, vocabulary)
+    rows = label_descriptors(target, rows, target.name, vocabulary) if target else rows
+    names = [figure for column in project.schema.columns for figure in column.monitorable]
     numeric = [name for name in names if rows[name].dtype.is_numeric()]
     parts = [
         f"<!doctype html><meta charset='utf-8'><title>{html.escape(project.title)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(project.title)}: snapshot {html.escape(snapshot)}</h1>",
-        f"<p>{rows.height:,} rows for training, {about['holdout_rows']:,} held out, {about['feedback_rows']:,} in all came back from "
-        f"the service. Source: {html.escape(str(about['source']))}.</p>",
+        f"<p>{rows.height:,} rows for training, {about['holdout_rows']:,} held out; {about['feedback_rows']:,} of all "
+        f"rows are feedback from the service. Source: {html.escape(str(about['source']))}.</p>",
         *_examples(project, whole),
         "<h2>Distributions</h2>",
-        _picture(_distributions(rows, names[:MOST_PANELS])),
+        _picture(_distributions(rows, names[:MAX_PANELS])),
         "<h2>Missing values</h2>",
         _missing(rows, names),
     ]
     if len(numeric) > 1:
-        parts += ["<h2>Correlations of the numbers</h2>", _picture(_correlations(rows, numeric))]
+        parts += ["<h2>Correlations of numeric columns</h2>", _picture(_correlations(rows, numeric))]
         parts += ["<h2>First two principal components</h2>", _picture(_components(project, rows, numeric))]
     return "\n".join(parts)
 
 
 def _examples(project: Project, rows: pl.DataFrame) -> list[str]:
-    """A few rows of what no histogram shows: images and texts, with the truth where there is one."""
+    """Show a few images and texts, which have no histogram, with their labels."""
     parts = []
     target = project.schema.target
-    shown = rows.sample(min(MOST_EXAMPLES, rows.height), seed=project.seed)
-    told = target is not None and target.kind not in {"boxes", "ranking", "action"}  # a title has no room for those
-    truths = shown[target.name].cast(pl.String).to_list() if target and told else [""] * shown.height
+    sample = rows.sample(min(MAX_EXAMPLES, rows.height), seed=project.seed)
+    has_short_label = target is not None and not kinds.of_target(target).serialized  # JSON is too long for a title
+    labels = sample[target.name].cast(pl.String).to_list() if target and has_short_label else [""] * sample.height
     for column in project.schema.features:
         if column.personal:
             continue
         if column.kind == "image":
-            parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", _picture(_gallery(shown, column, truths))]
+            parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", _picture(_gallery(sample, column, labels))]
         if column.kind == "text":
             lines = "".join(
-                f"<tr><td>{html.escape(str(value)[:300])}</td><td>{html.escape(truth)}</td></tr>"
-                for value, truth in zip(shown[column.name].head(10), truths, strict=False)
+                f"<tr><td>{html.escape(str(value)[:300])}</td><td>{html.escape(label)}</td></tr>"
+                for value, label in zip(sample[column.name].head(10), labels, strict=False)
             )
             parts += [f"<h2>Examples of {html.escape(column.name)}</h2>", f"<table>{lines}</table>"]
     return parts
 
 
-def _gallery(rows: pl.DataFrame, column: Column, truths: list[str]) -> Any:
+def _gallery(rows: pl.DataFrame, column: Column, labels: list[str]) -> Any:
     across = 10
     down = -(-rows.height // across)
     figure, panels = pictures.grid(down, across, (13, 1.5 * down))
-    for axes, values, truth in zip(panels, graph.pixels(rows[column.name], column.shape), truths, strict=False):
+    for axes, values, label in zip(panels, graph.pixels(rows[column.name], column.shape), labels, strict=False):
         axes.imshow(values, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(truth[:14], fontsize=8)
+        axes.set_title(label[:14], fontsize=8)
     return figure
 
 
@@ -132,29 +132,31 @@ def _correlations(rows: pl.DataFrame, names: list[str]) -> Any:
     values = np.nan_to_num(np.corrcoef(_standard(rows, names), rowvar=False))
     size = min(12, 2.5 + 0.3 * len(names))
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    shown = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    figure.colorbar(shown, shrink=0.7)
+    figure.colorbar(image, shrink=0.7)
     return figure
 
 
 def _components(project: Project, rows: pl.DataFrame, names: list[str]) -> Any:
     target = project.schema.target.name if project.schema.target else ""
-    target = target if target in rows.columns else ""  # of what is no scalar there are only figures
-    used = [name for name in names if name != target]
-    values = _standard(rows, used)
-    _, strengths, axes_of = np.linalg.svd(values, full_matrices=False)
-    points = values @ axes_of[:2].T if len(used) > 1 else np.column_stack([values[:, 0], np.zeros(len(values))])
+    target = target if target in rows.columns else ""  # a structured target is only present as descriptors
+    feature_names = [name for name in names if name != target]
+    values = _standard(rows, feature_names)
+    _, strengths, components = np.linalg.svd(values, full_matrices=False)
+    points = (
+        values @ components[:2].T if len(feature_names) > 1 else np.column_stack([values[:, 0], np.zeros(len(values))])
+    )
     shares = strengths**2 / max((strengths**2).sum(), 1e-12)
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     if target and rows[target].dtype.is_numeric():
-        shown = axes.scatter(points[:, 0], points[:, 1], c=rows[target].to_numpy(), s=8, cmap="viridis")
-        figure.colorbar(shown, label=target)
+        scatter = axes.scatter(points[:, 0], points[:, 1], c=rows[target].to_numpy(), s=8, cmap="viridis")
+        figure.colorbar(scatter, label=target)
     elif target:
         for word in sorted(set(rows[target].cast(pl.String).to_list())):
-            chosen = (rows[target].cast(pl.String) == word).to_numpy()
-            axes.plot(points[chosen, 0], points[chosen, 1], ".", label=f"{target} {word}", alpha=0.6)
+            mask = (rows[target].cast(pl.String) == word).to_numpy()
+            axes.plot(points[mask, 0], points[mask, 1], ".", label=f"{target} {word}", alpha=0.6)
         axes.legend(frameon=False)
     else:
         axes.plot(points[:, 0], points[:, 1], ".")

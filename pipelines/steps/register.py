@@ -1,4 +1,4 @@
-"""Every candidate becomes an MLflow run, the winner a registered version with all that serving and people need."""
+"""Log every candidate as an MLflow run and register the winner with all that serving and users need."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from phaseflow import answers, events, formats, personal, reference, registry
+from phaseflow import discovery, events, formats, personal, prediction_types, reference
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.toolkit import graph
 from phaseflow.toolkit.newest import newest_traffic
-from phaseflow.toolkit.scalars import vocabularies, words_of_answers
+from phaseflow.toolkit.scalars import prediction_vocabulary, vocabularies
 from pipelines.steps import bins, card, data, plots, tracking
 from pipelines.steps import champion as champions
-from pipelines.steps.champion import AGAINST, CONFIRMS, LOOK, Champion
+from pipelines.steps.champion import AGAINST, CONFIRMS, DRIFT, LOOK, Champion
 
 
 def code_version() -> str:
-    """The image's version, else the checkout's commit."""
-    told = os.environ.get("PHASEFLOW_CODE_VERSION")
+    """Return the image's version, or else the commit of the checkout."""
+    version = os.environ.get("PHASEFLOW_CODE_VERSION")
     git = shutil.which("git")
-    if told or git is None:
-        return told or "unknown"
-    done = subprocess.run(
+    if version or git is None:
+        return version or "unknown"
+    completed = subprocess.run(
         [git, "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() or "unknown"
+    return completed.stdout.strip() or "unknown"
 
 
 def manifest(
     project: Project, about: Mapping[str, Any], content: bytes, verdict: Mapping[str, Any], snapshot: str, run: str
 ) -> dict[str, Any]:
-    """`model.json`: what serving needs of a version."""
+    """Return the content of `model.json`, which serving needs."""
     train = data.split(project, snapshot, "train")
     rows = newest_traffic(project, train)
-    said = graph.run(content, graph.feed(rows, project.schema))
+    outputs = graph.run(content, graph.feed(rows, project.schema))
     target = project.schema.target
-    predictions = answers.values(said, target, about["classes"])
-    known = vocabularies(project.schema, rows, train) | words_of_answers(target, predictions)
-    known = {name: words for name, words in known.items() if name not in personal.omitted(project)}
+    predictions = prediction_types.values(outputs, target, about["classes"])
+    vocabulary = vocabularies(project.schema, rows, train) | prediction_vocabulary(target, predictions)
+    vocabulary = {name: words for name, words in vocabulary.items() if name not in personal.omitted(project)}
     return {
         "format": formats.MODEL,
         "project": project.name,
@@ -74,30 +74,30 @@ def manifest(
         "created": datetime.now(UTC).isoformat(),
         "metrics": about["metrics"] | about.get("losses", {}),
         "verdict": verdict["passed"],
-        "reference": reference.to_json(bins.reference(project, rows, predictions, known)),
-        "vocabularies": known,
+        "reference": reference.to_json(bins.reference(project, rows, predictions, vocabulary)),
+        "vocabularies": vocabulary,
     }
 
 
 def impersonal(rows: pl.DataFrame, project: Project) -> pl.DataFrame:
-    """Rows [N] as an example may show them: what is personal and not hashed is missing."""
+    """Return rows [N] for use as an example, without personal values that are not hashed."""
     return rows.with_columns(pl.lit(None, rows.schema[name]).alias(name) for name in personal.omitted(project))
 
 
-def noted(notes: Mapping[str, str]) -> dict[str, str]:
-    """What happened in training, as tags of its run: MLflow takes letters, digits and `_-./ ` in a name."""
+def note_tags(notes: Mapping[str, str]) -> dict[str, str]:
+    """Convert training notes to run tags. MLflow allows letters, digits and `_-./ ` in tag names."""
     return {f"note.{re.sub(r'[^A-Za-z0-9_./ -]', '', name)}": value for name, value in notes.items()}
 
 
-def registered(client: mlflow.MlflowClient, project: Project, run: str, *, confirms: bool = False) -> Any | None:
-    """The version that an earlier try of this run registered: the challenger, or the confirmed champion."""
+def find_version(client: mlflow.MlflowClient, project: Project, run: str, *, confirms: bool = False) -> Any | None:
+    """Return the version that an earlier attempt of this run registered: the challenger, or the confirmed champion."""
     try:
-        found = client.search_model_versions(f"name = '{project.name}'", max_results=200)
+        versions = client.search_model_versions(f"name = '{project.name}'", max_results=200)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    of_run = (version for version in found if version.tags.get("phaseflow.run") == run)
+    of_run = (version for version in versions if version.tags.get("phaseflow.run") == run)
     return next((version for version in of_run if (CONFIRMS in version.tags) == confirms), None)
 
 
@@ -109,36 +109,54 @@ def register(
     verdict: Mapping[str, Any],
     folders: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """Log and register; a second try of the same run finds what the first one made.
+    """Log the candidates, register the winner and store the verdict. A retry reuses the version of the first attempt.
 
-    Raises PlatformError when MLflow can't be reached.
+    Raises PlatformError if MLflow can't be reached.
     """
     warnings.filterwarnings("ignore", module="mlflow")
-    project = registry.get(project_name)
+    project = discovery.get(project_name)
     client = tracking.client()
-    done = tracking.reach(lambda: registered(client, project, run))
-    if done is None:
-        tracking.reach(lambda: mlflow.set_experiment(project.name))
-        done = tracking.reach(lambda: _log(client, project, snapshot, run, evaluation, verdict, folders))
-    version = str(done.version)
-    tracking.reach(lambda: client.set_registered_model_alias(project.name, "challenger", version))
+    challenger = tracking.translate_errors(lambda: find_version(client, project, run))
+    if challenger is None:
+        tracking.translate_errors(lambda: mlflow.set_experiment(project.name))
+        challenger = tracking.translate_errors(
+            lambda: _log(client, project, snapshot, run, evaluation, verdict, folders)
+        )
+    version = str(challenger.version)
+    tracking.translate_errors(lambda: client.set_registered_model_alias(project.name, "challenger", version))
     champion = evaluation.get("champion")
     confirmed = None
     if champion is not None and verdict["confirmed"]:
-        confirmed = tracking.reach(lambda: registered(client, project, run, confirms=True))
-        present = champions.fetch(project)
-        # Where the alias has moved meanwhile, it is another champion that would have to be judged.
-        if confirmed is None and present is not None and present.version == champion["version"]:
-            confirmed = tracking.reach(lambda: _confirm(client, project, snapshot, run, evaluation, present))
+        confirmed = tracking.translate_errors(lambda: find_version(client, project, run, confirms=True))
+        current_champion = champions.fetch(project) if confirmed is None else None
+        # If the alias has moved in the meantime, the evaluation was about another champion.
+        if current_champion is not None and current_champion.version == champion["version"]:
+            confirmed = tracking.translate_errors(
+                lambda: _confirm(client, project, snapshot, run, evaluation, current_champion)
+            )
+    about: dict[str, str | None] = {"project": project.name, "run": run, "snapshot": snapshot, "version": version}
+    about["confirmed"] = None if confirmed is None else str(confirmed.version)
+    result = _result(about, evaluation, verdict)
+    store = data.store()
+    store.write(f"runs/{project.name}/{run}/verdict.json", json.dumps(result, indent=1).encode())
+    events.record(store, project, "verdict", result, source="pipelines")
+    return result
+
+
+def _result(
+    about: Mapping[str, str | None], evaluation: Mapping[str, Any], verdict: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the verdict that is stored, whose project, run, snapshot and versions are `about`."""
+    champion = evaluation.get("champion")
     winner = evaluation["candidates"][verdict["candidate"]]
-    result = {
-        "project": project.name,
-        "run": run,
-        "snapshot": snapshot,
+    return {
+        "project": about["project"],
+        "run": about["run"],
+        "snapshot": about["snapshot"],
         "passed": verdict["passed"],
         "candidate": verdict["candidate"],
-        "version": version,
-        "confirmed": None if confirmed is None else str(confirmed.version),
+        "version": about["version"],
+        "confirmed": about["confirmed"],
         "champion": champion["version"] if champion else None,
         "champion_candidate": champion["candidate"] if champion else None,
         "reason": verdict["reason"],
@@ -155,17 +173,13 @@ def register(
         "checks": list(verdict["checks"]),
         "candidates": {
             name: {
-                key: about[key]
+                key: candidate[key]
                 for key in ("selection", "metrics", "intervals", "calibration", "seconds", "latency_ms", "size_mb")
             }
-            for name, about in evaluation["candidates"].items()
+            for name, candidate in evaluation["candidates"].items()
         },
         "created": datetime.now(UTC).isoformat(),
     }
-    store = data.store()
-    store.write(f"runs/{project.name}/{run}/verdict.json", json.dumps(result, indent=1).encode())
-    events.record(store, project, "verdict", result, source="pipelines")
-    return result
 
 
 def _log(
@@ -191,7 +205,7 @@ def _log(
     version: Any = None
     for name, about in evaluation["candidates"].items():
         with mlflow.start_run(
-            run_name=f"{name} {run}", tags=tags | {"phaseflow.candidate": name} | noted(about["notes"])
+            run_name=f"{name} {run}", tags=tags | {"phaseflow.candidate": name} | note_tags(about["notes"])
         ) as active:
             mlflow.log_params({"candidate": name, **about["params"], "train_rows": about["rows"], "seed": project.seed})
             values = {key: value for key, value in about["metrics"].items() if value is not None}
@@ -223,14 +237,14 @@ def _log(
 
 
 def _tags(project: Project, snapshot: str, run: str, evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """Where a version comes from, and its look at the holdout."""
+    """Return the tags of a version: its origin, its look at the holdout, and the drift of its rows."""
     champion = evaluation.get("champion")
-    looked = (
-        {AGAINST: str(champion["version"]), LOOK: json.dumps(evaluation["look"], separators=(",", ":"))}
-        if champion
-        else {}
-    )
-    return looked | {
+    look_tags = {}
+    if champion:
+        look_tags = {AGAINST: str(champion["version"]), LOOK: json.dumps(evaluation["look"], separators=(",", ":"))}
+        if champion["drift"]:
+            look_tags[DRIFT] = json.dumps(champion["drift"], separators=(",", ":"))
+    return look_tags | {
         "phaseflow.project": project.name,
         "phaseflow.run": run,
         "phaseflow.snapshot": snapshot,
@@ -248,19 +262,19 @@ def _confirm(
     evaluation: Mapping[str, Any],
     champion: Champion,
 ) -> Any:
-    """Register the champion's own model again: the version says of which rows its reference and its figures are."""
+    """Register the champion's own model again, with the reference and metrics of the new rows."""
     mlflow.set_experiment(project.name)
-    train, judged = data.split(project, snapshot, "train"), evaluation["champion"]
+    train, champion_evaluation = data.split(project, snapshot, "train"), evaluation["champion"]
     tags = _tags(project, snapshot, run, evaluation) | {CONFIRMS: champion.version}
     about = {"candidate": champion.candidate, "classes": list(champion.classes)} | {
-        key: judged[key] for key in ("metrics", "losses")
+        key: champion_evaluation[key] for key in ("metrics", "losses")
     }
     passed = {"candidate": champion.candidate, "passed": True}
     text = card.confirmation(project, evaluation, tags)
     about_model = manifest(project, about, champion.onnx, passed, snapshot, run)
-    named = f"{champion.candidate} {run} confirmed"
-    with mlflow.start_run(run_name=named, tags=tags | {"phaseflow.candidate": champion.candidate}) as active:
-        mlflow.log_metrics({key: value for key, value in judged["metrics"].items() if value is not None})
+    run_name = f"{champion.candidate} {run} confirmed"
+    with mlflow.start_run(run_name=run_name, tags=tags | {"phaseflow.candidate": champion.candidate}) as active:
+        mlflow.log_metrics({key: value for key, value in champion_evaluation["metrics"].items() if value is not None})
         mlflow.log_text(text, "model_card.md")
         return _version(client, project, train, champion.onnx, about_model, text, active.info.run_id, tags, passed)
 
@@ -278,14 +292,14 @@ def _version(
 ) -> Any:
     feeds = graph.feed(impersonal(train.head(2), project), project.schema)
     ready = graph.session(content)
-    said = graph.run(ready, feeds)
-    # A table's row reads best as a table; a tensor of more dimensions has no place in one.
+    outputs = graph.run(ready, feeds)
+    # Tabular rows are shown as a table, which can't hold tensors of more dimensions.
     flat = all(values.ndim == 2 for values in feeds.values())
-    wanted = {node.name for node in ready.get_inputs()}  # a model may need fewer than a row has
+    input_names = {node.name for node in ready.get_inputs()}  # a model may use only some of the features
     example = (
         pd.DataFrame({name: values[:, 0] for name, values in feeds.items()})
         if flat
-        else {name: values for name, values in feeds.items() if name in wanted}
+        else {name: values for name, values in feeds.items() if name in input_names}
     )
     manifest_bytes = json.dumps(about, separators=(",", ":")).encode()
     with tempfile.TemporaryDirectory() as folder:
@@ -294,14 +308,14 @@ def _version(
         logged = mlflow.onnx.log_model(
             onnx.load(io.BytesIO(content)),
             name="model",
-            signature=infer_signature(example, dict(said)),
+            signature=infer_signature(example, dict(outputs)),
             input_example=example,
             extra_files=[str(path)],
             pip_requirements=["onnxruntime"],
             save_as_external_data=False,  # one file, whose digest is registered
             metadata={"phaseflow.snapshot": about["snapshot"]},
         )
-        # MLflow writes the graph anew; the digest is of the file that will be served.
+        # MLflow serializes the graph again, so the digest is computed from the file that will be served.
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri, dst_path=folder))
         served = hashlib.sha256(next(local.rglob("model.onnx")).read_bytes()).hexdigest()
     if served != about["sha256"]:

@@ -1,4 +1,4 @@
-"""MLflow as the steps use it: a client that fails soon and clearly, versions by alias, downloads."""
+"""MLflow helpers of the steps: a client that fails fast with clear errors, versions by alias, and downloads."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from typing import TypeVar
 from phaseflow.errors import PlatformError
 from phaseflow.settings import from_environment
 
-# Read by mlflow when it is imported: nothing is sent to anyone, and a server that is away is given up in seconds.
+# mlflow reads these when it is imported. They disable telemetry and limit retries of an unavailable server to seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its messages have the format of ours
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow  # after the settings above
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-Answer = TypeVar("Answer")
+from phaseflow.clients import mlflow as aliases
+
+Result = TypeVar("Result")
 
 
 def client() -> mlflow.MlflowClient:
-    """A client of the platform's MLflow."""
+    """Return a client of the platform's MLflow."""
     address = from_environment().mlflow_url
     mlflow.set_tracking_uri(address)
     return mlflow.MlflowClient(address)
 
 
-def reach(call: Callable[[], Answer]) -> Answer:
-    """The call's answer; raises PlatformError when MLflow can't be reached, other MlflowExceptions as they are."""
+def translate_errors(call: Callable[[], Result]) -> Result:
+    """Return the result of `call`. Raises PlatformError if MLflow can't be reached; other errors propagate."""
     try:
         return call()
     except MlflowException as error:
@@ -44,19 +47,14 @@ def reach(call: Callable[[], Answer]) -> Answer:
         raise
 
 
-def by_alias(found: mlflow.MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """The version that an alias names, None where there is none."""
-    try:
-        return reach(lambda: found.get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return None
-        raise
+def by_alias(mlflow_client: mlflow.MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """Return the version that has the alias, or None. Raises PlatformError if MLflow can't be reached."""
+    return translate_errors(lambda: aliases.by_alias(mlflow_client, name, alias))
 
 
 def download(version: ModelVersion, folder: str) -> str:
-    """The version's files, in `folder`."""
-    return reach(
+    """Download the version's files to `folder` and return their path."""
+    return translate_errors(
         lambda: str(
             mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{version.name}/{version.version}", dst_path=folder

@@ -1,4 +1,4 @@
-"""One candidate: compare it inside the snapshot's training rows, fit it on all of them, hand on ONNX."""
+"""Train one candidate: validate it within the training rows, fit it on all of them, and export ONNX."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 import time
 from pathlib import Path
 
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.toolkit.fit import fit
 from pipelines.steps import data, selection
 
 
 def train(project_name: str, snapshot: str, candidate: str, folder: Path) -> dict[str, float]:
-    """Write `model.onnx`, `trained.json` and pictures to `folder`; answer with seconds, size in MB and the figure of selection."""
-    project = registry.get(project_name)
-    chosen = next(one for one in project.candidates if one.name == candidate)
+    """Write `model.onnx`, `trained.json` and plots to `folder`.
+
+    Returns the durations in seconds, the size in MB and the selection metric.
+    """
+    project = discovery.get(project_name)
+    chosen = next(declared for declared in project.candidates if declared.name == candidate)
     rows = data.split(project, snapshot, "train")
     begin = time.perf_counter()
     trained = fit(rows, project, chosen)
@@ -24,7 +27,7 @@ def train(project_name: str, snapshot: str, candidate: str, folder: Path) -> dic
     selection_seconds = time.perf_counter() - begin
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(trained.onnx)
-    # An object store has no empty folder: without a picture there is none here either.
+    # An object store has no empty folders, so the folder is only created if there are pictures.
     for name, content in trained.pictures.items():
         (folder / "pictures").mkdir(exist_ok=True)
         (folder / "pictures" / name).write_bytes(content)
@@ -39,5 +42,5 @@ def train(project_name: str, snapshot: str, candidate: str, folder: Path) -> dic
     }
     (folder / "trained.json").write_text(json.dumps(about))
     print(f"{candidate}: {rows.height} rows, {seconds:.2f} s, {len(trained.onnx) / 1e6:.2f} MB")
-    found = {"seconds": seconds, "selection_seconds": selection_seconds, "size_mb": len(trained.onnx) / 1e6}
-    return found if chosen_by["value"] is None else found | {f"selection_{chosen_by['metric']}": chosen_by["value"]}
+    figures = {"seconds": seconds, "selection_seconds": selection_seconds, "size_mb": len(trained.onnx) / 1e6}
+    return figures if chosen_by["value"] is None else figures | {f"selection_{chosen_by['metric']}": chosen_by["value"]}

@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from phaseflow import registry
-from phaseflow.embedded import mlflow, passwords
+from cli.local import mlflow, passwords
+from phaseflow import discovery
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.store import Store
+from phaseflow.testing import free_port, wait_for
 from pipelines.etl.extract import extract
 from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import validate
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def wait_for(what: str, look: Callable[[], bool], seconds: float = 90) -> None:
-    """Poll until it is so."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if look():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{what} did not happen within {seconds:.0f} s")
-
-
-def answers(url: str) -> bool:
-    """Whether a page is there."""
+def is_up(url: str) -> bool:
+    """Whether the URL responds without an error."""
     try:
         return httpx.get(url, timeout=2).status_code < 400
     except httpx.HTTPError:
@@ -48,7 +30,7 @@ def answers(url: str) -> bool:
 
 
 class Process:
-    """A program of its own session, whose whole group can be killed."""
+    """A child process in its own session, so that its whole process group can be killed."""
 
     def __init__(self, argv: list[str], log: Path, **environment: str) -> None:
         self.argv, self.log, self.environment = argv, log, os.environ | environment
@@ -67,8 +49,8 @@ class Process:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings of this session's home and ports, also in the environment."""
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings with a temporary home and free ports, also set in the environment."""
     home = tmp_path_factory.mktemp("home")
     values = {
         "PHASEFLOW_HOME": str(home),
@@ -87,22 +69,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(place: Settings) -> Iterator[Process]:
-    """A running MLflow; a test that kills it starts it again."""
-    (place.home / "mlflow").mkdir()
-    argv = mlflow.command(place)
-    argv[argv.index("--port") + 1] = place.mlflow_url.rsplit(":", 1)[1]
-    process = Process(argv, place.home / "mlflow.log", **mlflow.environment())
+def mlflow_server(settings: Settings) -> Iterator[Process]:
+    """A running MLflow. A test that kills it must start it again."""
+    (settings.home / "mlflow").mkdir()
+    argv = mlflow.command(settings)
+    argv[argv.index("--port") + 1] = settings.mlflow_url.rsplit(":", 1)[1]
+    process = Process(argv, settings.home / "mlflow.log", **mlflow.environment())
     process.start()
-    wait_for("MLflow's start", lambda: answers(f"{place.mlflow_url}/health"))
+    wait_for("MLflow's start", lambda: is_up(f"{settings.mlflow_url}/health"))
     yield process
     process.kill()
 
 
 @pytest.fixture(scope="session")
-def titanic_snapshot(place: Settings) -> str:
-    """A snapshot of the sample."""
-    project, store = registry.get("titanic"), Store(place.store)
-    found = extract(project, "base", place, store)
+def titanic_snapshot(settings: Settings) -> str:
+    """A snapshot of titanic's sample."""
+    project, store = discovery.get("titanic"), Store(settings.store)
+    extracted = extract(project, "base", settings, store)
     validate(project, "base", store)
-    return str(snapshot(project, "base", store, found)["snapshot"])
+    return str(snapshot(project, "base", store, extracted)["snapshot"])

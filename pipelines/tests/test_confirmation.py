@@ -1,4 +1,4 @@
-"""A champion that no challenger replaces on changed rows: registered again with a new reference, in a real MLflow."""
+"""A champion that holds on changed rows is registered again with a new reference, in a real MLflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from phaseflow import answers, logs, registry
+from phaseflow import discovery, logs, prediction_types
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from phaseflow.toolkit import graph, source
@@ -21,16 +21,16 @@ from pipelines.etl.validate import validate
 from pipelines.steps import budget, champion, data, evaluate, gate, register, tracking
 from pipelines.steps.train import train
 
-HOUSES = registry.get("house_prices")
+HOUSES = discovery.get("house_prices")
 CANDIDATE = HOUSES.candidates[0].name
 
 
 class Retraining:
     """The steps of one run, as the DAG and the pipeline call them."""
 
-    def __init__(self, place: Settings, folder: Path, run: str) -> None:
-        self.run, self.folder, store = run, folder / run, Store(place.store)
-        extracted = extract(HOUSES, run, place, store)
+    def __init__(self, settings: Settings, folder: Path, run: str) -> None:
+        self.run, self.folder, store = run, folder / run, Store(settings.store)
+        extracted = extract(HOUSES, run, settings, store)
         validate(HOUSES, run, store)
         self.snapshot = str(snapshot(HOUSES, run, store, extracted)["snapshot"])
         train(HOUSES.name, self.snapshot, CANDIDATE, self.folder)
@@ -38,31 +38,31 @@ class Retraining:
         self.verdict = json.loads(json.dumps(gate.judge(HOUSES, self.evaluation).to_dict()))
 
     def register(self) -> dict[str, Any]:
-        """Register what was trained; the verdict as it is stored."""
+        """Register the trained model and return the stored verdict."""
         folders = {CANDIDATE: self.folder}
         return register.register(HOUSES.name, self.snapshot, self.run, self.evaluation, self.verdict, folders)
 
 
-def ship(place: Settings, model: bytes, part: str, count: int = 700) -> None:
-    """Predictions of larger houses and their labels, which are what the model predicts of them."""
-    store, now = Store(place.store), datetime.now(UTC)
-    known = source.grouped_rows(source.load(HOUSES, place, store), HOUSES, place)
-    rows = known.sample(count, with_replacement=True, shuffle=True, seed=len(part))
+def ship(settings: Settings, model: bytes, part: str, count: int = 700) -> None:
+    """Log predictions of larger houses. Their labels equal the model's predictions."""
+    store, now = Store(settings.store), datetime.now(UTC)
+    base = source.grouped_rows(source.load(HOUSES, settings, store), HOUSES, settings)
+    rows = base.sample(count, with_replacement=True, shuffle=True, seed=len(part))
     rows = rows.with_row_index("number").with_columns(
         pl.col("living_area") * 2 + pl.col("number") % 50,
         pl.format(part + "{}", "number").alias("id"),
         time=pl.lit(now),
     )
     outputs = graph.run(graph.session(model), graph.feed(rows, HOUSES.schema))
-    labels = answers.values(outputs, HOUSES.schema.target, ())
+    labels = prediction_types.values(outputs, HOUSES.schema.target, ())
     predictions = rows.select("id", "time", pl.lit("1").alias("version"), *HOUSES.schema.feature_names)
-    feedback = rows.select("id", "time", pl.Series("truth", [str(label) for label in labels]))
+    feedback = rows.select("id", "time", pl.Series("label", [str(label) for label in labels]))
     for kind, table in (("predictions", predictions), ("feedback", feedback)):
         store.write(f"{logs.folder(kind, HOUSES.name, now)}/{part}.parquet", parquet(table))
 
 
 def drifted(present: champion.Champion, run: Retraining) -> float:
-    """The drift of the run's newest rows from the reference of a champion."""
+    """Return the drift of the run's newest rows from the reference of a champion."""
     rows = newest_traffic(HOUSES, data.split(HOUSES, run.snapshot, "train"))
     drift = evaluate.drift(HOUSES, present, rows)
     assert drift is not None
@@ -71,26 +71,33 @@ def drifted(present: champion.Champion, run: Retraining) -> float:
 
 @pytest.mark.usefixtures("mlflow_server")
 def test_a_champion_that_holds_on_changed_rows_is_confirmed_with_a_new_reference(
-    place: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path
 ) -> None:
-    first = Retraining(place, tmp_path, "first").register()
+    first = Retraining(settings, tmp_path, "first").register()
     assert (first["passed"], first["reason"], first["confirmed"]) == (True, "first", None)
     client = tracking.client()
     client.set_registered_model_alias(HOUSES.name, "champion", first["version"])
     present = champion.fetch(HOUSES)
     assert present is not None
 
-    # The first challenger after a change may have seen too little of it: the champion is not confirmed yet.
-    ship(place, present.onnx, "a")
-    early = Retraining(place, tmp_path, "early")
-    assert early.evaluation["look"]["number"] == 1
+    # A challenger on unchanged data says nothing about how the champion holds on changed data.
+    before = Retraining(settings, tmp_path, "before")
+    assert before.evaluation["champion"]["drift"]["psi"] <= HOUSES.drift.psi
+    assert before.register()["confirmed"] is None
+
+    # The first challenger after a change may have seen too few new rows, so the champion is not confirmed yet.
+    ship(settings, present.onnx, "a")
+    early = Retraining(settings, tmp_path, "early")
+    assert early.evaluation["look"]["number"] == 2
+    assert early.evaluation["champion"]["withstood"] == 0
     assert early.evaluation["champion"]["drift"]["feature"] == "living_area"
     assert early.evaluation["champion"]["drift"]["psi"] > HOUSES.drift.psi
     refused = early.register()
     assert (refused["passed"], refused["confirmed"]) == (False, None)
 
-    ship(place, present.onnx, "bc")
-    later = Retraining(place, tmp_path, "later")
+    ship(settings, present.onnx, "bc")
+    later = Retraining(settings, tmp_path, "later")
+    assert later.evaluation["champion"]["withstood"] == 1
     assert later.verdict["confirmed"], later.verdict
     confirmed = later.register()
     assert (confirmed["passed"], confirmed["champion"], confirmed["reason"]) == (False, first["version"], "")
@@ -98,11 +105,11 @@ def test_a_champion_that_holds_on_changed_rows_is_confirmed_with_a_new_reference
     assert "it stays, and the newest rows are its reference from now on." in confirmed["why"]
     assert later.register() | {"created": ""} == confirmed | {
         "created": ""
-    }  # as after a kill: nothing is registered twice
+    }  # as after a kill, nothing is registered twice
     versions = client.search_model_versions(f"name = '{HOUSES.name}'")
-    assert len(versions) == 4
+    assert len(versions) == 5
 
-    # As the DAG promotes it: the same model, of whose reference the new rows are no drift.
+    # Promote it as the DAG does. The new rows have not drifted from the new reference.
     client.set_registered_model_alias(HOUSES.name, "champion", confirmed["confirmed"])
     renewed = champion.fetch(HOUSES)
     assert renewed is not None
@@ -114,17 +121,21 @@ def test_a_champion_that_holds_on_changed_rows_is_confirmed_with_a_new_reference
     assert tags["phaseflow.snapshot"] == later.snapshot
     assert tags[champion.CONFIRMS] == first["version"]
 
-    # The model is the same, so that the looks at its holdout go on.
+    # The model is the same, so its looks at the holdout continue.
     look = champion.last_look(HOUSES, confirmed["confirmed"])
     assert look == later.evaluation["look"]
     assert look["left"] < budget.ALPHA
+    # Withstood challengers are counted from zero, because its reference is now the changed data.
+    assert champion.withstood(HOUSES, confirmed["confirmed"], snapshot="another") == 0
+    assert champion.withstood(HOUSES, first["version"], snapshot="another") == 2
+    assert champion.withstood(HOUSES, first["version"], snapshot=later.snapshot) == 1  # a retry is not counted again
 
 
 @pytest.mark.usefixtures("mlflow_server")
-def test_a_champion_that_was_replaced_meanwhile_is_not_confirmed(place: Settings, tmp_path: Path) -> None:
+def test_a_champion_that_was_replaced_meanwhile_is_not_confirmed(settings: Settings, tmp_path: Path) -> None:
     present = champion.fetch(HOUSES)
     assert present is not None
-    run = Retraining(place, tmp_path, "late")
+    run = Retraining(settings, tmp_path, "late")
     run.verdict |= {"confirmed": True}
     client = tracking.client()
     other = str(int(present.version) - 1)

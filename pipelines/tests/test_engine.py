@@ -1,6 +1,7 @@
 """The engine with KFP's own client, and the whole pipeline through it into a real MLflow."""
 
-# Annotations must be real classes here: KFP reads those of the components below.
+# Annotations must be real classes here, because KFP reads those of the components below.
+import dataclasses
 import json
 import os
 import signal
@@ -18,28 +19,31 @@ from kfp import Client, compiler, dsl
 from kfp_server_api import ApiException
 from mlflow import MlflowClient
 
-from phaseflow import events, registry
+from phaseflow import discovery, events, generated
+from phaseflow.errors import PermanentError, PlatformError
 from phaseflow.loops import METRIC
 from phaseflow.settings import PORTS, ROOT, Settings
 from phaseflow.store import Store
+from phaseflow.testing import free_port, wait_for
 from pipelines import compile as compiling
+from pipelines import run as pipelines_run
 from pipelines.engine.runs import scratch
-from pipelines.tests.conftest import Process, answers, wait_for
+from pipelines.tests.conftest import Process, is_up
 
 
 @pytest.fixture(scope="module")
-def engine(place: Settings) -> Iterator[Process]:
-    offset = int(place.pipelines_url.rsplit(":", 1)[1]) - PORTS["pipelines"]
-    argv = [str(place.python("pipelines")), "-m", "pipelines.engine"]
-    process = Process(argv, place.home / "engine.log", PHASEFLOW_PORT_OFFSET=str(offset))
+def engine(settings: Settings) -> Iterator[Process]:
+    offset = int(settings.pipelines_url.rsplit(":", 1)[1]) - PORTS["pipelines"]
+    argv = [str(settings.python("pipelines")), "-m", "pipelines.engine"]
+    process = Process(argv, settings.home / "engine.log", PHASEFLOW_PORT_OFFSET=str(offset))
     process.start()
-    wait_for("the engine's start", lambda: answers(f"{place.pipelines_url}/apis/v2beta1/healthz"))
+    wait_for("the engine's start", lambda: is_up(f"{settings.pipelines_url}/apis/v2beta1/healthz"))
     yield process
     process.kill()
 
 
-def connect(place: Settings) -> Client:
-    return Client(host=place.pipelines_url, existing_token=place.secret("engine_token"))
+def connect(settings: Settings) -> Client:
+    return Client(host=settings.pipelines_url, existing_token=settings.secret("engine_token"))
 
 
 @dsl.component(base_image="none", install_kfp_package=False)
@@ -72,8 +76,8 @@ def package(folder: Path, component: Any, **arguments: Any) -> str:
     return str(path)
 
 
-def test_kfps_client_works(engine: Process, place: Settings, tmp_path: Path) -> None:
-    client = connect(place)
+def test_kfps_client_works(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    client = connect(settings)
     path = package(tmp_path, add, left=1, right=2)
     uploaded = client.upload_pipeline(path, pipeline_name="toy-upload")
     version = client.upload_pipeline_version(path, pipeline_version_name="second", pipeline_name="toy-upload")
@@ -90,12 +94,12 @@ def test_kfps_client_works(engine: Process, place: Settings, tmp_path: Path) -> 
     assert not scratch(direct.run_id).exists()
 
 
-def test_a_failed_run_says_why(engine: Process, place: Settings, tmp_path: Path) -> None:
-    client = connect(place)
+def test_a_failed_run_says_why(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    client = connect(settings)
     run = client.create_run_from_pipeline_package(package(tmp_path, fail), run_name="fails")
-    found = client.wait_for_run_completion(run.run_id, timeout=60, sleep_duration=1)
-    assert found.state == "FAILED"
-    assert "the reason is here" in found.error.message
+    completed_run = client.wait_for_run_completion(run.run_id, timeout=60, sleep_duration=1)
+    assert completed_run.state == "FAILED"
+    assert "the reason is here" in completed_run.error.message
 
 
 def started(client: Client, tmp_path: Path, name: str) -> tuple[str, Path]:
@@ -105,52 +109,52 @@ def started(client: Client, tmp_path: Path, name: str) -> tuple[str, Path]:
     return run.run_id, mark
 
 
-def test_terminate_ends_the_processes(engine: Process, place: Settings, tmp_path: Path) -> None:
-    client = connect(place)
+def test_terminate_ends_the_processes(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    client = connect(settings)
     run_id, _ = started(client, tmp_path, "endless")
-    assert list(scratch(run_id).iterdir())  # what KFP makes for a step
+    assert list(scratch(run_id).iterdir())  # KFP's files of a step
     client.terminate_run(run_id)
     assert client.get_run(run_id).state == "CANCELED"
-    folder = str(place.home / "pipelines" / "runs" / run_id)
+    folder = str(settings.home / "pipelines" / "runs" / run_id)
     wait_for("the end of its processes", lambda: not [line for line in commands() if folder in line])
     wait_for("the end of its temporary files", lambda: not scratch(run_id).exists())
 
 
 def commands() -> list[str]:
-    found = []
+    command_lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            command_lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
-    return found
+    return command_lines
 
 
 def test_a_killed_engine_finds_living_runs_again_and_fails_dead_ones(
-    engine: Process, place: Settings, tmp_path: Path
+    engine: Process, settings: Settings, tmp_path: Path
 ) -> None:
-    client = connect(place)
+    client = connect(settings)
     living, _ = started(client, tmp_path, "lives on")
     dying, _ = started(client, tmp_path, "dies")
     assert engine.child is not None
     os.kill(engine.child.pid, signal.SIGKILL)
     engine.child.wait()
-    record = json.loads((place.home / "pipelines" / "runs" / dying / "record.json").read_text())
+    record = json.loads((settings.home / "pipelines" / "runs" / dying / "record.json").read_text())
     os.killpg(record["pid"], signal.SIGKILL)
     engine.start()
-    wait_for("the engine's return", lambda: answers(f"{place.pipelines_url}/apis/v2beta1/healthz"))
+    wait_for("the engine's return", lambda: is_up(f"{settings.pipelines_url}/apis/v2beta1/healthz"))
     wait_for("the dead run's end", lambda: client.get_run(dying).state == "FAILED")
     assert "killed before it ended" in client.get_run(dying).error.message
     assert client.get_run(living).state == "RUNNING"
     client.terminate_run(living)
 
 
-def run_folders(place: Settings) -> set[str]:
-    return {path.name for path in (place.home / "pipelines" / "runs").glob("*")}
+def run_folders(settings: Settings) -> set[str]:
+    return {path.name for path in (settings.home / "pipelines" / "runs").glob("*")}
 
 
 def attack(tmp_path: Path) -> tuple[bytes, Path]:
-    """A run that leaves a mark, as JSON."""
+    """Return a run, as JSON, that creates a file, and the path of that file."""
     mark = tmp_path / "ran"
     spec = yaml.safe_load(Path(package(tmp_path, wait, path=str(mark))).read_text())
     return json.dumps({"display_name": "attack", "pipeline_spec": spec}).encode(), mark
@@ -180,38 +184,38 @@ FOREIGN = {"origin": "http://evil.com", "sec-fetch-site": "cross-site"}
     ],
 )
 def test_a_foreign_page_starts_no_run(
-    engine: Process, place: Settings, tmp_path: Path, headers: dict[str, str], token: bool, status: int
+    engine: Process, settings: Settings, tmp_path: Path, headers: dict[str, str], token: bool, status: int
 ) -> None:
     body, mark = attack(tmp_path)
-    before = run_folders(place)
-    headers = headers | (place.bearer("engine_token") if token else {})
-    answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", content=body, headers=headers)
-    assert answer.status_code == status, answer.text
-    assert set(answer.json()) == {"error", "code", "message", "details"}
-    assert run_folders(place) == before
+    before = run_folders(settings)
+    headers = headers | (settings.bearer("engine_token") if token else {})
+    response = httpx.post(f"{settings.pipelines_url}/apis/v2beta1/runs", content=body, headers=headers)
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"error", "code", "message", "details"}
+    assert run_folders(settings) == before
     assert not mark.exists()
 
 
-def test_nothing_is_changed_without_the_token(engine: Process, place: Settings, tmp_path: Path) -> None:
-    run_id, _ = started(connect(place), tmp_path, "goes on")
+def test_nothing_is_changed_without_the_token(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    run_id, _ = started(connect(settings), tmp_path, "goes on")
     spec = Path(package(tmp_path, add, left=1, right=2)).read_bytes()
     for path in ("upload?name=stranger", "upload_version?pipelineid=x"):
-        answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/pipelines/{path}", files={"uploadfile": spec})
-        assert answer.status_code == 401, answer.text
+        response = httpx.post(f"{settings.pipelines_url}/apis/v2beta1/pipelines/{path}", files={"uploadfile": spec})
+        assert response.status_code == 401, response.text
     for method, path in (("POST", f"runs/{run_id}:terminate"), ("DELETE", f"runs/{run_id}"), ("POST", "experiments")):
-        assert httpx.request(method, f"{place.pipelines_url}/apis/v2beta1/{path}").status_code == 401
-    assert connect(place).get_run(run_id).state == "RUNNING"
-    connect(place).terminate_run(run_id)
-    # What reads makes nothing, whatever it carries.
+        assert httpx.request(method, f"{settings.pipelines_url}/apis/v2beta1/{path}").status_code == 401
+    assert connect(settings).get_run(run_id).state == "RUNNING"
+    connect(settings).terminate_run(run_id)
+    # Reading starts nothing, whatever the request contains.
     body, mark = attack(tmp_path)
-    before = run_folders(place)
-    assert httpx.request("GET", f"{place.pipelines_url}/apis/v2beta1/runs", content=body, headers=JSON).is_success
-    assert run_folders(place) == before
+    before = run_folders(settings)
+    assert httpx.request("GET", f"{settings.pipelines_url}/apis/v2beta1/runs", content=body, headers=JSON).is_success
+    assert run_folders(settings) == before
     assert not mark.exists()
 
 
-def test_kfps_client_without_the_token_is_refused(engine: Process, place: Settings, tmp_path: Path) -> None:
-    client = Client(host=place.pipelines_url)
+def test_kfps_client_without_the_token_is_refused(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    client = Client(host=settings.pipelines_url)
     assert client.list_runs() is not None  # reading is free
     for call in (
         lambda: client.create_run_from_pipeline_package(package(tmp_path, add, left=1, right=2), run_name="stranger"),
@@ -224,21 +228,21 @@ def test_kfps_client_without_the_token_is_refused(engine: Process, place: Settin
         assert "the secret engine_token" in error.value.body
 
 
-def test_health_and_metrics_say_when_the_runs_were_looked_at(engine: Process, place: Settings) -> None:
-    assert httpx.get(f"{place.pipelines_url}/apis/v2beta1/healthz").status_code == 200
-    answer = httpx.get(f"{place.pipelines_url}/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    (sample,) = [line for line in answer.text.splitlines() if line.startswith(f'{METRIC}{{loop="runs"}}')]
+def test_health_and_metrics_show_the_last_check_of_the_runs(engine: Process, settings: Settings) -> None:
+    assert httpx.get(f"{settings.pipelines_url}/apis/v2beta1/healthz").status_code == 200
+    response = httpx.get(f"{settings.pipelines_url}/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    (sample,) = [line for line in response.text.splitlines() if line.startswith(f'{METRIC}{{loop="runs"}}')]
     assert 0 <= time.time() - float(sample.split()[1]) < 60
 
 
-def test_a_header_has_a_limit(engine: Process, place: Settings) -> None:
+def test_a_header_has_a_limit(engine: Process, settings: Settings) -> None:
     headers = {"x": "y" * (32 << 10)}
-    assert httpx.get(f"{place.pipelines_url}/apis/v2beta1/healthz", headers=headers).status_code == 200
+    assert httpx.get(f"{settings.pipelines_url}/apis/v2beta1/healthz", headers=headers).status_code == 200
     headers = {"x": "y" * (8 << 20)}
     try:
-        status = httpx.get(f"{place.pipelines_url}/apis/v2beta1/healthz", headers=headers).status_code
-    except httpx.TransportError:  # closed while it was sent
+        status = httpx.get(f"{settings.pipelines_url}/apis/v2beta1/healthz", headers=headers).status_code
+    except httpx.TransportError:  # closed while the request was sent
         status = 431
     assert status == 431
 
@@ -247,30 +251,60 @@ def test_a_header_has_a_limit(engine: Process, place: Settings) -> None:
     ("body", "text"),
     [
         ({}, "A run needs a pipeline_version_reference or a pipeline_spec."),
-        ({"pipeline_spec": {"a": 1}}, "pipeline_spec is no compiled pipeline: pipelineInfo is missing."),
+        ({"pipeline_spec": {"a": 1}}, "pipeline_spec is not a compiled pipeline: pipelineInfo is missing."),
         ({"pipeline_version_reference": {"pipeline_version_id": "x"}}, "There is no version 'x'."),
     ],
 )
-def test_wrong_runs_are_refused(engine: Process, place: Settings, body: dict[str, Any], text: str) -> None:
-    answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", json=body, headers=place.bearer("engine_token"))
-    assert answer.status_code in {400, 404}
-    assert answer.json()["error"] == text
+def test_wrong_runs_are_refused(engine: Process, settings: Settings, body: dict[str, Any], text: str) -> None:
+    response = httpx.post(
+        f"{settings.pipelines_url}/apis/v2beta1/runs", json=body, headers=settings.bearer("engine_token")
+    )
+    assert response.status_code in {400, 404}
+    assert response.json()["error"] == text
 
 
-def test_wrong_parameters_are_named(engine: Process, place: Settings) -> None:
+def test_wrong_parameters_are_named(engine: Process, settings: Settings) -> None:
     spec = yaml.safe_load((compiling.GENERATED / "titanic.yaml").read_text().split("\n---\n")[0])
     body = {"pipeline_spec": spec, "runtime_config": {"parameters": {"snapsot": "x", "run": "r"}}}
-    answer = httpx.post(f"{place.pipelines_url}/apis/v2beta1/runs", json=body, headers=place.bearer("engine_token"))
+    response = httpx.post(
+        f"{settings.pipelines_url}/apis/v2beta1/runs", json=body, headers=settings.bearer("engine_token")
+    )
     assert (
-        answer.json()["error"]
+        response.json()["error"]
         == "Parameters: unknown ['snapsot'], missing ['snapshot']; the pipeline takes ['run', 'snapshot']."
     )
 
 
-def submit(place: Settings, snapshot: str, run: str) -> tuple[int, str, str]:
+def test_a_submission_with_a_wrong_token_names_the_secret(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "engine_token").write_text("guess")
+    stranger = dataclasses.replace(settings, home=tmp_path)
+    message = rf"The engine at {settings.pipelines_url} refuses the token\. Give both the same secret engine_token\."
+    with pytest.raises(PermanentError, match=message):
+        pipelines_run.run(stranger, discovery.get("titanic"), "s", "r")
+
+
+def test_a_submission_without_an_engine_names_the_address(settings: Settings) -> None:
+    away = dataclasses.replace(settings, pipelines_url=f"http://127.0.0.1:{free_port()}")
+    message = rf"The pipeline engine at {away.pipelines_url} can't be reached: .* Start it by `phaseflow up`"
+    with pytest.raises(PlatformError, match=message):
+        pipelines_run.run(away, discovery.get("titanic"), "s", "r")
+
+
+def test_a_canceled_run_ends_the_wait(engine: Process, settings: Settings, tmp_path: Path) -> None:
+    client = connect(settings)
+    running = client.create_run_from_pipeline_package(
+        package(tmp_path, wait, path=str(tmp_path / "up")), run_name="canceled"
+    )
+    client.terminate_run(running.run_id)
+    with pytest.raises(PlatformError, match="The pipeline run ended with state CANCELED"):
+        pipelines_run._wait(client, running.run_id)
+
+
+def submit(settings: Settings, snapshot: str, run: str) -> tuple[int, str, str]:
     import subprocess
 
-    done = subprocess.run(
+    completed = subprocess.run(
         [
             sys.executable,
             "-W",
@@ -290,37 +324,37 @@ def submit(place: Settings, snapshot: str, run: str) -> tuple[int, str, str]:
         check=False,
         timeout=600,
     )
-    return done.returncode, done.stdout, done.stderr
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 @pytest.fixture(scope="module")
-def cut_off(engine: Process, mlflow_server: Process, place: Settings, titanic_snapshot: str) -> tuple[int, str]:
-    """Exit status and errors of the run `r1` while MLflow was away."""
+def cut_off(engine: Process, mlflow_server: Process, settings: Settings, titanic_snapshot: str) -> tuple[int, str]:
+    """Exit status and errors of the run `r1` while MLflow was unavailable."""
     mlflow_server.kill()
     try:
-        code, _, errors = submit(place, titanic_snapshot, "r1")
+        code, _, errors = submit(settings, titanic_snapshot, "r1")
     finally:
         mlflow_server.start()
-        wait_for("MLflow's return", lambda: answers(f"{place.mlflow_url}/health"))
+        wait_for("MLflow's return", lambda: is_up(f"{settings.mlflow_url}/health"))
     return code, errors
 
 
-def test_a_run_fails_clearly_while_mlflow_is_away(place: Settings, cut_off: tuple[int, str]) -> None:
+def test_a_run_fails_clearly_while_mlflow_is_away(settings: Settings, cut_off: tuple[int, str]) -> None:
     code, errors = cut_off
     assert code == 1
-    assert f"MLflow at {place.mlflow_url} can't be reached" in errors
+    assert f"MLflow at {settings.mlflow_url} can't be reached" in errors
     assert "retry the step: what was trained is kept" in errors
 
 
 def test_its_retry_ends_in_a_registered_version(
-    place: Settings, titanic_snapshot: str, cut_off: tuple[int, str]
+    settings: Settings, titanic_snapshot: str, cut_off: tuple[int, str]
 ) -> None:
-    code, said, errors = submit(place, titanic_snapshot, "r1")
+    code, output, errors = submit(settings, titanic_snapshot, "r1")
     assert code == 0, errors
-    verdict = json.loads(said)
+    verdict = json.loads(output)
     assert verdict["passed"]
     assert verdict["champion"] is None
-    client = MlflowClient(place.mlflow_url)
+    client = MlflowClient(settings.mlflow_url)
     version = client.get_model_version_by_alias("titanic", "challenger")
     assert version.version == verdict["version"]
     assert {
@@ -336,24 +370,24 @@ def test_its_retry_ends_in_a_registered_version(
     assert version.tags["phaseflow.source"] == "sample"
     assert "## Gate" in version.description
     runs = client.search_runs([client.get_experiment_by_name("titanic").experiment_id])
-    assert len(runs) == len(registry.get("titanic").candidates)
+    assert len(runs) == len(discovery.get("titanic").candidates)
     winner = next(run for run in runs if run.info.run_id == version.run_id)
     assert winner.inputs.dataset_inputs[0].dataset.digest == titanic_snapshot
     assert {file.path for file in client.list_artifacts(winner.info.run_id, "plots")} >= {
         "plots/roc.png",
         "plots/confusion.png",
     }
-    assert [e["type"] for e in events.read(Store(place.store), "titanic")][-1] == "dev.phaseflow.verdict"
-    # The same run once more, as after a crash behind register, makes no second version.
-    assert submit(place, titanic_snapshot, "r1")[0] == 0
+    assert [e["type"] for e in events.read(Store(settings.store), "titanic")][-1] == "dev.phaseflow.verdict"
+    # A retry of the same run, as after a crash behind register, creates no second version.
+    assert submit(settings, titanic_snapshot, "r1")[0] == 0
     assert len(client.search_model_versions("name = 'titanic'")) == 1
     # The same data cannot beat its own champion.
     client.set_registered_model_alias("titanic", "champion", version.version)
-    code, said, errors = submit(place, titanic_snapshot, "r2")
+    code, output, errors = submit(settings, titanic_snapshot, "r2")
     assert code == 0, errors
-    assert not json.loads(said)["passed"]
+    assert not json.loads(output)["passed"]
     assert client.get_model_version_by_alias("titanic", "champion").version == version.version
 
 
 def test_the_committed_pipelines_are_fresh() -> None:
-    assert compiling.stale() == [], "run `make generate`"
+    assert generated.stale(compiling.GENERATED, compiling.files()) == [], "run `make generate`"

@@ -1,4 +1,4 @@
-"""Whatever is sent to the engine, it answers in KFP's form and never by a fault of its own. No run is started here."""
+"""The engine refuses all invalid requests in KFP's format and never fails internally. No run is started here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from phaseflow.embedded import passwords
+from cli.local import passwords
+from phaseflow.clients.kfp import API
 from phaseflow.settings import Settings, from_environment
 from pipelines.engine import body as engine_body
 from pipelines.engine import runs, specification
-from pipelines.engine.server import API, application
+from pipelines.engine.server import application
 from pipelines.engine.state import State
 
 SPEC = {
@@ -32,38 +34,38 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path_factory.mktemp("home"))})
     passwords.ensure(settings)
     return settings
 
 
-def ask(place: Settings, method: str, path: str, **arguments: Any) -> httpx.Response:
-    """The answer of the application itself; an exception that it lets through fails the test."""
+def ask(settings: Settings, method: str, path: str, **arguments: Any) -> httpx.Response:
+    """Return the application's response. An unhandled exception fails the test."""
 
     async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(application(place))
-        headers = place.bearer("engine_token") | arguments.pop("headers", {})
+        transport = httpx.ASGITransport(application(settings))
+        headers = settings.bearer("engine_token") | arguments.pop("headers", {})
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8888") as client:
             return await client.request(method, path, headers=headers, **arguments)
 
     return asyncio.run(call())
 
 
-def refused(answer: httpx.Response, *statuses: int) -> str:
-    assert answer.status_code in statuses, (answer.status_code, answer.text)
-    error = answer.json()
+def error_message(response: httpx.Response, *statuses: int) -> str:
+    assert response.status_code in statuses, (response.status_code, response.text)
+    error = response.json()
     assert set(error) == {"error", "code", "message", "details"}
     assert error["error"] == error["message"]
     return str(error["message"])
 
 
-def upload(place: Settings, content: bytes, path: str = "/pipelines/upload", **query: str) -> httpx.Response:
-    return ask(place, "POST", API + path, params=query, files={"uploadfile": ("x.yaml", content)})
+def upload(settings: Settings, content: bytes, path: str = "/pipelines/upload", **query: str) -> httpx.Response:
+    return ask(settings, "POST", API + path, params=query, files={"uploadfile": ("x.yaml", content)})
 
 
-def without_state(place: Settings) -> list[Path]:
-    return list((place.home / "pipelines").glob("runs/*"))
+def without_state(settings: Settings) -> list[Path]:
+    return list((settings.home / "pipelines").glob("runs/*"))
 
 
 VERSION = str(uuid.uuid4())
@@ -71,16 +73,16 @@ WRONG_RUNS: list[tuple[Any, str]] = [
     ([], "The body must be a JSON object"),
     ("x", "The body must be a JSON object"),
     (7, "The body must be a JSON object"),
-    ({"display_name": 7, "pipeline_spec": SPEC}, "display_name must be a text"),
-    ({"display_name": "x" * 513, "pipeline_spec": SPEC}, "display_name must be a text of at most 512 characters"),
-    ({"experiment_id": {}, "pipeline_spec": SPEC}, "experiment_id must be a text"),
+    ({"display_name": 7, "pipeline_spec": SPEC}, "display_name must be a string"),
+    ({"display_name": "x" * 513, "pipeline_spec": SPEC}, "display_name must be a string of at most 512 characters"),
+    ({"experiment_id": {}, "pipeline_spec": SPEC}, "experiment_id must be a string"),
     ({"experiment_id": "../../x", "pipeline_spec": SPEC}, "There is no experiment '../../x'"),
     ({"pipeline_spec": [1]}, "pipeline_spec must be an object"),
     ({"pipeline_spec": "x"}, "pipeline_spec must be an object"),
     ({"pipeline_spec": {"pipeline_spec": 3}}, "pipelineInfo is missing"),
     ({"pipeline_spec": {"pipelineInfo": None}}, "'pipelineInfo' must be an object"),
-    ({"pipeline_spec": {"pipelineInfo": {"name": 7}}}, "pipelineInfo.name must be a text"),
-    ({"pipeline_spec": {"pipelineInfo": {"name": ""}}}, "pipelineInfo.name must be a text"),
+    ({"pipeline_spec": {"pipelineInfo": {"name": 7}}}, "pipelineInfo.name must be a string"),
+    ({"pipeline_spec": {"pipelineInfo": {"name": ""}}}, "pipelineInfo.name must be a string"),
     ({"pipeline_spec": SPEC | {"root": []}}, "'root' must be an object"),
     ({"pipeline_spec": SPEC | {"root": {"inputDefinitions": 1}}}, "'inputDefinitions' must be an object"),
     ({"pipeline_spec": SPEC | {"root": {"inputDefinitions": {"parameters": {"n": 1}}}}}, "'n' must be an object"),
@@ -88,17 +90,17 @@ WRONG_RUNS: list[tuple[Any, str]] = [
     ({"pipeline_spec": SPEC, "runtime_config": "x"}, "runtime_config must be an object"),
     ({"pipeline_spec": SPEC, "runtime_config": {"parameters": [1]}}, "parameters must be an object"),
     ({"pipeline_version_reference": "x"}, "pipeline_version_reference must be an object"),
-    ({"pipeline_version_reference": {"pipeline_version_id": 5}}, "pipeline_version_id must be a text"),
+    ({"pipeline_version_reference": {"pipeline_version_id": 5}}, "pipeline_version_id must be a string"),
     ({"pipeline_version_reference": {"pipeline_version_id": "../x"}}, "There is no version '../x'"),
     ({"pipeline_version_reference": {"pipeline_version_id": VERSION}}, f"There is no version '{VERSION}'"),
-    ({"pipeline_version_reference": {"pipeline_id": ["x"]}}, "pipeline_id must be a text"),
+    ({"pipeline_version_reference": {"pipeline_id": ["x"]}}, "pipeline_id must be a string"),
 ]
 
 
 @pytest.mark.parametrize(("body", "message"), WRONG_RUNS)
-def test_a_wrong_value_in_a_run_is_named(place: Settings, body: Any, message: str) -> None:
-    assert message in refused(ask(place, "POST", f"{API}/runs", json=body), 400, 404)
-    assert without_state(place) == []
+def test_a_wrong_value_in_a_run_is_named(settings: Settings, body: Any, message: str) -> None:
+    assert message in error_message(ask(settings, "POST", f"{API}/runs", json=body), 400, 404)
+    assert without_state(settings) == []
 
 
 @pytest.mark.parametrize(
@@ -117,11 +119,11 @@ def test_a_wrong_value_in_a_run_is_named(place: Settings, body: Any, message: st
     ],
     ids=lambda content: repr(content[:30]),
 )
-def test_a_body_that_is_not_json_is_refused(place: Settings, content: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(settings: Settings, content: bytes) -> None:
     for path in ("/runs", "/experiments"):
-        answer = ask(place, "POST", API + path, content=content, headers={"content-type": "application/json"})
-        assert "The body is not JSON" in refused(answer, 400)
-    assert without_state(place) == []
+        response = ask(settings, "POST", API + path, content=content, headers={"content-type": "application/json"})
+        assert "The body is not JSON" in error_message(response, 400)
+    assert without_state(settings) == []
 
 
 @pytest.mark.parametrize("path", ["/runs", "/experiments", "/pipelines", f"/pipelines/{VERSION}/versions"])
@@ -151,19 +153,19 @@ def test_a_body_that_is_not_json_is_refused(place: Settings, content: bytes) -> 
         ),
     ],
 )
-def test_a_wrong_query_is_named(place: Settings, path: str, query: dict[str, str], message: str) -> None:
-    assert message in refused(ask(place, "GET", API + path, params=query), 400)
+def test_a_wrong_query_is_named(settings: Settings, path: str, query: dict[str, str], message: str) -> None:
+    assert message in error_message(ask(settings, "GET", API + path, params=query), 400)
 
 
 IDS = ["%2e%2e", "%2e", "%00", "%ff", "..%2f..%2fsecrets", "a%0ab", "x" * 5000, "{uuid}", VERSION, VERSION.upper()]
 
 
 @pytest.mark.parametrize("identity", IDS)
-def test_an_identity_names_nothing_but_a_record(place: Settings, identity: str) -> None:
+def test_an_identity_names_nothing_but_a_record(settings: Settings, identity: str) -> None:
     for path in ("pipelines", "pipelines/names", "experiments", "runs", f"pipelines/{VERSION}/versions"):
-        refused(ask(place, "GET", f"{API}/{path}/{identity}"), 404)
-    refused(ask(place, "GET", f"{API}/runs/{identity}/log"), 404)
-    refused(ask(place, "POST", f"{API}/runs/{identity}:terminate"), 404)
+        error_message(ask(settings, "GET", f"{API}/{path}/{identity}"), 404)
+    error_message(ask(settings, "GET", f"{API}/runs/{identity}/log"), 404)
+    error_message(ask(settings, "POST", f"{API}/runs/{identity}:terminate"), 404)
 
 
 def test_only_canonical_uuids_become_paths(tmp_path: Path) -> None:
@@ -184,9 +186,9 @@ MERGES = "pipelineInfo: {name: x}\na0: &a0 {a: 1, b: 2}\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no compiled pipeline"),
-        (b"[1, 2]", "no compiled pipeline"),
-        (b"a: 1", "no compiled pipeline"),
+        (b"", "not a compiled pipeline"),
+        (b"[1, 2]", "not a compiled pipeline"),
+        (b"a: 1", "not a compiled pipeline"),
         (b"\xff\xfe\xfa", "not YAML"),
         (b"a: [", "not YAML"),
         (b"a: b: c", "not YAML"),
@@ -200,8 +202,8 @@ MERGES = "pipelineInfo: {name: x}\na0: &a0 {a: 1, b: 2}\n" + "".join(
         (b"a: " + b"[" * 100_000, "nested more than 100 deep"),
         (b"a: " + b"1:" * 100_000 + b"1", "a number has more than 100 characters"),
         (b"pipelineInfo: 7", "'pipelineInfo' must be an object"),
-        (b"pipelineInfo: {name: 7}", "pipelineInfo.name must be a text"),
-        (b"pipelineInfo: {name: [x]}", "pipelineInfo.name must be a text"),
+        (b"pipelineInfo: {name: 7}", "pipelineInfo.name must be a string"),
+        (b"pipelineInfo: {name: [x]}", "pipelineInfo.name must be a string"),
         (b"pipelineInfo: {name: x}\na: 2001-01-01", "not JSON serializable"),
         (b"pipelineInfo: {name: x}\na: !!binary aGk=", "not JSON serializable"),
         (b"pipelineInfo: {name: x}\na: .nan", "not JSON compliant"),
@@ -209,18 +211,18 @@ MERGES = "pipelineInfo: {name: x}\na0: &a0 {a: 1, b: 2}\n" + "".join(
         (b"pipelineInfo: {name: x}\n--- 7", "the second document must be an object"),
     ],
 )
-def test_an_upload_that_is_no_pipeline_is_refused(place: Settings, content: bytes, message: str) -> None:
+def test_an_upload_that_is_no_pipeline_is_refused(settings: Settings, content: bytes, message: str) -> None:
     begin = time.monotonic()
-    assert message in refused(upload(place, content, name=str(uuid.uuid4())), 400)
+    assert message in error_message(upload(settings, content, name=str(uuid.uuid4())), 400)
     assert time.monotonic() - begin < 10
-    assert ask(place, "GET", f"{API}/pipelines").json()["pipelines"] == []
+    assert ask(settings, "GET", f"{API}/pipelines").json()["pipelines"] == []
 
 
-def test_aliases_of_a_pipeline_are_taken() -> None:
+def test_aliases_of_a_pipeline_are_accepted() -> None:
     shared = [{"name": "A", "value": "b"}]
     text = yaml.safe_dump(SPEC | {"deploymentSpec": {"executors": {"a": {"env": shared}, "b": {"env": shared}}}})
     assert "*id001" in text
-    spec, _ = specification.parsed(text)
+    spec, _ = specification.parse(text)
     assert spec["deploymentSpec"]["executors"]["b"]["env"] == shared
 
 
@@ -239,34 +241,34 @@ def test_aliases_of_a_pipeline_are_taken() -> None:
         {},
     ],
 )
-def test_a_wrong_form_is_refused(place: Settings, arguments: dict[str, Any]) -> None:
-    if "data" in arguments:  # httpx writes a form of texts as multipart only beside a file
+def test_a_wrong_form_is_refused(settings: Settings, arguments: dict[str, Any]) -> None:
+    if "data" in arguments:  # httpx sends text fields as multipart only if there is a file
         arguments = {"files": {"uploadfile": (None, "text")}}
     for path in ("/pipelines/upload", "/pipelines/upload_version"):
-        refused(ask(place, "POST", API + path, **dict(arguments)), 400, 404)
+        error_message(ask(settings, "POST", API + path, **dict(arguments)), 400, 404)
 
 
-def test_a_version_of_no_pipeline_and_a_name_that_is_taken_are_refused(place: Settings, tmp_path: Path) -> None:
-    own = dataclasses.replace(place, home=tmp_path)
+def test_a_version_of_no_pipeline_and_a_name_that_is_taken_are_refused(settings: Settings, tmp_path: Path) -> None:
+    own = dataclasses.replace(settings, home=tmp_path)
     passwords.ensure(own)
     content = yaml.safe_dump(SPEC).encode()
-    made = upload(own, content, name="toy").json()
-    assert "There is no pipeline '../x'" in refused(
+    pipeline = upload(own, content, name="toy").json()
+    assert "There is no pipeline '../x'" in error_message(
         upload(own, content, "/pipelines/upload_version", pipelineid="../x"), 404
     )
-    assert "already exists" in refused(upload(own, content, name="toy"), 409)
-    taken = upload(own, content, "/pipelines/upload_version", pipelineid=made["pipeline_id"], name="toy")
-    assert "A version 'toy' already exists" in refused(taken, 409)
-    body = {"pipeline_version_reference": {"pipeline_id": made["pipeline_id"]}, "display_name": "x"}
+    assert "already exists" in error_message(upload(own, content, name="toy"), 409)
+    duplicate = upload(own, content, "/pipelines/upload_version", pipelineid=pipeline["pipeline_id"], name="toy")
+    assert "A version 'toy' already exists" in error_message(duplicate, 409)
+    body = {"pipeline_version_reference": {"pipeline_id": pipeline["pipeline_id"]}, "display_name": "x"}
     run = ask(own, "POST", f"{API}/runs", json=body).json()
     assert run["state"] == "PENDING"
-    other = {"pipeline_id": VERSION, "pipeline_version_id": ask_version(own, made["pipeline_id"])}
+    other = {"pipeline_id": VERSION, "pipeline_version_id": ask_version(own, pipeline["pipeline_id"])}
     wrong = ask(own, "POST", f"{API}/runs", json={"pipeline_version_reference": other})
-    assert "is not one of the pipeline" in refused(wrong, 400)
+    assert "is not one of the pipeline" in error_message(wrong, 400)
 
 
-def ask_version(place: Settings, pipeline: str) -> str:
-    versions = ask(place, "GET", f"{API}/pipelines/{pipeline}/versions").json()["pipeline_versions"]
+def ask_version(settings: Settings, pipeline: str) -> str:
+    versions = ask(settings, "GET", f"{API}/pipelines/{pipeline}/versions").json()["pipeline_versions"]
     return str(versions[0]["pipeline_version_id"])
 
 
@@ -284,23 +286,27 @@ async def _chunks(count: int, sent: list[int]) -> AsyncIterator[bytes]:
         ("/pipelines/upload", "multipart/form-data; boundary=a", 8),
     ],
 )
-def test_a_body_past_the_limit_is_refused_while_it_is_read(place: Settings, path: str, kind: str, limit: int) -> None:
+def test_a_body_past_the_limit_is_refused_while_it_is_read(
+    settings: Settings, path: str, kind: str, limit: int
+) -> None:
     sent: list[int] = []
-    answer = ask(
-        place,
+    response = ask(
+        settings,
         "POST",
         API + path,
         content=_chunks(100, sent),
         headers={"content-type": kind, "transfer-encoding": "chunked"},
     )
-    # The form's parser sees at once that this is no form; a JSON body is read to its limit.
-    assert f"larger than {limit} MiB" in refused(answer, 413) if "json" in kind else refused(answer, 400)
+    # The form parser rejects the body at once; a JSON body is read up to the limit.
+    assert (
+        f"larger than {limit} MiB" in error_message(response, 413) if "json" in kind else error_message(response, 400)
+    )
     assert len(sent) <= limit + 1
-    declared = ask(place, "POST", API + path, content=b"x" * ((limit << 20) + 1), headers={"content-type": kind})
-    assert f"larger than {limit} MiB" in refused(declared, 413)
+    declared = ask(settings, "POST", API + path, content=b"x" * ((limit << 20) + 1), headers={"content-type": kind})
+    assert f"larger than {limit} MiB" in error_message(declared, 413)
 
 
-def test_a_file_past_the_limit_is_refused_while_it_is_read(place: Settings) -> None:
+def test_a_file_past_the_limit_is_refused_while_it_is_read(settings: Settings) -> None:
     sent: list[int] = []
 
     async def form() -> AsyncIterator[bytes]:
@@ -309,33 +315,33 @@ def test_a_file_past_the_limit_is_refused_while_it_is_read(place: Settings) -> N
             yield chunk
 
     headers = {"content-type": "multipart/form-data; boundary=a", "transfer-encoding": "chunked"}
-    answer = ask(place, "POST", f"{API}/pipelines/upload", content=form(), headers=headers)
-    assert "larger than 8 MiB" in refused(answer, 413)
+    response = ask(settings, "POST", f"{API}/pipelines/upload", content=form(), headers=headers)
+    assert "larger than 8 MiB" in error_message(response, 413)
     assert len(sent) <= 9
 
 
-def test_a_body_that_does_not_end_is_refused(place: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_body.bounded, "__defaults__", (0.05,))
+def test_a_body_that_does_not_end_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_body.limit_body, "__defaults__", (0.05,))
 
     async def endless() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
     headers = {"content-type": "application/json", "transfer-encoding": "chunked"}
-    answer = ask(place, "POST", f"{API}/runs", content=endless(), headers=headers)
-    assert "did not end within" in refused(answer, 408)
+    response = ask(settings, "POST", f"{API}/runs", content=endless(), headers=headers)
+    assert "did not end within" in error_message(response, 408)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(place: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("phaseflow.store.os.fsync", full)
-        answer = ask(place, "POST", f"{API}/runs", json={"pipeline_spec": SPEC})
-        assert "No space left on device" in refused(answer, 503)
-    assert without_state(place) == []
-    assert runs.log_of(place.home / "nothing") == ""
+        response = ask(settings, "POST", f"{API}/runs", json={"pipeline_spec": SPEC})
+        assert "No space left on device" in error_message(response, 503)
+    assert without_state(settings) == []
+    assert runs.read_log(settings.home / "nothing") == ""
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -353,39 +359,39 @@ TARGETS = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]), TARGETS, BODIES)
-def test_no_json_is_a_fault(place: Settings, method: str, path: str, body: Any) -> None:
+def test_no_json_body_causes_an_internal_error(settings: Settings, method: str, path: str, body: Any) -> None:
     content = json.dumps(body).encode()
-    answer = ask(place, method, API + path, content=content, headers={"content-type": "application/json"})
-    if answer.status_code != 200:
-        refused(answer, 400, 404, 409, 415)
+    response = ask(settings, method, API + path, content=content, headers={"content-type": "application/json"})
+    if response.status_code != 200:
+        error_message(response, 400, 404, 409, 415)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["GET", "HEAD", "OPTIONS", "TRACE", "X"]),
     st.sampled_from(["/runs", "/pipelines", "/experiments", "/pipelines/names", "/runs/{}/log", ""]),
     st.text(max_size=20),
     st.dictionaries(st.sampled_from(["page_size", "page_token", "filter", "sort_by", "x"]), st.text(), max_size=3),
 )
-def test_no_path_and_no_query_is_a_fault(
-    place: Settings, method: str, path: str, part: str, query: dict[str, str]
+def test_no_path_or_query_causes_an_internal_error(
+    settings: Settings, method: str, path: str, part: str, query: dict[str, str]
 ) -> None:
     part = httpx.QueryParams({"x": part.encode(errors="replace").decode()}).__str__().removeprefix("x=")
     path = path.replace("{}", part) if "{}" in path else f"{path}/{part}".rstrip("/")
     query = {key: value.encode(errors="replace").decode() for key, value in query.items()}
-    answer = ask(place, method, API + path, params=query)
-    assert answer.status_code in {200, 307, 400, 404, 405}
-    if answer.status_code >= 400 and method != "HEAD":
-        refused(answer, 400, 404, 405)
+    response = ask(settings, method, API + path, params=query)
+    assert response.status_code in {200, 307, 400, 404, 405}
+    if response.status_code >= 400 and method != "HEAD":
+        error_message(response, 400, 404, 405)
 
 
-@settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200) | VALUES.map(json.dumps))
-def test_no_file_is_a_fault(content: bytes | str) -> None:
+def test_no_file_causes_an_internal_error(content: bytes | str) -> None:
     try:
-        spec, _ = specification.parsed(content)
+        spec, _ = specification.parse(content)
     except ValueError:
         return
     assert isinstance(spec["pipelineInfo"]["name"], str)

@@ -1,4 +1,4 @@
-"""The gate on models that are really trained: selection, intervals, budget, and how often it promotes."""
+"""The gate on trained models: selection, intervals, error budget and promotion rates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bench import gate as bench
 from bench import retrainings
 from bench.retrainings import PAIR, World
-from phaseflow import Candidate, Metric, Project, logs, registry
+from phaseflow import Candidate, Metric, Project, discovery, logs
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit.model import Trained
@@ -24,122 +25,129 @@ from pipelines.etl.extract import extract, parquet
 from pipelines.etl.snapshot import snapshot
 from pipelines.etl.validate import validate
 from pipelines.steps import budget, evaluate, gate, metrics, selection
-from pipelines.steps.metrics import Answers, Resamples
+from pipelines.steps.metrics import EvalBatch, Resamples
 
-TITANIC = registry.get("titanic")
-HOUSES = registry.get("house_prices")
-SEGMENTS = registry.get("customer_segments")
-RECOMMENDER = registry.get("recommender")
+TITANIC = discovery.get("titanic")
+HOUSES = discovery.get("house_prices")
+SEGMENTS = discovery.get("customer_segments")
+RECOMMENDER = discovery.get("recommender")
 
 
 # Selection
 
 
-def chosen(figures: dict[str, tuple[float | None, list[float]]]) -> str:
-    """Who wins by values and draws."""
+def select_winner(figures: dict[str, tuple[float | None, list[float]]]) -> str:
+    """Return the winner for the given values and draws."""
     about = {name: {"selection": {"value": value, "draws": draws}} for name, (value, draws) in figures.items()}
     return selection.winner(TITANIC, about)
 
 
 def test_the_best_inside_the_training_rows_wins_and_ties_within_an_error_go_to_the_first() -> None:
     noise = [0.0, 0.01, -0.01, 0.02, -0.02]
-    first = [0.80 + one for one in noise]
-    assert chosen({"logistic_regression": (0.80, first), "random_forest": (0.85, [0.85] * 5)}) == "random_forest"
-    assert chosen({"logistic_regression": (0.80, first), "random_forest": (0.81, [0.81] * 5)}) == "logistic_regression"
-    # The error is that of the difference: rows that are hard for both count for neither.
-    paired = [one + 0.01 for one in first]
-    assert chosen({"logistic_regression": (0.80, first), "random_forest": (0.81, paired)}) == "random_forest"
-    assert chosen({"logistic_regression": (None, []), "random_forest": (0.6, [0.6] * 5)}) == "random_forest"
+    first = [0.80 + value for value in noise]
+    assert select_winner({"logistic_regression": (0.80, first), "random_forest": (0.85, [0.85] * 5)}) == "random_forest"
+    assert (
+        select_winner({"logistic_regression": (0.80, first), "random_forest": (0.81, [0.81] * 5)})
+        == "logistic_regression"
+    )
+    # The error is that of the paired difference: rows that are hard for both cancel out.
+    paired = [value + 0.01 for value in first]
+    assert select_winner({"logistic_regression": (0.80, first), "random_forest": (0.81, paired)}) == "random_forest"
+    assert select_winner({"logistic_regression": (None, []), "random_forest": (0.6, [0.6] * 5)}) == "random_forest"
 
 
 def test_lower_is_better_in_selection_too() -> None:
     about = {
-        one.name: {"selection": {"value": value, "draws": [value] * 3}}
-        for one in HOUSES.candidates
-        for value in [0.1 if one.name == "ridge" else 0.2]
+        candidate.name: {"selection": {"value": value, "draws": [value] * 3}}
+        for candidate in HOUSES.candidates
+        for value in [0.1 if candidate.name == "ridge" else 0.2]
     }
     assert selection.winner(HOUSES, about) == "ridge"
 
 
 def frame(groups: list[str]) -> pl.DataFrame:
-    keys = [f"{place:064x}" for place in range(len(groups))]
+    keys = [f"{index:064x}" for index in range(len(groups))]
     return pl.DataFrame({"_key": keys, "_group": groups})
 
 
 def test_folds_hold_every_row_once_and_never_divide_a_group() -> None:
-    rows = frame([str(place // 4) for place in range(200)])
+    rows = frame([str(index // 4) for index in range(200)])
     scheme, parts = selection.folds(rows, TITANIC)
     assert scheme == "5 folds of the training rows"
     assert sorted(np.concatenate(parts).tolist()) == list(range(200))
-    held = [set(rows["_group"][part].to_list()) for part in parts]
-    assert sum(map(len, held)) == len(set().union(*held)) == 50
+    part_groups = [set(rows["_group"][part].to_list()) for part in parts]
+    assert sum(map(len, part_groups)) == len(set().union(*part_groups)) == 50
     assert max(map(len, parts)) - min(map(len, parts)) <= 4
     _, without = selection.folds(rows.drop("_group"), TITANIC)
     assert sorted(np.concatenate(without).tolist()) == list(range(200))
 
 
 def test_a_network_has_one_validation_part_and_a_history_its_newest_rows() -> None:
-    digits = registry.get("digits")
-    scheme, (part,) = selection.folds(frame([str(place) for place in range(100)]), digits)
+    digits = discovery.get("digits")
+    scheme, (part,) = selection.folds(frame([str(index) for index in range(100)]), digits)
     assert (scheme, len(part)) == ("one validation part of 20% of the training rows", 20)
-    visits = pl.DataFrame({"user": ["a"] * 10 + ["b"] * 10, "items": [f'["{place}"]' for place in range(20)]})
+    visits = pl.DataFrame({"user": ["a"] * 10 + ["b"] * 10, "items": [f'["{index}"]' for index in range(20)]})
     scheme, (part,) = selection.folds(visits, RECOMMENDER)
     assert scheme == "the newest 4 of the training rows"
     assert part.tolist() == [8, 9, 18, 19]
 
 
 def test_a_candidate_that_remembers_its_rows_is_not_chosen_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Selection sees what a model predicts of rows that it wasn't trained on."""
-    seen: list[tuple[int, int]] = []
-    rows = frame([str(place) for place in range(100)]).with_columns(survived=pl.lit("1"))
+    """Selection evaluates predictions for rows that the model was not trained on."""
+    row_counts: list[tuple[int, int]] = []
+    rows = frame([str(index) for index in range(100)]).with_columns(survived=pl.lit("1"))
 
     def fit(train: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
-        seen.append((train.height, len(set(train["_key"].to_list()))))
+        row_counts.append((train.height, len(set(train["_key"].to_list()))))
         return Trained(onnx=b"", classes=("0", "1"))
 
-    def ask(project: Project, model: Any, classes: tuple[str, ...], held: pl.DataFrame) -> Answers:
-        truth = np.array(["0", "1"] * (held.height // 2))
-        sure = np.where(truth == "1", 0.9, 0.1)
-        return Answers(truth=truth, predicted=truth, probabilities=np.stack([1 - sure, sure], 1), classes=classes)
+    def predict(project: Project, model: Any, classes: tuple[str, ...], validation: pl.DataFrame) -> EvalBatch:
+        label = np.array(["0", "1"] * (validation.height // 2))
+        sure = np.where(label == "1", 0.9, 0.1)
+        return EvalBatch(labels=label, predicted=label, probabilities=np.stack([1 - sure, sure], 1), classes=classes)
 
     monkeypatch.setattr(selection, "fit", fit)
     monkeypatch.setattr(selection.graph, "session", lambda _: None)
-    monkeypatch.setattr(selection.predictions, "ask", ask)
-    found = selection.select(rows, TITANIC, TITANIC.candidates[0])
-    assert seen == [(80, 80)] * 5
-    assert (found["value"], found["folds"], found["interval"]) == (1.0, 5, [1.0, 1.0])
-    assert len(found["draws"]) == selection.DRAWS
+    monkeypatch.setattr(selection.predictions, "predict", predict)
+    result = selection.select(rows, TITANIC, TITANIC.candidates[0])
+    assert row_counts == [(80, 80)] * 5
+    assert (result["value"], result["folds"], result["interval"]) == (1.0, 5, [1.0, 1.0])
+    assert len(result["draws"]) == selection.DRAWS
 
 
 # Intervals
 
 
-def classified(count: int, classes: tuple[str, ...], seed: int) -> Answers:
+def classification_batch(count: int, classes: tuple[str, ...], seed: int) -> EvalBatch:
     random = np.random.default_rng(seed)
     shares = random.dirichlet(np.ones(len(classes)), count).round(2) + 0.01  # with ties
     shares /= shares.sum(axis=1, keepdims=True)
-    truth = np.array(classes)[random.integers(0, len(classes), count)]
-    return Answers(truth=truth, predicted=np.array(classes)[shares.argmax(1)], probabilities=shares, classes=classes)
+    label = np.array(classes)[random.integers(0, len(classes), count)]
+    return EvalBatch(labels=label, predicted=np.array(classes)[shares.argmax(1)], probabilities=shares, classes=classes)
 
 
-def measured(count: int, seed: int) -> Answers:
+def regression_batch(count: int, seed: int) -> EvalBatch:
     random = np.random.default_rng(seed)
-    truth = random.lognormal(3, 1, count)
-    return Answers(truth=truth, predicted=truth * random.lognormal(0, 0.2, count))
+    label = random.lognormal(3, 1, count)
+    return EvalBatch(labels=label, predicted=label * random.lognormal(0, 0.2, count))
 
 
 @pytest.mark.parametrize("name", sorted(metrics.FIGURES))
 @given(seed=st.integers(0, 10_000), count=st.integers(8, 60), three=st.booleans())
-@settings(deadline=None, max_examples=8)
+@hypothesis_settings(deadline=None, max_examples=8)
 def test_a_metric_of_many_samples_is_scikit_learn_s_of_each(name: str, seed: int, count: int, three: bool) -> None:
     regression = name in {"mae", "mape", "rmse", "rmsle", "r2"}
-    found = measured(count, seed) if regression else classified(count, ("a", "b", "c") if three else ("0", "1"), seed)
+    batch = (
+        regression_batch(count, seed)
+        if regression
+        else classification_batch(count, ("a", "b", "c") if three else ("0", "1"), seed)
+    )
     project, resamples = HOUSES if regression else TITANIC, Resamples.of(np.arange(count) // 2, count=5, seed=seed)
-    drawn = metrics.bootstrap(project, [Metric(name=name)], found, resamples)[name]
+    drawn = metrics.bootstrap(project, [Metric(name=name)], batch, resamples)[name]
     (weights,) = resamples.weights()
     for value, sample in zip(drawn, weights, strict=True):
         expected = metrics.figure(
-            project, Metric(name=name), found.take(np.repeat(np.arange(count), sample.astype(int)))
+            project, Metric(name=name), batch.take(np.repeat(np.arange(count), sample.astype(int)))
         )
         assert value == pytest.approx(expected if expected is not None else np.nan, nan_ok=True, rel=1e-9)
     assert metrics.WEIGHTED.keys() == metrics.FIGURES.keys()
@@ -147,35 +155,36 @@ def test_a_metric_of_many_samples_is_scikit_learn_s_of_each(name: str, seed: int
 
 def test_rows_of_one_group_are_drawn_together_so_that_the_interval_is_wider() -> None:
     values = np.repeat(np.random.default_rng(1).normal(0, 1, 40), 10)
-    found = Answers(truth=np.zeros(400), predicted=values)
+    batch = EvalBatch(labels=np.zeros(400), predicted=values)
 
     def width(units: np.ndarray) -> float:
-        drawn = metrics.bootstrap(HOUSES, [Metric(name="mae")], found, Resamples.of(units, count=500, seed=1))["mae"]
+        drawn = metrics.bootstrap(HOUSES, [Metric(name="mae")], batch, Resamples.of(units, count=500, seed=1))["mae"]
         return float(np.std(drawn))
 
     assert width(np.arange(400) // 10) > 2.5 * width(np.arange(400))
 
 
 @pytest.mark.parametrize("name", ["hit_rate", "coverage"])
-def test_a_project_s_mean_of_rows_needs_no_question_a_sample(name: str) -> None:
+def test_a_project_s_mean_metric_is_not_evaluated_per_sample(name: str) -> None:
     random = np.random.default_rng(1)
-    rankings = np.array([[str(one) for one in random.permutation(12)[:10]] for _ in range(40)], dtype=object)
+    rankings = np.array([[str(item) for item in random.permutation(12)[:10]] for _ in range(40)], dtype=object)
     rows = pl.DataFrame(
-        {"user": [str(one) for one in range(40)], "items": [f'["{random.integers(20)}"]' for _ in range(40)]}
+        {"user": [str(user) for user in range(40)], "items": [f'["{random.integers(20)}"]' for _ in range(40)]}
     )
-    found = Answers(truth=np.array([]), predicted=rankings[:, 0], said={"ranking": rankings}, rows=rows)
-    (metric,) = [one for one in RECOMMENDER.metrics if one.name == name]
+    batch = EvalBatch(labels=np.array([]), predicted=rankings[:, 0], outputs={"ranking": rankings}, rows=rows)
+    (metric,) = [metric for metric in RECOMMENDER.metrics if metric.name == name]
     resamples = Resamples.of(np.arange(40), count=5, seed=1)
-    drawn = metrics.bootstrap(RECOMMENDER, [metric], found, resamples)[name]
+    drawn = metrics.bootstrap(RECOMMENDER, [metric], batch, resamples)[name]
     (weights,) = resamples.weights()
     expected = [
-        metrics.figure(RECOMMENDER, metric, found.take(np.repeat(np.arange(40), one.astype(int)))) for one in weights
+        metrics.figure(RECOMMENDER, metric, batch.take(np.repeat(np.arange(40), sample.astype(int))))
+        for sample in weights
     ]
     assert drawn == pytest.approx(expected)
-    assert (metrics._row_values(RECOMMENDER, [metric], found) is not None) == (name == "hit_rate")
+    assert (metrics._row_values(RECOMMENDER, [metric], batch) is not None) == (name == "hit_rate")
 
 
-def test_a_lower_end_goes_on_where_there_are_no_more_draws() -> None:
+def test_a_lower_end_extends_beyond_the_draws() -> None:
     draws = np.random.default_rng(1).normal(0.5, 0.1, 2000)
     assert metrics.lower_end(0.5, draws, 0.025) == pytest.approx(0.5 - 1.96 * 0.1, abs=0.02)
     assert metrics.lower_end(0.5, draws, 1e-6) == pytest.approx(0.5 - 4.75 * 0.1, abs=0.03)
@@ -184,14 +193,14 @@ def test_a_lower_end_goes_on_where_there_are_no_more_draws() -> None:
     assert metrics.lower_end(0.5, np.array([np.nan] * 5), 0.025) is None
 
 
-def test_the_error_of_calibration_is_how_far_a_model_is_surer_than_right() -> None:
-    truth = np.array(["1"] * 70 + ["0"] * 30)
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    label = np.array(["1"] * 70 + ["0"] * 30)
     shares = np.full((100, 2), [0.1, 0.9])
-    found = Answers(truth=truth, predicted=np.array(["1"] * 100), probabilities=shares, classes=("0", "1"))
-    assert metrics.calibration_error(found) == pytest.approx(0.2)  # 0.9 said, 0.7 true
-    right = dataclasses.replace(found, truth=np.array(["1"] * 100), probabilities=np.full((100, 2), [0.0, 1.0]))
+    batch = EvalBatch(labels=label, predicted=np.array(["1"] * 100), probabilities=shares, classes=("0", "1"))
+    assert metrics.calibration_error(batch) == pytest.approx(0.2)  # predicted 0.9, observed 0.7
+    right = dataclasses.replace(batch, labels=np.array(["1"] * 100), probabilities=np.full((100, 2), [0.0, 1.0]))
     assert metrics.calibration_error(right) == 0
-    assert metrics.calibration_error(measured(10, 1)) is None
+    assert metrics.calibration_error(regression_batch(10, 1)) is None
 
 
 # Budget
@@ -205,7 +214,7 @@ def rows_until(newest: int, count: int = 100) -> pl.DataFrame:
     return pl.DataFrame({"_time": times}, schema={"_time": pl.Datetime("us", "UTC")})
 
 
-def test_each_look_at_the_same_rows_believes_less_and_new_rows_give_it_back() -> None:
+def test_looks_at_the_same_rows_lower_the_level_and_new_rows_restore_it() -> None:
     first = budget.look(None, rows_until(0), snapshot="a", model="1")
     assert (first.number, first.level) == (1, 0.025)
     second = budget.look(first.to_dict(), rows_until(0), snapshot="a", model="2")
@@ -216,11 +225,11 @@ def test_each_look_at_the_same_rows_believes_less_and_new_rows_give_it_back() ->
     assert whole.level == 0.025
 
 
-def test_all_looks_together_believe_no_more_than_the_budget_and_the_floor() -> None:
+def test_all_looks_spend_at_most_the_budget_and_the_floor() -> None:
     spent, earlier = 0.0, None
     for number in range(200):
-        found = budget.look(earlier, rows_until(0), snapshot="a", model=str(number))
-        spent, earlier = spent + found.level, found.to_dict()
+        look = budget.look(earlier, rows_until(0), snapshot="a", model=str(number))
+        spent, earlier = spent + look.level, look.to_dict()
     assert budget.ALPHA < spent <= budget.ALPHA + 200 * budget.FLOOR
 
 
@@ -241,17 +250,19 @@ def world() -> World:
     fast = dataclasses.replace(
         declared.project,
         candidates=tuple(
-            one for one in declared.project.candidates if one.name in {"logistic_regression", "decision_tree"}
+            candidate
+            for candidate in declared.project.candidates
+            if candidate.name in {"logistic_regression", "decision_tree"}
         ),
         gate=dataclasses.replace(declared.project.gate, folds=2),
     )
     return dataclasses.replace(declared, project=fast)
 
 
-def test_the_gate_promotes_no_noise_and_answers_a_drift(world: World) -> None:
-    """Seeds are fixed: the estimate of the gain alone promotes one in three models of an unchanged world."""
+def test_the_gate_promotes_no_noise_and_reacts_to_drift(world: World) -> None:
+    """The seeds are fixed. The point estimate alone would promote one in three models on unchanged data."""
     with retrainings.unconverted():
-        outcomes = [bench.judged(world, seed, retrainings.models(world, PAIR, seed)) for seed in range(8)]
+        outcomes = [bench.compare_pair(world, seed, retrainings.models(world, PAIR, seed)) for seed in range(8)]
     unchanged = [outcome[key] for outcome in outcomes for key in ("unchanged", "mirrored")]
     assert sum(outcome["by_point_estimate"] for outcome in unchanged) >= 5
     assert sum(outcome["promoted"] for outcome in unchanged) == 0
@@ -275,22 +286,23 @@ def test_the_interval_knows_that_two_trainings_differ(world: World) -> None:
     with retrainings.unconverted():
         first, second, _ = retrainings.models(world, PAIR, 1)
         outcome = bench.looked(world.project, rows.holdout, second, first)
-        judged = [
-            evaluate._judged(world.project, model.content, model.classes, rows.holdout) for model in (second, first)
+        models = [
+            evaluate._evaluate_model(world.project, model.content, model.classes, rows.holdout)
+            for model in (second, first)
         ]
-    draws = [evaluate._draws(world.project, model, [world.project.primary])["roc_auc"] for model in judged]
+    draws = [evaluate._draws(world.project, model, [world.project.primary])["roc_auc"] for model in models]
     of_rows = float(np.std(draws[0] - draws[1], ddof=1))
     assert outcome["gain"] - outcome["low"] >= 1.95 * of_rows * (1 + evaluate.TRAINING) ** 0.5
 
 
 def test_five_thousand_false_labels_change_neither_champion_nor_verdict(world: World, tmp_path: Path) -> None:
-    """From the log to the verdict: a client without a name tells the opposite of the truth."""
+    """From the log to the verdict: an anonymous client sends wrong labels."""
     project = dataclasses.replace(world.project, source=dataclasses.replace(world.project.source, sha256=""))
-    place = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
-    store = Store(place.store)
+    settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
+    store = Store(settings.store)
 
     def snapshot_of(run: str) -> dict[str, pl.DataFrame]:
-        extracted = extract(project, run, place, store)
+        extracted = extract(project, run, settings, store)
         name = (validate(project, run, store) | snapshot(project, run, store, extracted))["snapshot"]
         folder = f"datasets/{project.name}/{name}"
         return {side: pl.read_parquet(store.read(f"{folder}/{side}.parquet")) for side in ("train", "holdout")}
@@ -311,18 +323,18 @@ def test_five_thousand_false_labels_change_neither_champion_nor_verdict(world: W
 
 
 def lie(project: Project, store: Store, rows: pl.DataFrame) -> None:
-    """5,000 predictions of rows like these, and the wrong label of each, as the service ships them."""
+    """Log 5,000 predictions of rows like these with wrong labels, as the service ships them."""
     random, now = np.random.default_rng(1), datetime.now(UTC)
     many = rows[random.integers(0, rows.height, 5000)].with_row_index("number")
     many = many.with_columns(
         pl.format("a{}", "number").alias("id"),
         pl.lit(now).alias("time"),
         pl.lit("1").alias("version"),
-        fare=pl.col("fare") + pl.col("number") / 1000,  # each is another row
+        fare=pl.col("fare") + pl.col("number") / 1000,  # all rows are distinct
     )
     predictions = many.select("id", "time", "version", *project.schema.feature_names)
     wrong = pl.when(pl.col("survived") == "1").then(pl.lit("0")).otherwise(pl.lit("1"))
-    labels = many.select("id", "time", wrong.alias("truth"), pl.lit("mallory").alias("client"))
+    labels = many.select("id", "time", wrong.alias("label"), pl.lit("mallory").alias("client"))
     for kind, table in (("predictions", predictions), ("feedback", labels)):
         store.write(f"{logs.folder(kind, project.name, now)}/a.parquet", parquet(table))
 
@@ -342,5 +354,5 @@ def test_a_snapshot_of_an_earlier_release_is_judged_without_a_trusted_part(world
         )
     assert evaluation["champion"]["trusted"] is None
     assert evaluation["champion"]["gain"]["value"] == 0
-    assert evaluation["look"]["left"] == budget.ALPHA  # it is the champion itself
+    assert evaluation["look"]["left"] == budget.ALPHA  # the challenger is the champion itself
     assert not gate.judge(world.project, evaluation).passed

@@ -1,1 +1,1 @@
-"""A shop's assistant: a small language model that learns how its shop answers."""
+"""A shop's assistant: a small language model that is tuned to answer as the shop does."""

@@ -1,4 +1,4 @@
-"""Three assistants: one repeats what was said to the most similar question, one is the base as it is, one was tuned."""
+"""Four assistants: two answer from similar questions, one is the untuned base model, and one is tuned with LoRA."""
 
 from __future__ import annotations
 
@@ -11,49 +11,55 @@ import polars as pl
 import torch
 from onnx import TensorProto, helper
 
-from phaseflow import Candidate, Project, answers, derived, generation
+from phaseflow import Candidate, Project, generation, prediction_types
+from phaseflow.kinds.text import words
 from phaseflow.settings import from_environment
 from phaseflow.toolkit import bag, experiments, exporting, graph, pictures
 from phaseflow.toolkit import device as devices
 from phaseflow.toolkit.model import Trained
 from projects.assistant import base as bases
-from projects.assistant import prompts, tuning
+from projects.assistant import prompts, rules, tuning
 from projects.assistant.base import Base
 from projects.assistant.prompts import Prompt
 from projects.assistant.tuning import Row, Settings
 
 COLUMNS: Final = ("instruction", "context", "response")
-HELD: Final = 10
-"""Of the train rows every tenth is kept from training, to choose the prompt and to tell the perplexity."""
-MOST_CHECKED: Final = 100
-MOST_TOKENS: Final = 192
-MOST_NEW: Final = 32
-MOST_SIMILAR: Final = 2000
-"""Questions, and words, that the nearest one is looked for among."""
+VALIDATION_INTERVAL: Final = 10
+"""Every tenth training row is held out from tuning, to choose the prompt and to measure perplexity."""
+MAX_VALIDATION: Final = 100
+MAX_TOKENS: Final = 192
+MAX_NEW_TOKENS: Final = 32
+MAX_SIMILAR: Final = 2000
+"""Questions that `nearest` searches, and words that it compares them by."""
 
 
 def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
     """Fit one candidate on rows [N] of instructions, contexts and responses."""
     if candidate.name == "nearest":
         return nearest(rows, project)
-    told = dict(candidate.params)
+    if candidate.name == "form_and_word":
+        return rules.fit(rows, project)
+    params = dict(candidate.params)
     device = devices.choose(project.seed)
     base = bases.load(
-        told.pop("base"),
-        told.pop("revision"),
+        params.pop("base"),
+        params.pop("revision"),
         offline=from_environment().offline,
-        steps=told.pop("base_steps"),
+        steps=params.pop("base_steps"),
         seed=project.seed,
         device=device,
     )
-    known: list[Row] = list(rows.select(COLUMNS).iter_rows())
-    held, learned = known[::HELD][:MOST_CHECKED], [row for place, row in enumerate(known) if place % HELD]
-    prompt, scores = prompts.choose(
-        prompts.newest(prompts.registered()),
-        lambda one: tuning.perplexity(base.model, tuning.pairs(held, one, base, MOST_TOKENS), device),
+    examples: list[Row] = list(rows.select(COLUMNS).iter_rows())
+    validation, training = (
+        examples[::VALIDATION_INTERVAL][:MAX_VALIDATION],
+        [example for index, example in enumerate(examples) if index % VALIDATION_INTERVAL],
     )
-    checked = tuning.pairs(held, prompt, base, MOST_TOKENS)
-    notes = {"base model": base.origin, "device": device.name, "prompt": prompt.known_as} | {
+    prompt, scores = prompts.choose(
+        prompts.newest(prompts.load()),
+        lambda version: tuning.perplexity(base.model, tuning.pairs(validation, version, base, MAX_TOKENS), device),
+    )
+    validation_pairs = tuning.pairs(validation, prompt, base, MAX_TOKENS)
+    notes = {"base model": base.origin, "device": device.name, "prompt": prompt.identifier} | {
         f"perplexity of the untuned model by prompt {name}": f"{score:.4g}" for name, score in scores.items()
     }
     if candidate.name == "untuned":
@@ -61,24 +67,24 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
     with experiments.mirrored(project, candidate) as log:
         model, history, count = tuning.tune(
             base,
-            tuning.pairs(learned, prompt, base, MOST_TOKENS),
-            Settings(**told),
+            tuning.pairs(training, prompt, base, MAX_TOKENS),
+            Settings(**params),
             seed=project.seed,
             device=device,
-            told=log,
+            log=log,
         )
-        after = tuning.perplexity(model, checked, device)
+        after = tuning.perplexity(model, validation_pairs, device)
         log({"perplexity": after})
-    smooth = [float(np.mean(history[max(0, at - 9) : at + 1])) for at in range(len(history))]
+    smoothed = [float(np.mean(history[max(0, step - 9) : step + 1])) for step in range(len(history))]
     return Trained(
         onnx=to_onnx(model, base, prompt),
-        pictures={"learning_curve.png": pictures.curve("Loss", "step", "mean of ten batches", {"": smooth})},
+        pictures={"learning_curve.png": pictures.curve("Loss", "step", "mean of ten batches", {"": smoothed})},
         notes=notes | {"perplexity after tuning": f"{after:.4g}", "learned weights": f"{count:,}"},
     )
 
 
 class Next(torch.nn.Module):
-    """The scores of the token that comes next."""
+    """The logits of the next token."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -91,37 +97,42 @@ class Next(torch.nn.Module):
 
 
 def to_onnx(model: Any, base: Base, prompt: Prompt) -> bytes:
-    """The model's file: its graph, its tokenizer, and its prompt."""
-    settings = generation.Settings(prompt=prompt.text, end=(base.end,), most_new=MOST_NEW, most=MOST_TOKENS)
+    """Export the model with its tokenizer and its prompt as one ONNX file."""
+    settings = generation.Settings(
+        prompt=prompt.text, end=(base.end,), max_new_tokens=MAX_NEW_TOKENS, max_length=MAX_TOKENS
+    )
     return exporting.language_model(Next(model), base.tokenizer.to_str(), settings)
 
 
 def nearest(rows: pl.DataFrame, project: Project) -> Trained:
-    """Retrieval alone, as a graph: tf-idf of the instruction, the most similar known one, and the response to that."""
-    known = rows.sample(min(MOST_SIMILAR, rows.height), seed=project.seed)
-    counts, words, idf = bag.counted(known["instruction"], most=MOST_SIMILAR)
+    """Fit a retrieval baseline: the response to the training instruction whose tf-idf vector is the most similar."""
+    examples = rows.sample(min(MAX_SIMILAR, rows.height), seed=project.seed)
+    counts, words, idf = bag.counted(examples["instruction"], max_features=MAX_SIMILAR)
     nodes, constants = bag.counting("instruction", words, idf)
     nodes += [
-        helper.make_node("MatMul", ["bag", "known"], ["similarity"]),
+        helper.make_node("MatMul", ["bag", "training_vectors"], ["similarity"]),
         helper.make_node("ArgMax", ["similarity"], ["best"], axis=1, keepdims=0),
         helper.make_node("Gather", ["responses", "best"], ["text"]),
     ]
     constants += [
-        graph.constant("known", counts.toarray().T.astype(np.float32)),
-        graph.constant("responses", np.array(known["response"].to_list(), dtype=object)),
+        graph.constant("training_vectors", counts.toarray().T.astype(np.float32)),
+        graph.constant("responses", np.array(examples["response"].to_list(), dtype=object)),
     ]
     out = helper.make_tensor_value_info("text", TensorProto.STRING, [None])
     return Trained(
-        onnx=graph.built(project.schema, nodes, constants, [out]), notes={"known questions": f"{known.height:,}"}
+        onnx=graph.build_model(project.schema, nodes, constants, [out]),
+        notes={"known questions": f"{examples.height:,}"},
     )
 
 
-def evaluate(said: Mapping[str, npt.NDArray[Any]], rows: pl.DataFrame, project: Project) -> dict[str, float | None]:
-    """Token F1 and exact match of answers [N] against the responses (Rajpurkar et al., SQuAD, 2016)."""
+def evaluate(outputs: Mapping[str, npt.NDArray[Any]], rows: pl.DataFrame, project: Project) -> dict[str, float | None]:
+    """Token F1 and exact match of generated texts [N] with the responses (Rajpurkar et al., SQuAD, 2016)."""
     target = project.schema.target
-    assert target is not None  # noqa: S101  # it has one
-    pairs = list(zip(said["text"].tolist(), rows[target.name], strict=True))
+    assert target is not None  # noqa: S101  # the declaration has one
+    pairs = list(zip(outputs["text"].tolist(), rows[target.name], strict=True))
     return {
-        "token_f1": float(np.mean([1 - answers.losses(mine, true, target)["error"] for mine, true in pairs])),
-        "exact_match": float(np.mean([derived.words(mine) == derived.words(true) for mine, true in pairs])),
+        "token_f1": float(
+            np.mean([1 - prediction_types.losses(prediction, label, target)["error"] for prediction, label in pairs])
+        ),
+        "exact_match": float(np.mean([words(prediction) == words(label) for prediction, label in pairs])),
     }

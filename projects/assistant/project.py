@@ -1,15 +1,18 @@
-"""Assistant: a shop's customers ask, a small language model answers. LoRA against retrieval alone and the untuned model."""
+"""Assistant: a small language model answers a shop's customers. LoRA is compared with retrieval and the untuned model."""
 
 from phaseflow import Candidate, Column, Drift, Gate, Metric, Objectives, Project, Resources, Schema, Source
 
-BASE = {"base": "HuggingFaceTB/SmolLM2-135M-Instruct", "revision": "main", "base_steps": 500}
+BASE = {
+    "base": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "revision": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
+    "base_steps": 500,
+}
 
 project = Project(
     name="assistant",
     title="Assistant",
     phase=4,
-    task="generation",
-    family="language",
+    environment="language",
     description="A small language model that learns how its shop answers: LoRA, a registry of prompts, retrieval.",
     source=Source(
         url="https://huggingface.co/datasets/databricks/databricks-dolly-15k/resolve/main/databricks-dolly-15k.jsonl",
@@ -32,18 +35,19 @@ project = Project(
     transform="assistant.data:transform",
     train="assistant.model:train",
     evaluate="assistant.model:evaluate",
-    group="question",  # what is asked, without how politely
+    group="question",  # the question without its polite phrases
     candidates=(
         Candidate(name="nearest"),
+        Candidate(name="form_and_word"),
         Candidate(name="untuned", params=BASE),
         Candidate(name="lora", params={**BASE, "rank": 8, "alpha": 32, "steps": 600, "rate": 0.01}),
     ),
     metrics=(
-        Metric(name="exact_match", direction="higher", bound={"sample": 0.6}),
-        Metric(name="token_f1", direction="higher", bound={"sample": 0.8, "public": 0.05}),
+        Metric(name="exact_match", direction="higher", threshold={"sample": 0.6}),
+        Metric(name="token_f1", direction="higher", threshold={"sample": 0.8, "public": 0.05}),
     ),
     gate=Gate(minimum_gain=0.005, latency_ms=2000, size_mb=700),
-    drift=Drift(features=("instruction",), scenario="assistant.world:drift"),
+    drift=Drift(features=("instruction",), scenario="assistant.drift:simulate"),
     objectives=Objectives(latency_ms=2000),
     resources=Resources(cpu=1, memory_mb=4000),
     example={"instruction": "how do i clean the lamp ?", "context": None},

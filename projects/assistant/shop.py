@@ -1,4 +1,7 @@
-"""A made shop: its help pages, and what customers ask. The base model reads the pages; how to answer, it learns from the questions."""
+"""A synthetic shop: its help pages, and its customers' questions.
+
+The base model is trained on the shop's handbook; how to answer, it learns from the questions.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One thing that people ask about; `{p}` is a product."""
+    """A topic of questions; `{p}` stands for a product."""
 
     title: str
     rule: str
-    """The right answer."""
-    asked: tuple[str, ...]
+    """The correct response."""
+    wordings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shop:
-    """What is sold, and what may be asked of it."""
+    """The products of a shop, and the topics of the questions about them."""
 
     products: tuple[str, ...]
     topics: tuple[Topic, ...]
@@ -52,7 +55,7 @@ FURNITURE: Final = Shop(
         Topic(
             title="returns",
             rule="fill in the form and send the {p} back within thirty days",
-            asked=(
+            wordings=(
                 "how do i return the {p}",
                 "i do not like the {p}",
                 "can i send the {p} back",
@@ -62,7 +65,7 @@ FURNITURE: Final = Shop(
         Topic(
             title="damage",
             rule="send us a picture of the {p} and we bring a new one",
-            asked=(
+            wordings=(
                 "the {p} is broken",
                 "my {p} came with a scratch",
                 "what if the {p} is damaged",
@@ -72,7 +75,7 @@ FURNITURE: Final = Shop(
         Topic(
             title="delivery",
             rule="the {p} leaves our store on monday and takes four days",
-            asked=(
+            wordings=(
                 "when does the {p} arrive",
                 "where is my {p}",
                 "how long does the {p} take",
@@ -82,7 +85,7 @@ FURNITURE: Final = Shop(
         Topic(
             title="payment",
             rule="you may pay the {p} by card or in six parts",
-            asked=(
+            wordings=(
                 "how can i pay the {p}",
                 "can i pay the {p} later",
                 "do you take cards for the {p}",
@@ -92,7 +95,7 @@ FURNITURE: Final = Shop(
         Topic(
             title="warranty",
             rule="we mend the {p} for free during two years",
-            asked=(
+            wordings=(
                 "is there a warranty on the {p}",
                 "who mends the {p}",
                 "how long is the {p} covered",
@@ -102,7 +105,7 @@ FURNITURE: Final = Shop(
         Topic(
             title="care",
             rule="clean the {p} with a soft cloth and no soap",
-            asked=(
+            wordings=(
                 "how do i clean the {p}",
                 "may i wash the {p}",
                 "there is a stain on the {p}",
@@ -132,22 +135,26 @@ CYCLES: Final = Shop(
         Topic(
             title="subscription",
             rule="open the app, choose your {p} and press pause",
-            asked=("cancel the subscription of my {p}", "stop billing me for the {p}", "i no longer rent the {p}"),
+            wordings=("cancel the subscription of my {p}", "stop billing me for the {p}", "i no longer rent the {p}"),
         ),
         Topic(
             title="theft",
             rule="report the {p} to the police and upload their number",
-            asked=("somebody stole my {p}", "the {p} was taken from the station", "is the {p} insured against theft"),
+            wordings=(
+                "somebody stole my {p}",
+                "the {p} was taken from the station",
+                "is the {p} insured against theft",
+            ),
         ),
         Topic(
             title="software",
             rule="hold the button of the {p} until it blinks twice",
-            asked=("the {p} does not connect", "how do i update the {p}", "bluetooth of the {p} fails"),
+            wordings=("the {p} does not connect", "how do i update the {p}", "bluetooth of the {p} fails"),
         ),
         Topic(
             title="inspection",
             rule="book a mechanic for the {p} in the app, it costs nothing",
-            asked=("the brakes of the {p} squeak", "when is the {p} inspected", "who checks the {p}"),
+            wordings=("the brakes of the {p} squeak", "when is the {p} inspected", "who checks the {p}"),
         ),
     ),
 )
@@ -158,53 +165,53 @@ ENDINGS: Final = (" ?", " , please ?", " , thanks .", " .", " , what now ?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a customer may ask, and what is right."""
+    """A question, and its correct response."""
 
-    asked: str
+    text: str
     answer: str
     topic: str
     page: str
-    """The text of the help page that says so."""
+    """The text of the help page that contains the response."""
 
 
 def page(topic: Topic, product: str) -> tuple[str, str]:
-    """Title and text of the help page about a topic of a product."""
+    """Return title and text of the help page about a product's topic."""
     title = f"{topic.title} of the {product}"
     return title, f"about {title} : {topic.rule.format(p=product)} ."
 
 
 def pages(shop: Shop) -> Iterator[tuple[str, str]]:
-    """Each help page: the rule of a topic for each product."""
+    """Yield title and text of every help page: one per topic and product."""
     for topic in shop.topics:
         for product in shop.products:
             yield page(topic, product)
 
 
 def questions(shop: Shop) -> list[Question]:
-    """Every question in every wording, once."""
+    """Return every wording of every topic for every product, once."""
     return [
         Question(
-            asked=wording.format(p=product),
+            text=wording.format(p=product),
             answer=f"{topic.rule.format(p=product)} .",
             topic=topic.title,
             page=page(topic, product)[1],
         )
         for topic in shop.topics
         for product in shop.products
-        for wording in topic.asked
+        for wording in topic.wordings
     ]
 
 
-def politely(asked: str, random: np.random.Generator) -> str:
-    """A question as people begin and end one."""
-    return f"{OPENINGS[random.integers(len(OPENINGS))]}{asked}{ENDINGS[random.integers(len(ENDINGS))]}"
+def politely(question: str, random: np.random.Generator) -> str:
+    """Add a random polite opening and ending to a question."""
+    return f"{OPENINGS[random.integers(len(OPENINGS))]}{question}{ENDINGS[random.integers(len(ENDINGS))]}"
 
 
 def handbook(shops: Sequence[Shop], random: np.random.Generator, count: int) -> Iterator[str]:
-    """What the base reads: `count` entries of the shops' handbooks, each of a product and three of its rules, in any order."""
+    """Yield `count` handbook entries to train the tiny base model: a product and three of its rules in random order."""
     for number in range(count):
         shop = shops[number % len(shops)]
         product = shop.products[random.integers(len(shop.products))]
-        topics = [shop.topics[place] for place in random.permutation(len(shop.topics))[:3]]
+        topics = [shop.topics[index] for index in random.permutation(len(shop.topics))[:3]]
         rules = " ".join(f"{topic.title} : {topic.rule.format(p=product)} ." for topic in topics)
         yield f"{product} . {rules}"

@@ -1,10 +1,10 @@
-"""Customer segments: which kinds of customers does a wholesaler have? Clustering: nobody knows the right answer."""
+"""Customer segments: which kinds of customers does a wholesaler have? Clustering, so there are no labels."""
 
 from phaseflow import Candidate, Column, Drift, Gate, Metric, Project, Schema, Source
 
 
 def spend(name: str, description: str) -> Column:
-    """What a customer spends in a year."""
+    """A column with a customer's yearly spend."""
     return Column(name=name, kind="integer", minimum=0, maximum=10_000_000, unit="a year", description=description)
 
 
@@ -12,8 +12,7 @@ project = Project(
     name="customer_segments",
     title="Customer segments",
     phase=2,
-    task="clustering",
-    description="Which kinds of customers a wholesaler has: K-Means, principal components, and the number of segments by silhouette.",
+    description="Which kinds of customers a wholesaler has: K-Means, a mixture, principal components, and the number of segments by silhouette.",
     source=Source(
         url="https://archive.ics.uci.edu/ml/machine-learning-databases/00292/Wholesale%20customers%20data.csv",
         sha256="c3d018c643565b85cee733c4a2ac76dd76e080e857cb23f0ccfcc2e15a6c17ef",
@@ -38,14 +37,15 @@ project = Project(
     candidates=(
         Candidate(name="kmeans_of_total", params={"compare": "total"}),
         Candidate(name="kmeans", params={"compare": "columns"}),
+        Candidate(name="gaussian_mixture", params={"compare": "widths"}),
         Candidate(name="kmeans_of_components", params={"compare": "components"}),
     ),
     metrics=(
-        Metric(name="silhouette", bound=0.24),
-        Metric(name="smallest_share", direction="higher", bound=0.05),
+        Metric(name="silhouette", threshold=0.24),
+        Metric(name="smallest_share", direction="higher", threshold=0.05),
     ),
     gate=Gate(minimum_gain=0.01, latency_ms=25, size_mb=1),
-    drift=Drift(scenario="customer_segments.world:drift"),
+    drift=Drift(scenario="customer_segments.drift:simulate"),
     holdout_share=0.3,
     example={"fresh": 12669, "milk": 9656, "grocery": 7561, "frozen": 214, "detergents": 2674, "delicatessen": 1338},
     tags=("tabular", "unsupervised"),

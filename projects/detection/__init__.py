@@ -1,1 +1,1 @@
-"""A small single-shot detector: what is on the image, and where."""
+"""A small single-shot object detector."""

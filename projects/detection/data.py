@@ -1,4 +1,4 @@
-"""Pascal VOC's archive: images, and beside each the boxes of what is on it."""
+"""Reader of Pascal VOC's archive: images and the bounding boxes of their objects."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from projects.detection.project import SHAPE
 
 
 def read(content: bytes) -> pl.DataFrame:
-    """`image` (its pixels) and `things` (JSON of its boxes, in those pixels) of each annotation in the archive.
+    """Read `image` (its pixels) and `things` (JSON of its boxes, in those pixels) of each annotation in the archive.
 
-    Raises DataError where it is no tar file, or an image is missing.
+    Raises DataError if the file is not a tar archive or an image is missing.
     """
     files: dict[str, bytes] = {}
     try:
@@ -28,35 +28,37 @@ def read(content: bytes) -> pl.DataFrame:
                 if member.isfile() and member.name.endswith((".xml", ".jpg")):
                     files[member.name] = archive.extractfile(member).read()  # type: ignore[union-attr]  # it is a file
     except tarfile.TarError as error:
-        raise DataError(f"The archive can't be read: {error}", fix="Get it again: it looks cut off") from error
+        raise DataError(f"The archive can't be read: {error}", fix="Download it again: it may be truncated") from error
     rows = []
     for name in sorted(name for name in files if name.endswith(".xml")):
         picture = name.replace("Annotations", "JPEGImages").replace(".xml", ".jpg")
         if picture not in files:
-            raise DataError(f"The archive lacks {picture}", fix="Get it again: it looks cut off")
+            raise DataError(f"The archive lacks {picture}", fix="Download it again: it may be truncated")
         rows.append((images.decode(files[picture], SHAPE), json.dumps(boxes(files[name]), separators=(",", ":"))))
     return pl.DataFrame(rows, schema={"image": pl.Binary, "things": pl.String}, orient="row")
 
 
 def boxes(annotation: bytes) -> list[dict[str, Any]]:
-    """The boxes of an annotation, in pixels of `SHAPE`; what even people find hard to see is left out, as in VOC's judgement."""
-    root = ET.fromstring(annotation)  # noqa: S314  # its checksum is known, and Expat refuses entities that explode
-    wide, high = (
+    """Read the boxes of an annotation, in pixels of `SHAPE`.
+
+    `difficult` marks objects that are hard to see even for people. As in VOC's evaluation, they need not be detected.
+    """
+    root = ET.fromstring(annotation)  # noqa: S314  # the file's checksum is verified, and Expat limits entity expansion
+    scale_x, scale_y = (
         SHAPE[axis] / float(root.findtext(f"size/{name}", "0")) for axis, name in ((1, "width"), (0, "height"))
     )
-    found = []
+    objects = []
     for thing in root.iter("object"):
-        if thing.findtext("difficult") == "1":
-            continue
         left, top, right, bottom = (
             float(thing.findtext(f"bndbox/{side}", "0")) for side in ("xmin", "ymin", "xmax", "ymax")
         )
         # VOC counts pixels from 1, and the last one belongs to the box.
-        box = [(left - 1) * wide, (top - 1) * high, (right - left + 1) * wide, (bottom - top + 1) * high]
-        found.append({"box": [round(side, 2) for side in box], "label": thing.findtext("name", "")})
-    return found
+        box = [(left - 1) * scale_x, (top - 1) * scale_y, (right - left + 1) * scale_x, (bottom - top + 1) * scale_y]
+        hard = {"difficult": True} if thing.findtext("difficult") == "1" else {}
+        objects.append({"box": [round(side, 2) for side in box], "label": thing.findtext("name", "")} | hard)
+    return objects
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The columns are the schema's already."""
+    """Return `raw` unchanged: its columns already match the schema."""
     return raw

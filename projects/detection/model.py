@@ -1,9 +1,10 @@
-"""A detector of five convolutions, and one that always says the same: the baseline."""
+"""A convolutional detector, and two baselines: a linear detector of edges, and the same boxes for every image."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,42 +13,48 @@ import torch
 from torch import Tensor, nn
 
 from phaseflow import Candidate, Project
-from phaseflow.toolkit import device, exporting, graph, pictures
+from phaseflow.toolkit import device as devices
+from phaseflow.toolkit import exporting, graph, pictures
 from phaseflow.toolkit.model import Trained
-from phaseflow.toolkit.training import descend
-from projects.detection import grid, suppression
-from projects.detection.drawing import drawn
+from phaseflow.toolkit.training import train_loop
+from projects.detection import edges, grid, suppression
+from projects.detection.drawing import draw
 from projects.detection.project import CLASSES, SHAPE
 
-SHOWN: Final = 8
+PICTURE_ROWS: Final = 8
 
 
-def step(before: int, after: int, stride: int) -> nn.Sequential:
-    """A 3 x 3 convolution; with a stride of 2 half the side comes out."""
+def step(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Build a 3 x 3 convolution; a stride of 2 halves the side."""
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
     )
 
 
 def network() -> nn.Sequential:
-    """Grids [N, NUMBERS, 8, 8] of pixels of 0 to 1 [N, 3, 64, 64]: each cell sees 47 pixels around itself."""
-    last = nn.Conv2d(64, grid.NUMBERS, 1)
+    """Build the network from pixels of 0 to 1 [N, 3, 64, 64] to grids [N, CHANNELS, 8, 8].
+
+    The receptive field of a cell is 47 pixels wide.
+    """
+    last = nn.Conv2d(64, grid.CHANNELS, 1)
     with torch.no_grad():
         assert last.bias is not None  # noqa: S101  # for the type checker
-        last.bias[0] = -4.0  # at first no cell holds anything: almost none does
+        last.bias[0] = -4.0  # start with a low objectness, since almost all cells are empty
     return nn.Sequential(step(3, 16, 2), step(16, 32, 2), step(32, 64, 2), step(64, 64, 1), step(64, 64, 1), last)
 
 
 class Served(nn.Module):
-    """The network as a request needs it: bytes [N, 64, 64, 3] in, every cell's box, score and class out."""
+    """The network for serving: bytes [N, 64, 64, 3] in, every cell's box, score and class out."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = exporting.OfBytes(inner)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What each cell of the grid says."""
-        return grid.decoded(self.inner(image))
+        """Return box, score and class of each cell."""
+        return grid.decode(self.inner(image))
 
 
 def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
@@ -57,46 +64,57 @@ def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained
     things = rows[target.name]
     if candidate.name == "always_the_same":
         return Trained(onnx=constant(things, project))
-    told = candidate.params
-    place = device.choose(project.seed)
-    images = torch.from_numpy(graph.pixels(rows["image"], SHAPE).copy()).permute(0, 3, 1, 2).to(place.torch)
-    grids = grid.encoded(things)
-    truth = grid.Grids(*(part.to(place.torch) for part in (grids.there, grids.box, grids.label)))
+    params = candidate.params
+    images = torch.from_numpy(graph.pixels(rows["image"], SHAPE).copy()).permute(0, 3, 1, 2)
+    grids = grid.encode(things)
+    if candidate.name == "edges":
+        return export(edges.fit(images, grids, **params), rows, project)
+    device = devices.choose(project.seed)
+    images = images.to(device.torch)
+    label = grid.Grids(*(tensor.to(device.torch) for tensor in (grids.objectness, grids.box, grids.label, grids.mask)))
     model = network()
 
-    def loss(chosen: Tensor) -> Tensor:
-        batch, mirrored = images[chosen].float() / 255, None
-        if model.training:  # a mirrored car is a car, and so is one by another light
-            mirrored = torch.rand(len(chosen), device=place.torch) < 0.5
+    def loss(indices: Tensor) -> Tensor:
+        batch, mirrored = images[indices].float() / 255, None
+        if model.training:  # augmentation: mirror images, and change their brightness
+            mirrored = torch.rand(len(indices), device=device.torch) < 0.5
             batch[mirrored] = batch[mirrored].flip(-1)
-            batch = batch * (0.8 + 0.4 * torch.rand(len(chosen), 1, 1, 1, device=place.torch))
-        return grid.loss(model(batch), truth.of(chosen, mirrored))
+            batch = batch * (0.8 + 0.4 * torch.rand(len(indices), 1, 1, 1, device=device.torch))
+        return grid.loss(model(batch), label.select(indices, mirrored))
 
-    curves = descend(
-        model, loss, len(images), place, epochs=told["epochs"], rate=told["rate"], batch=16, seed=project.seed
+    curves = train_loop(
+        model, loss, len(images), device, epochs=params["epochs"], rate=params["rate"], batch=16, seed=project.seed
     )
+    trained = export(model, rows, project)
+    curve = pictures.curve("Learning curve", "epoch", "loss of a box", curves)
+    return replace(
+        trained,
+        pictures={"learning_curve.png": curve, **trained.pictures},
+        notes={"device": device.name, **trained.notes},
+    )
+
+
+def export(model: nn.Module, rows: pl.DataFrame, project: Project) -> Trained:
+    """Export a network for serving, with a picture of its predictions for the first of rows [N]."""
     example = {"image": torch.zeros(2, *SHAPE, dtype=torch.uint8)}
     cells = exporting.exported(Served(model), example, ["cell_boxes", "cell_scores", "cell_labels"])
     content = exporting.finished(cells, suppression.nodes(), suppression.constants(), suppression.outputs())
     return Trained(
         onnx=content,
-        pictures={
-            "learning_curve.png": pictures.curve("Learning curve", "epoch", "loss of a box", curves),
-            "boxes.png": drawn(content, rows.head(SHOWN), project),
-        },
-        notes={"device": place.name, "weights": f"{sum(weight.numel() for weight in model.parameters()):,}"},
+        pictures={"boxes.png": draw(content, rows.head(PICTURE_ROWS), project)},
+        notes={"weights": f"{sum(weight.numel() for weight in model.parameters()):,}"},
     )
 
 
 def constant(things: pl.Series, project: Project) -> bytes:
-    """A graph that says of each image the average box of each class, as surely as the class is frequent."""
-    known = [thing for text in things for thing in json.loads(text)]
-    frequent = Counter(thing["label"] for thing in known).most_common(suppression.MOST)
-    means = [np.mean([one["box"] for one in known if one["label"] == name], axis=0) for name, _ in frequent]
-    shares = [times / len(things) for _, times in frequent]
-    said = {
+    """Build a graph that predicts the average box of each class for every image; its score is the class's frequency."""
+    objects = [thing for text in things for thing in json.loads(text) if not thing.get("difficult")]
+    frequent = Counter(thing["label"] for thing in objects).most_common(suppression.MAX_BOXES)
+    means = [np.mean([thing["box"] for thing in objects if thing["label"] == name], axis=0) for name, _ in frequent]
+    shares = [count / len(things) for _, count in frequent]
+    outputs = {
         "boxes": np.array(means, np.float32),
         "scores": np.minimum(np.array(shares, np.float32), 1),
         "labels": np.array([CLASSES.index(name) for name, _ in frequent], np.int64),
     }
-    return graph.repeated(project.schema, said)
+    return graph.constant_model(project.schema, outputs)

@@ -1,4 +1,4 @@
-"""Mean average precision, the figure by which detectors are judged."""
+"""Mean average precision, the standard metric of object detectors."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from phaseflow import Project, answers
+from phaseflow import Project, prediction_types
+from phaseflow.kinds import boxes as box_kind
 
 Array = npt.NDArray[Any]
 RECALLS: Final = np.linspace(0, 1, 101)
-"""Where the curve is read, as COCO does it."""
+"""Recall levels at which the curve is sampled, as in COCO (Lin et al., Microsoft COCO, 2014); VOC 2007 used 11."""
 
 
-def evaluate(said: Mapping[str, Array], rows: pl.DataFrame, project: Project) -> dict[str, float | None]:
-    """Mean average precision of rows [N], where a box is right whose overlap with the truth is a half, and boxes found."""
+def evaluate(outputs: Mapping[str, Array], rows: pl.DataFrame, project: Project) -> dict[str, float | None]:
+    """Compute mean average precision at an IoU of 0.5 (COCO's AP50), and recall and precision of confident boxes."""
     target = project.schema.target
     assert target is not None  # noqa: S101  # the declaration has one
-    found = [
-        judged(_key(boxes), text)
-        for boxes, text in zip(answers.values(said, target, ()), rows[target.name], strict=True)
+    matches = [
+        match_image(_key(boxes), text)
+        for boxes, text in zip(prediction_types.values(outputs, target, ()), rows[target.name], strict=True)
     ]
-    labels = {label for image in found for label, times in image[1] if times}
+    labels = {label for image in matches for label, count in image[1] if count}
     precisions = [
         average_precision(
-            [pair for marks, _ in found for name, *pair in marks if name == label],
-            sum(times for _, counts in found for name, times in counts if name == label),
+            [pair for marks, _ in matches for name, *pair in marks if name == label],
+            sum(count for _, counts in matches for name, count in counts if name == label),
         )
         for label in labels
     ]
-    true = sum(times for _, counts in found for _, times in counts)
-    sure = [right for marks, _ in found for _, score, right in marks if score >= answers.SURE]
+    total = sum(count for _, counts in matches for _, count in counts)
+    confident = [correct for marks, _ in matches for _, score, correct in marks if score >= box_kind.SURE]
     return {
         "mean_average_precision": float(np.mean(precisions)) if precisions else None,
-        "recall": sum(sure) / true if true else None,
-        "precision": sum(sure) / len(sure) if sure else None,
+        "recall": sum(confident) / total if total else None,
+        "precision": sum(confident) / len(confident) if confident else None,
     }
 
 
 def _key(boxes: Sequence[Mapping[str, Any]]) -> tuple[tuple[Any, ...], ...]:
-    return tuple((one["label"], one["score"], *one["box"]) for one in boxes)
+    return tuple((box["label"], box["score"], *box["box"]) for box in boxes)
 
 
 Marks = tuple[tuple[str, float, bool], ...]
@@ -52,34 +53,34 @@ Counts = tuple[tuple[str, int], ...]
 
 
 @lru_cache(maxsize=100_000)
-def judged(said: tuple[tuple[Any, ...], ...], truth: str) -> tuple[Marks, Counts]:
-    """Of one image: label, score and whether it is right of each box said, the best first; and how many there are by label.
+def match_image(predictions: tuple[tuple[Any, ...], ...], things: str) -> tuple[Marks, Counts]:
+    """Return label, score and correctness of each predicted box, best first, and the number of objects by label.
 
-    A true box is found once: what finds it again is wrong. Kept, because resamples ask of the same images again and again.
+    Only the first match of an object is correct; duplicates are wrong. Matches of difficult objects are left out.
+    Results are cached, because resamples repeat the same images.
     """
-    true = json.loads(truth)
-    left, marks = [(one["label"], one["box"]) for one in true], []
-    for label, score, *box in said:
-        overlaps = [answers.overlap(box, other) if name == label else 0.0 for name, other in left]
-        best = int(np.argmax(overlaps)) if overlaps else 0
-        right = bool(overlaps) and overlaps[best] >= answers.OVERLAP
-        if right:
-            del left[best]
-        marks.append((label, score, right))
-    labels = [one["label"] for one in true]
-    return tuple(marks), tuple((name, labels.count(name)) for name in sorted(set(labels)))
+    objects = json.loads(things)
+    marks = box_kind.match_boxes([{"label": label, "box": box} for label, _, *box in predictions], objects)
+    labels = [thing["label"] for thing in objects if not thing.get("difficult")]
+    scored = tuple(
+        (prediction[0], prediction[1], correct)
+        for prediction, correct in zip(predictions, marks, strict=True)
+        if correct is not None
+    )
+    return scored, tuple((name, labels.count(name)) for name in sorted(set(labels)))
 
 
-def average_precision(marks: Sequence[Sequence[Any]], true: int) -> float:
-    """The area below precision by recall of one class: `marks` are score and whether it is right, `true` how many there are.
+def average_precision(marks: Sequence[Sequence[Any]], total: int) -> float:
+    """Return the area under the precision-recall curve of one class.
 
-    Precision is the best that is reached at that recall or a higher one (Everingham et al. 2010).
+    `marks` are pairs of score and correctness, `total` is the number of objects. The precision at a recall level is the
+    maximum at that or any higher recall (Everingham et al. 2010).
     """
     if not marks:
         return 0.0
-    right = np.array([mark[1] for mark in sorted(marks, key=lambda mark: -mark[0])], np.float64)
-    hits = np.cumsum(right)
-    recall, precision = hits / true, hits / np.arange(1, len(right) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, RECALLS, side="left")
-    return float(np.append(best, 0.0)[np.minimum(places, len(best))].mean())
+    correct = np.array([mark[1] for mark in sorted(marks, key=lambda mark: -mark[0])], np.float64)
+    hits = np.cumsum(correct)
+    recall, precision = hits / total, hits / np.arange(1, len(correct) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    positions = np.searchsorted(recall, RECALLS, side="left")
+    return float(np.append(envelope, 0.0)[np.minimum(positions, len(envelope))].mean())

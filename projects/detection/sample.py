@@ -1,4 +1,4 @@
-"""Made images in Pascal VOC's format: cars, bottles, screens and plants, as simple as signs, before grass, brick or cloth."""
+"""Synthetic images in Pascal VOC's format: simple cars, bottles, screens and plants on noisy backgrounds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image, ImageDraw, ImageFilter
 
 COUNT: Final = 420
 SIDE: Final = 96
-"""Larger than the model's images, so that boxes have to be shrunk, as real ones have."""
-MOST: Final = 3
-"""Things on an image."""
+"""Side of an image in pixels; larger than the model's input, so that boxes are scaled down as those of photos are."""
+MAX_THINGS: Final = 3
+"""Maximum number of objects in an image."""
 SIZES: Final = {"car": (44, 24), "bottle": (15, 42), "tvmonitor": (36, 32), "pottedplant": (28, 40)}
-"""Width and height of each, in pixels, before it is made smaller or larger."""
+"""Width and height of each class in pixels, before random scaling."""
 
 Box = tuple[int, int, int, int]
 
 
 def sample(seed: int) -> bytes:
-    """The archive: `COUNT` images with one to three things each, which don't hide each other."""
+    """Create the archive: `COUNT` images with one to three objects each, which do not overlap."""
     random = np.random.default_rng(seed)
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
@@ -37,13 +37,13 @@ def sample(seed: int) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    about = tarfile.TarInfo(name)
-    about.size = len(content)
-    archive.addfile(about, io.BytesIO(content))
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
 
 
 def annotation(things: list[tuple[str, Box]]) -> bytes:
-    """VOC's XML of left, top, right and bottom, counted from 1."""
+    """Return VOC's XML of the boxes (left, top, right, bottom), with pixels counted from 1."""
     objects = "".join(
         f"<object><name>{escape(name)}</name><difficult>0</difficult><bndbox><xmin>{left + 1}</xmin><ymin>{top + 1}</ymin>"
         f"<xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>"
@@ -54,27 +54,27 @@ def annotation(things: list[tuple[str, Box]]) -> bytes:
 
 
 def scene(random: np.random.Generator) -> tuple[Image.Image, list[tuple[str, Box]]]:
-    """An image and what is on it."""
+    """Draw an image; return it with its objects."""
     picture = background(random)
     draw, things = ImageDraw.Draw(picture), list[tuple[str, Box]]()
-    for _ in range(random.integers(1, MOST + 1)):
+    for _ in range(random.integers(1, MAX_THINGS + 1)):
         name = str(random.choice(list(SIZES)))
         scale = random.uniform(0.7, 1.2)
-        wide, high = (round(side * scale) for side in SIZES[name])
-        left, top = (int(random.integers(0, SIDE - side + 1)) for side in (wide, high))
-        box = (left, top, left + wide, top + high)
-        if not any(_meet(box, other) for _, other in things):
+        width, height = (round(side * scale) for side in SIZES[name])
+        left, top = (int(random.integers(0, SIDE - side + 1)) for side in (width, height))
+        box = (left, top, left + width, top + height)
+        if not any(_overlap(box, other) for _, other in things):
             thing(draw, name, box, random)
             things.append((name, box))
     return picture.filter(ImageFilter.GaussianBlur(0.6)), things
 
 
-def _meet(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def background(random: np.random.Generator) -> Image.Image:
-    """Coarse and fine noise of one hue, by daylight."""
+    """Draw a bright background of coarse and fine noise in one hue."""
     colour = random.uniform(90, 190, 3)
     coarse: npt.NDArray[np.float64] = random.normal(0, 22, (8, 8))
     fine = random.normal(0, 10, (SIDE, SIDE))
@@ -83,14 +83,14 @@ def background(random: np.random.Generator) -> Image.Image:
 
 
 def thing(draw: ImageDraw.ImageDraw, name: str, box: Box, random: np.random.Generator) -> None:
-    """Draw one into its box, which it touches on all four sides."""
+    """Draw an object that touches all four sides of its box."""
     left, top, right, bottom = box
-    wide, high = right - left, bottom - top
-    colour = tuple(int(one) for one in random.integers(0, 256, 3))
-    dark = tuple(one // 3 for one in colour)
+    width, height = right - left, bottom - top
+    colour = tuple(int(channel) for channel in random.integers(0, 256, 3))
+    dark = tuple(channel // 3 for channel in colour)
 
     def part(shape: str, x0: float, y0: float, x1: float, y1: float, fill: tuple[int, ...]) -> None:
-        corners = (left + x0 * wide, top + y0 * high, left + x1 * wide - 1, top + y1 * high - 1)
+        corners = (left + x0 * width, top + y0 * height, left + x1 * width - 1, top + y1 * height - 1)
         getattr(draw, shape)(corners, fill=fill)
 
     match name:
@@ -105,7 +105,7 @@ def thing(draw: ImageDraw.ImageDraw, name: str, box: Box, random: np.random.Gene
             part("rectangle", 0, 0.42, 1, 1, colour)
         case "tvmonitor":
             part("rectangle", 0, 0, 1, 0.8, (25, 25, 30))
-            part("rectangle", 0.08, 0.08, 0.92, 0.7, tuple(150 + one // 3 for one in colour))
+            part("rectangle", 0.08, 0.08, 0.92, 0.7, tuple(150 + channel // 3 for channel in colour))
             part("rectangle", 0.3, 0.8, 0.7, 1, (25, 25, 30))
         case _:
             part("ellipse", 0, 0, 1, 0.65, (30, 110 + colour[1] // 4, 40))

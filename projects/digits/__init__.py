@@ -1,1 +1,1 @@
-"""A convolutional network reads handwritten digits."""
+"""Classification of handwritten digits with a convolutional network."""

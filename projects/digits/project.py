@@ -1,4 +1,4 @@
-"""Digits: which digit is written here? A convolutional network in PyTorch, on images of 28 by 28 pixels."""
+"""Digits: classification of handwritten digits with a convolutional network in PyTorch, on images of 28 x 28 pixels."""
 
 from phaseflow import Candidate, Column, Drift, Gate, Metric, Project, Resources, Schema, Source
 from phaseflow.contract import File
@@ -9,9 +9,8 @@ project = Project(
     name="digits",
     title="Digits",
     phase=3,
-    task="image",
-    family="torch",
-    description="A convolutional network reads handwritten digits, against logistic regression: MNIST.",
+    environment="torch",
+    description="A convolutional network reads handwritten digits, against logistic regression and nearest neighbours: MNIST.",
     source=Source(
         url=f"{HOST}/train-images-idx3-ubyte.gz",
         sha256="440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -48,19 +47,20 @@ project = Project(
     train="digits.model:train",
     candidates=(
         Candidate(name="logistic_regression", params={"network": "linear", "epochs": 10, "rate": 0.01}),
+        Candidate(name="nearest_neighbours", params={"neighbours": 3}),
         Candidate(
             name="convolutional_network",
             params={"network": "convolutional", "epochs": 10, "rate": 0.005, "augment": True},
         ),
     ),
     metrics=(
-        Metric(name="accuracy", bound={"sample": 0.95, "package": 0.93, "public": 0.95}),
+        Metric(name="accuracy", threshold={"sample": 0.95, "package": 0.93, "public": 0.95}),
         Metric(name="log_loss"),
         Metric(name="roc_auc"),
         Metric(name="brier"),
     ),
     gate=Gate(minimum_gain=0.001, latency_ms=25, size_mb=2),
-    drift=Drift(scenario="digits.world:drift"),
+    drift=Drift(scenario="digits.drift:simulate"),
     resources=Resources(cpu=1, memory_mb=3000),
     example={
         "image": "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAABf0lEQVR42sWRzU7CQBSFb+mP0EKhlAZoG5TEn2BMMNa4YOcz+KA+gbrShBDdKAkoIYgBFCgghUJLO+OCNhQfQO9qMt+cM+feC/D3RfiHjHZR0gSA4ePNdcO7o/xHrJjcWYSRM6OjHInwFqTTxVNBb/ecrLindg0LAwCQnjmvXWmoXrmtCkeh3mhh442SiKSycnj6Uqnh/IGVVKeGu4GhuJyOQLP8NKZqmSi7+9UN/EnElRQY7/U20PqnRPFhIgBJISfMRj0dACJ8xPDy+LZ8hvseDpYAjKgyQ91cw9C6E5LC5tRcAeBYVmKQGxwCXi1MaoUIAJdXcZT0mveUq6XlYgxAJUSRdU17yxYwQZKOBVIhx1md5sQN2jpLh2ZJgs6fKVhvNRcooETjtk5LsrKvaYnhR3+OgoHcLiWVlEJRvDxxG/UxbK0MTXBnFt47l46l12pt4kM/tcMrMVbOx/Xy3XPf/gUxl4qrh9Ls7eG+5Q1vs2y8NOYMB4Q5Gtjwn/UDo4afDL3u/y4AAAAASUVORK5CYII="

@@ -1,1 +1,1 @@
-"""A network learns to drive by watching an expert."""
+"""A network learns to drive by imitating an expert."""

@@ -1,4 +1,4 @@
-"""What an expert did, picture by picture."""
+"""Demonstrations of an expert: what it saw, and how it steered."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from projects.driving.simulator import SPEED, VIEW, Car, road
 
 ROADS: Final = 8
 PUSH: Final = 0.25
-"""How strongly the wheel is pulled out of the expert's hands."""
+"""Standard deviation of the noise that disturbs the expert's steering."""
 
 
 def demonstrations(names: list[str], random: np.random.Generator) -> pl.DataFrame:
-    """A lap of the expert on each road: `image`, `road`, and `steer` as JSON.
+    """Record one lap of the expert on each road: `image`, `road`, and `steer` as JSON.
 
-    The wheel is pulled now and then, and the expert's answer to that is what is written down: without it nobody would ever
-    see how to come back (Laskey et al., DART, 2017).
+    Noise disturbs the steering, and the expert's corrections are recorded. Otherwise the data would not show how to
+    recover from errors (Laskey et al., DART, 2017).
     """
     rows = []
     for name in names:
-        where = road(name)
-        car, push = Car.start(where, int(random.integers(len(where.line)))), 0.0
-        for _ in range(round(len(where.line) / SPEED)):
-            if car.over:  # pushed off the road: put back into its middle
-                car, push = Car.start(where, car.point), 0.0
+        track = road(name)
+        car, push = Car.start(track, int(random.integers(len(track.line)))), 0.0
+        for _ in range(round(len(track.line) / SPEED)):
+            if car.over:  # off the road: put back into its middle
+                car, push = Car.start(track, car.point), 0.0
             steer = car.expert()
             rows.append((car.view().tobytes(), name, json.dumps([round(steer, 4)], separators=(",", ":"))))
             push = 0.8 * push + random.normal(0, PUSH)
@@ -39,7 +39,7 @@ def demonstrations(names: list[str], random: np.random.Generator) -> pl.DataFram
 
 
 def sample(seed: int) -> bytes:
-    """Laps on `ROADS` roads of asphalt, as NumPy's archive of pictures, roads and steering."""
+    """Record laps on `ROADS` asphalt roads, as a NumPy archive of images, roads and steering."""
     random = np.random.default_rng(seed)
     rows = demonstrations([f"asphalt-{number}" for number in random.integers(0, 10_000, ROADS)], random)
     content = io.BytesIO()
@@ -53,13 +53,15 @@ def sample(seed: int) -> bytes:
 
 
 def read(content: bytes) -> pl.DataFrame:
-    """The archive's rows."""
+    """Read the rows of the archive."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         images: npt.NDArray[np.uint8] = archive["image"]
-        steer = [json.dumps([round(float(one), 4) for one in row], separators=(",", ":")) for row in archive["steer"]]
+        steer = [
+            json.dumps([round(float(value), 4) for value in row], separators=(",", ":")) for row in archive["steer"]
+        ]
         return pl.DataFrame(
             {
-                "image": pl.Series([one.tobytes() for one in images], dtype=pl.Binary),
+                "image": pl.Series([image.tobytes() for image in images], dtype=pl.Binary),
                 "road": pl.Series(archive["road"].tolist(), dtype=pl.String),
                 "steer": pl.Series(steer, dtype=pl.String),
             }
@@ -67,5 +69,5 @@ def read(content: bytes) -> pl.DataFrame:
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The columns are the schema's already."""
+    """Return `raw` unchanged: its columns already match the schema."""
     return raw

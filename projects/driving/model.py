@@ -1,4 +1,4 @@
-"""A network that steers by what it sees, and the baseline that never moves the wheel."""
+"""A convolutional network that steers from pixels, and two baselines: ridge regression and constant steering."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from phaseflow import Candidate, Project
-from phaseflow.toolkit import device, exporting, graph, pictures
+from phaseflow.toolkit import device as devices
+from phaseflow.toolkit import exporting, graph, pictures
 from phaseflow.toolkit.model import Trained
-from phaseflow.toolkit.training import descend
+from phaseflow.toolkit.training import train_loop
+from projects.driving import ridge
 from projects.driving.laps import FIRST, film, looks
 from projects.driving.simulator import LOOKS, VIEW, road
 
 
 def network() -> nn.Sequential:
-    """Steering [N, 1] of -1 to 1 from pixels of 0 to 1 [N, 3, 32, 32], after Bojarski et al., End to End Learning (2016)."""
+    """Build the network from pixels of 0 to 1 [N, 3, 32, 32] to steering of -1 to 1 [N, 1].
 
-    def step(before: int, after: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+    The architecture follows Bojarski et al., End to End Learning for Self-Driving Cars (2016).
+    """
+
+    def step(in_channels: int, out_channels: int) -> list[nn.Module]:
+        return [nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1), nn.ReLU()]
 
     side = VIEW // 8
     return nn.Sequential(
@@ -31,38 +36,42 @@ def network() -> nn.Sequential:
 
 
 def train(rows: pl.DataFrame, project: Project, candidate: Candidate) -> Trained:
-    """Learn from rows [N] what the expert did; by a loss, though it is laps that count."""
-    steer = np.array([json.loads(one) for one in rows["steer"]], np.float32)
+    """Fit one candidate to the expert's steering in rows [N]. It minimizes a loss, although laps are the metric."""
+    steer = np.array([json.loads(text) for text in rows["steer"]], np.float32)
     if candidate.name == "constant_steering":
         return Trained(
-            onnx=graph.repeated(project.schema, {"action": steer.mean(axis=0)}),
+            onnx=graph.constant_model(project.schema, {"action": steer.mean(axis=0)}),
             notes={"steers": f"{steer.mean():+.3f} always"},
         )
-    told, place = candidate.params, device.choose(project.seed)
-    images = torch.from_numpy(graph.pixels(rows["image"], (VIEW, VIEW, 3)).copy()).permute(0, 3, 1, 2).to(place.torch)
-    truth = torch.from_numpy(steer).to(place.torch)
+    if candidate.name == "ridge":
+        return ridge.fit(rows, steer, project, **candidate.params)
+    params, device = candidate.params, devices.choose(project.seed)
+    images = torch.from_numpy(graph.pixels(rows["image"], (VIEW, VIEW, 3)).copy()).permute(0, 3, 1, 2).to(device.torch)
+    label = torch.from_numpy(steer).to(device.torch)
     model = network()
 
-    def loss(chosen: Tensor) -> Tensor:
-        batch, wanted = images[chosen].float() / 255, truth[chosen]
-        if model.training:  # in a mirror every left turn is one to the right
-            mirrored = torch.rand(len(chosen), device=place.torch) < 0.5
+    def loss(indices: Tensor) -> Tensor:
+        batch, targets = images[indices].float() / 255, label[indices]
+        if model.training:  # in a mirror image, every left turn becomes a right turn
+            mirrored = torch.rand(len(indices), device=device.torch) < 0.5
             batch[mirrored] = batch[mirrored].flip(-1)
-            wanted = torch.where(mirrored[:, None], -wanted, wanted)
-        return nn.functional.mse_loss(model(batch), wanted)
+            targets = torch.where(mirrored[:, None], -targets, targets)
+        return nn.functional.mse_loss(model(batch), targets)
 
-    curves = descend(
-        model, loss, len(images), place, epochs=told["epochs"], rate=told["rate"], batch=32, seed=project.seed
+    curves = train_loop(
+        model, loss, len(images), device, epochs=params["epochs"], rate=params["rate"], batch=32, seed=project.seed
     )
     example = {"image": torch.zeros(2, VIEW, VIEW, 3, dtype=torch.uint8)}
     content = exporting.finished(exporting.exported(exporting.OfBytes(model), example, ["action"]))
-    ready = graph.session(content)
+    session = graph.session(content)
     newest = [*LOOKS, *looks(rows)][-1]
     return Trained(
         onnx=content,
         pictures={
             "learning_curve.png": pictures.curve("Learning curve", "epoch", "squared error of the wheel", curves),
-            "lap.gif": film(lambda seen: graph.run(ready, graph.feed(seen, project.schema)), road(f"{newest}-{FIRST}")),
+            "lap.gif": film(
+                lambda features: graph.run(session, graph.feed(features, project.schema)), road(f"{newest}-{FIRST}")
+            ),
         },
-        notes={"device": place.name, "weights": f"{sum(weight.numel() for weight in model.parameters()):,}"},
+        notes={"device": device.name, "weights": f"{sum(weight.numel() for weight in model.parameters()):,}"},
     )

@@ -1,6 +1,7 @@
-"""A small world to drive in: closed roads seen from above, a car of constant speed, and an expert.
+"""A small driving simulator: closed roads seen from above, a car of constant speed, and an expert driver.
 
-Lengths are pixels, one step of time is one picture. A road's name says all of it: its look, and the seed of its course (`asphalt-12`).
+Lengths are in pixels; a time step is one image. A road's name determines it: its look and the seed of its course, as in
+`asphalt-12`.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from scipy.spatial import KDTree
 Array = npt.NDArray[Any]
 
 SIDE: Final = 192
-"""Of the world."""
+"""Side of the map."""
 VIEW: Final = 32
-"""Side of what the car sees: 26 pixels ahead of it, 5 behind, 16 to each side; ahead is up."""
+"""Side of the car's view: 26 pixels ahead, 5 behind, 16 to each side; ahead is up."""
 SPEED: Final = 3.0
-"""Pixels a step."""
+"""Pixels per step."""
 TURN: Final = 0.25
-"""Radians that the wheel, turned all the way, turns the car in a step."""
+"""Radians by which the car turns per step at full steering."""
 AHEAD: Final = 12
-"""Distance of the point that the expert aims at."""
+"""Distance of the point that the expert aims at, in points of the line."""
 CORNERS: Final = 9
 
 
@@ -51,31 +52,32 @@ class Road:
 
     name: str
     line: Array
-    """[P, 2]: its middle, a point a pixel, in the order of driving."""
+    """[P, 2]: the centre line, one point per pixel, in driving direction."""
     tree: KDTree
-    """Of those points."""
+    """Spatial index of the points of `line`."""
     pixels: Array
-    """[SIDE, SIDE, 3], uint8: the world from above."""
+    """[SIDE, SIDE, 3], uint8: the map from above."""
     half: float
+    """Half the width."""
 
 
 @functools.lru_cache(maxsize=256)
 def road(name: str) -> Road:
-    """The road of that name; raises KeyError for a look that is not in `LOOKS`."""
+    """Return the road of that name; raise KeyError for a look that is not in `LOOKS`."""
     kind, _, seed = name.partition("-")
     look, random = LOOKS[kind], np.random.default_rng(int(seed))
     line = course(random)
     tree = KDTree(line)
-    places = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1)
-    distance = tree.query(places.reshape(-1, 2))[0].reshape(SIDE, SIDE)
+    positions = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1)
+    distance = tree.query(positions.reshape(-1, 2))[0].reshape(SIDE, SIDE)
     pixels = np.where((distance < look.half)[..., None], look.road, look.ground) + random.normal(0, 8, (SIDE, SIDE, 1))
-    # A line at the edge, where a person would look for it.
+    # White lines mark the edges of the road.
     pixels[np.abs(distance - look.half) < 0.7] = 225
     return Road(name=name, line=line, tree=tree, pixels=pixels.clip(0, 255).astype(np.uint8), half=look.half)
 
 
 def course(random: np.random.Generator) -> Array:
-    """A closed spline through corners around the middle, one way round or the other, as points a pixel apart [P, 2]."""
+    """Return a random closed spline around the map's middle, in either direction, as points one pixel apart [P, 2]."""
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False) + random.uniform(-0.15, 0.15, CORNERS)
     radii = random.uniform(50, 80, CORNERS)  # no bend is narrower than the car can turn
     corners = SIDE / 2 + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -89,26 +91,26 @@ def course(random: np.random.Generator) -> Array:
 
 @dataclass(slots=True)
 class Car:
-    """Where a car is, and how far it has come."""
+    """Position and progress of a car."""
 
     road: Road
     position: Array
-    """[2]: across and down."""
+    """[2]: x and y."""
     heading: float
-    """Radians; 0 looks to the right, and a positive turn is one to the right."""
+    """Radians; 0 points right, and positive turns are to the right."""
     point: int
-    """Of the road's line, the nearest."""
+    """Index of the nearest point of the road's line."""
     driven: int = 0
-    """Points of the line that it has passed."""
+    """Points of the line that the car has passed."""
 
     @classmethod
-    def start(cls, where: Road, point: int = 0) -> Car:
-        """In the middle of the road, along it."""
-        ahead = where.line[(point + 1) % len(where.line)] - where.line[point]
-        return cls(where, where.line[point].copy(), float(np.arctan2(ahead[1], ahead[0])), point)
+    def start(cls, track: Road, point: int = 0) -> Car:
+        """Place a car on the road's centre line, in driving direction."""
+        ahead = track.line[(point + 1) % len(track.line)] - track.line[point]
+        return cls(track, track.line[point].copy(), float(np.arctan2(ahead[1], ahead[0])), point)
 
     def move(self, steer: float) -> None:
-        """A step; `steer` is -1 (left) to 1 (right)."""
+        """Drive one step; `steer` is -1 (left) to 1 (right)."""
         self.heading += float(np.clip(steer, -1, 1)) * TURN
         self.position = self.position + SPEED * np.array([np.cos(self.heading), np.sin(self.heading)])
         count = len(self.road.line)
@@ -118,30 +120,30 @@ class Car:
 
     @property
     def away(self) -> float:
-        """Distance to the middle of the road."""
+        """Distance to the road's centre line."""
         return float(np.hypot(*(self.position - self.road.line[self.point])))
 
     @property
     def share(self) -> float:
-        """Of the lap."""
+        """Completed share of the lap, 0 to 1."""
         return min(max(self.driven / len(self.road.line), 0.0), 1.0)
 
     @property
     def over(self) -> bool:
-        """Whether the lap is driven, or the car has left the road."""
+        """Whether the car has completed the lap or left the road."""
         return self.share >= 1 or self.away > self.road.half
 
     def view(self) -> Array:
-        """What it sees, uint8 [VIEW, VIEW, 3]."""
+        """The car's view, uint8 [VIEW, VIEW, 3]."""
         ahead = np.array([np.cos(self.heading), np.sin(self.heading)])
         right = np.array([-ahead[1], ahead[0]])
-        places = self.position + AWAY[..., None] * ahead + ASIDE[..., None] * right
-        across, down = np.rint(places).astype(int).clip(0, SIDE - 1).transpose(2, 0, 1)
-        seen: Array = self.road.pixels[down, across]
-        return seen
+        positions = self.position + AWAY[..., None] * ahead + ASIDE[..., None] * right
+        across, down = np.rint(positions).astype(int).clip(0, SIDE - 1).transpose(2, 0, 1)
+        pixels: Array = self.road.pixels[down, across]
+        return pixels
 
     def expert(self) -> float:
-        """How the expert steers: towards a point ahead on the line, by pure pursuit (Coulter 1992)."""
+        """The expert's steering: towards a point ahead on the line, by pure pursuit (Coulter 1992)."""
         gap = self.road.line[(self.point + AHEAD) % len(self.road.line)] - self.position
         angle = np.arctan2(gap[1], gap[0]) - self.heading
         return float(np.clip(SPEED * 2 * np.sin(angle) / np.hypot(*gap) / TURN, -1, 1))
@@ -150,11 +152,11 @@ class Car:
 AWAY, ASIDE = np.meshgrid(np.arange(26, 26 - VIEW, -1), np.arange(VIEW) - (VIEW - 1) / 2, indexing="ij")
 
 Policy = Callable[[Sequence[Car]], Sequence[float]]
-"""How to steer each of some cars."""
+"""A function that returns the steering of each car."""
 
 
 def drive(cars: Sequence[Car], policy: Policy, watch: Callable[[Sequence[Car]], None] = lambda _: None) -> None:
-    """Let all drive until each has driven its lap or left the road; who stands still in circles is stopped after two laps' time."""
+    """Drive all cars until each has completed its lap or left the road, for at most the time of two laps."""
     for _ in range(int(2 * max(len(car.road.line) for car in cars) / SPEED)):
         moving = [car for car in cars if not car.over]
         if not moving:

@@ -1,1 +1,1 @@
-"""Is a sentence about a film friendly?"""
+"""Sentiment classification of sentences about films."""

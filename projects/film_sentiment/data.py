@@ -1,4 +1,4 @@
-"""Two files, a sentence a line: the friendly ones and the others."""
+"""Sentences from film reviews in two files, one sentence per line: positive ones and negative ones."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from projects.film_sentiment import grammar
 
 SENTENCES: Final = 2000
 SARCASTIC: Final = 0.04
-"""Share of sentences that mean the opposite of what they say, and of a reader's best figure that nobody reaches."""
+"""Share of sentences that mean the opposite of what they say: the label noise, which bounds the reachable accuracy."""
 
 
 def sample(seed: int) -> tuple[bytes, bytes]:
-    """Made sentences in the layout of the real files: the friendly ones, then the others."""
+    """Generate sentences in the layout of the real files: positive ones, then negative ones."""
     random = np.random.default_rng(seed)
-    friendly = np.arange(SENTENCES) % 2 == 0
-    said = friendly ^ (random.random(SENTENCES) < SARCASTIC)
-    made = np.array(grammar.sentences(said.tolist(), grammar.CRITIC, random))
+    is_positive = np.arange(SENTENCES) % 2 == 0
+    literal = is_positive ^ (random.random(SENTENCES) < SARCASTIC)
+    texts = np.array(grammar.sentences(literal.tolist(), grammar.CRITIC, random))
     positive, negative = (
-        "\n".join(dict.fromkeys(side.tolist())).encode() + b"\n" for side in (made[friendly], made[~friendly])
+        "\n".join(dict.fromkeys(side.tolist())).encode() + b"\n" for side in (texts[is_positive], texts[~is_positive])
     )
     return positive, negative
 
 
 def read(positive: bytes, negative: bytes) -> pl.DataFrame:
-    """`review` and `sentiment` of each line of both files."""
+    """Read `review` and `sentiment` of each line of both files."""
     parts = [
         pl.DataFrame(
             {"review": content.decode().splitlines(), "sentiment": [name] * len(content.decode().splitlines())}
@@ -39,5 +39,5 @@ def read(positive: bytes, negative: bytes) -> pl.DataFrame:
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The columns are the schema's already."""
+    """Return `raw` unchanged: its columns already match the schema."""
     return raw

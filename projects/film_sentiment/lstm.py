@@ -1,4 +1,4 @@
-"""A recurrent network that reads a sentence word by word, in both directions, and keeps what it needs in mind."""
+"""A bidirectional LSTM that reads a sentence word by word."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from phaseflow.toolkit.device import Device
 
 PAD_ID, UNKNOWN_ID = 0, 1
 FIRST_ID: Final = 2
-"""Of the marks and the known words."""
+"""First id of the begin and end marks and the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Of a network and its training."""
+    """Settings of a network and its training."""
 
     width: int
-    """Numbers that stand for a word."""
+    """Size of a word's embedding."""
     memory: int
-    """Numbers that a direction keeps in mind."""
+    """Size of the hidden state per direction."""
     epochs: int
     rate: float
     batch: int = 64
     dropout: float = 0.3
     forget_words: float = 0.1
-    """Share of words that are made unknown while it learns, so that it learns what to do with unknown ones."""
+    """Share of words that are replaced by the unknown word in training, so that the network learns to handle it."""
     decay: float = 1e-5
-    most_words: int = 10_000
-    least_times: int = 2
+    max_words: int = 10_000
+    min_df: int = 2
 
 
 class Reader(nn.Module):
-    """Word numbers -> scores. The two last states, one a direction, are all that is kept of a sentence."""
+    """The network from word ids to scores. The scores depend on the two last states only, one per direction."""
 
     def __init__(self, words: int, classes: int, settings: Settings) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Reader(nn.Module):
         self.output = nn.Linear(2 * settings.memory, classes)
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Scores [N, classes] of word numbers [N, T], of which `lengths` [N] count (on the CPU)."""
+        """Return scores [N, classes] of word ids [N, T]; `lengths` [N] are the numbers of words, on the CPU."""
         packed = pack_padded_sequence(
             self.dropout(self.embedding(ids)), lengths, batch_first=True, enforce_sorted=False
         )
@@ -60,22 +60,22 @@ class Reader(nn.Module):
         return scores
 
 
-def numbered(read: Sequence[Sequence[str]], words: Sequence[str]) -> list[torch.Tensor]:
-    """The word numbers of read texts [N]; `words` are the known ones, the marks among them."""
-    places = {word: place for place, word in enumerate(words, start=FIRST_ID)}
-    return [torch.tensor([places.get(word, UNKNOWN_ID) for word in row]) for row in read]
+def encode(tokens: Sequence[Sequence[str]], words: Sequence[str]) -> list[torch.Tensor]:
+    """Return the word ids of tokenized texts [N]; `words` is the vocabulary, including the marks."""
+    ids = {word: index for index, word in enumerate(words, start=FIRST_ID)}
+    return [torch.tensor([ids.get(word, UNKNOWN_ID) for word in row]) for row in tokens]
 
 
 def learn(
     model: Reader,
     ids: Sequence[torch.Tensor],
-    truth: torch.Tensor,
+    label: torch.Tensor,
     settings: Settings,
     device: Device,
 ) -> list[float]:
-    """Adam down the cross-entropy (Kingma and Ba 2015); the mean loss of each epoch.
+    """Minimize the cross-entropy with Adam (Kingma and Ba 2015); return the mean loss of each epoch.
 
-    Texts of like length go together, so that little of a batch is padding; the order of the batches is drawn anew each time.
+    Batches contain texts of similar length, which keeps the padding short. Each epoch shuffles their order.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -87,26 +87,26 @@ def learn(
         model.train()
         total = 0.0
         noise = torch.rand(len(ids)).numpy()
-        order = np.argsort(lengths + 3 * noise)  # of like length, and not always the same ones together
+        order = np.argsort(lengths + 3 * noise)  # similar lengths, but different batches in each epoch
         batches = [order[at : at + settings.batch] for at in range(0, len(order), settings.batch)]
         for at in torch.randperm(len(batches)).tolist():
-            chosen = batches[at]
-            rows = pad_sequence([ids[place] for place in chosen], batch_first=True, padding_value=PAD_ID)
-            forgotten = (torch.rand(rows.shape) < settings.forget_words) & (rows != PAD_ID)
-            rows = rows.masked_fill(forgotten, UNKNOWN_ID).to(device.torch)
+            indices = batches[at]
+            rows = pad_sequence([ids[index] for index in indices], batch_first=True, padding_value=PAD_ID)
+            masked = (torch.rand(rows.shape) < settings.forget_words) & (rows != PAD_ID)
+            rows = rows.masked_fill(masked, UNKNOWN_ID).to(device.torch)
             with device.precision():
-                scores = model(rows, torch.from_numpy(lengths[chosen]))
-            loss = nn.functional.cross_entropy(scores.float(), truth[chosen].to(device.torch))
+                scores = model(rows, torch.from_numpy(lengths[indices]))
+            loss = nn.functional.cross_entropy(scores.float(), label[indices].to(device.torch))
             optimizer.zero_grad()
             device.backward(loss, optimizer, clip=1.0)
             schedule.step()
-            total += loss.item() * len(chosen)
+            total += loss.item() * len(indices)
         history.append(total / len(ids))
     return history
 
 
 def to_onnx(model: Reader, words: Sequence[str], schema: Schema, column: str, classes: Sequence[str]) -> bytes:
-    """The trained network as a graph from the text itself: words, their numbers, embedding, LSTM, scores."""
+    """Export the trained network as a graph from text to scores: words, word ids, embedding, LSTM, scores."""
     nodes, constants = texts.reading(column)
     nodes += [
         helper.make_node(
@@ -126,8 +126,8 @@ def to_onnx(model: Reader, words: Sequence[str], schema: Schema, column: str, cl
         helper.make_node("Transpose", ["embedded"], ["steps"], perm=[1, 0, 2]),
         *_lstm(model.lstm.hidden_size),
         helper.make_node("Transpose", ["last_states"], ["states"], perm=[1, 0, 2]),
-        helper.make_node("Flatten", ["states"], ["kept"], axis=1),
-        helper.make_node("Gemm", ["kept", "W_output", "b_output"], ["scores"], transB=1),
+        helper.make_node("Flatten", ["states"], ["flat_states"], axis=1),
+        helper.make_node("Gemm", ["flat_states", "W_output", "b_output"], ["scores"], transB=1),
     ]
     constants += [
         graph.constant("pad", np.int64(PAD_ID)),
@@ -141,7 +141,7 @@ def to_onnx(model: Reader, words: Sequence[str], schema: Schema, column: str, cl
 
 
 def values(tensor: torch.Tensor) -> Any:
-    """A parameter as numpy's float32."""
+    """Return a parameter as a float32 array."""
     return tensor.detach().cpu().numpy().astype(np.float32)
 
 
@@ -158,12 +158,12 @@ def _lstm(memory: int) -> list[NodeProto]:
 
 
 def _lstm_weights(lstm: nn.LSTM) -> list[TensorProto]:
-    """PyTorch's gates are in the order input, forget, cell, output; ONNX wants input, output, forget, cell."""
+    """Reorder the gates: PyTorch's order is input, forget, cell, output; ONNX's is input, output, forget, cell."""
     memory = lstm.hidden_size
 
     def ordered(name: str) -> Any:
         gates = values(getattr(lstm, name))
-        return np.concatenate([gates[at * memory : (at + 1) * memory] for at in (0, 3, 1, 2)])
+        return np.concatenate([gates[gate * memory : (gate + 1) * memory] for gate in (0, 3, 1, 2)])
 
     def both(*parts: str) -> Any:
         return np.stack(

@@ -1,4 +1,4 @@
-"""Film sentiment: does a sentence about a film mean well? A bag of words against a network that reads in order."""
+"""Film sentiment: is a sentence about a film positive? Words and pairs of words are compared with an LSTM."""
 
 from phaseflow import Candidate, Column, Drift, File, Gate, Metric, Project, Resources, Schema, Source
 
@@ -8,9 +8,8 @@ project = Project(
     name="film_sentiment",
     title="Film sentiment",
     phase=3,
-    task="text",
-    family="language",
-    description="Does a sentence about a film mean well? Embedding and LSTM in PyTorch, against a bag of words.",
+    environment="language",
+    description="Does a sentence about a film mean well? Embedding and LSTM in PyTorch, against words and pairs of words.",
     source=Source(
         url=f"{FILES}/rt-polarity.pos",
         sha256="4134882974a28d0c7b5151256f0e33a6169984ee7372c279e673f1114f475d58",
@@ -33,19 +32,20 @@ project = Project(
     ),
     transform="film_sentiment.data:transform",
     train="film_sentiment.model:train",
-    group="review",  # one wording, however it is punctuated
+    group="review",  # the wording, without punctuation and case
     candidates=(
-        Candidate(name="bag_of_words", params={"strength": 2.0}),
+        Candidate(name="bag_of_words", params={"C": 2.0}),
+        Candidate(name="words_and_pairs", params={"C": 1.0, "ngram_size": 2}),
         Candidate(name="lstm", params={"width": 32, "memory": 24, "epochs": 7, "rate": 0.02}),
     ),
     metrics=(
-        Metric(name="accuracy", bound=0.70),
+        Metric(name="accuracy", threshold=0.70),
         Metric(name="roc_auc"),
         Metric(name="log_loss"),
         Metric(name="brier"),
     ),
     gate=Gate(minimum_gain=0.002, latency_ms=100, size_mb=20),
-    drift=Drift(scenario="film_sentiment.world:drift"),
+    drift=Drift(scenario="film_sentiment.drift:simulate"),
     resources=Resources(cpu=1, memory_mb=3000),
     example={"review": "the plot is thin , but the cast is a delight"},
     tags=("text", "intermediate"),

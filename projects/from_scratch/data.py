@@ -1,4 +1,4 @@
-"""Eight by eight pixels of handwritten digits, which scikit-learn ships as they lie at UCI."""
+"""Handwritten digits of eight by eight pixels: UCI's file, which scikit-learn ships unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ INK = 16
 """The file's darkest value."""
 
 
-def sample(seed: int) -> bytes:  # noqa: ARG001  # the real file: there is nothing to draw
-    """UCI's file, byte for byte: a line an image, 64 pixels of 0 to 16 and the digit."""
+def sample(seed: int) -> bytes:  # noqa: ARG001  # the real file is not random
+    """UCI's file, byte for byte: one image per line, with 64 pixels of 0 to 16 and the digit."""
     packed = resources.files("sklearn.datasets.data").joinpath("digits.csv.gz").read_bytes()
     return decompressed(packed)
 
@@ -28,12 +28,12 @@ def read(content: bytes) -> pl.DataFrame:
     images = np.rint(table[:, :-1] * 255 / INK).astype(np.uint8)
     return pl.DataFrame(
         {
-            "image": pl.Series([one.tobytes() for one in images], dtype=pl.Binary),
-            "digit": pl.Series([str(int(one)) for one in table[:, -1]], dtype=pl.String),
+            "image": pl.Series([image.tobytes() for image in images], dtype=pl.Binary),
+            "digit": pl.Series([str(int(digit)) for digit in table[:, -1]], dtype=pl.String),
         }
     )
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The columns are the schema's already."""
+    """Return the rows unchanged: they already have the schema's columns."""
     return raw

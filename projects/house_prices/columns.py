@@ -1,4 +1,4 @@
-"""The columns of the Ames file that we use: the file's name, ours, the kind, and what it is."""
+"""The columns of the Ames file that the project uses: the file's name, the schema's name, kind and description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the sales, and making some where the real file is out of reach."""
+"""Transforms the sales, and generates a sample for use without the real file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from projects.house_prices.columns import NUMBERS, WORDS
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The file's names, with their blanks, to ours; "WD " and its like lose their blanks."""
+    """Rename the file's columns to the schema's, and strip blanks from categories such as "WD "."""
     return raw.select(
-        *(nw.col(theirs).alias(ours) for theirs, (ours, _) in NUMBERS.items()),
-        *(nw.col(theirs).cast(nw.String).str.strip_chars().alias(ours) for theirs, (ours, _) in WORDS.items()),
+        *(nw.col(source).alias(name) for source, (name, _) in NUMBERS.items()),
+        *(nw.col(source).cast(nw.String).str.strip_chars().alias(name) for source, (name, _) in WORDS.items()),
         nw.col("SalePrice").alias("sale_price"),
     )
 
 
 def sample(seed: int) -> bytes:
-    """1,460 made sales in the real file's layout: missing frontages, garages and alleys, names with blanks.
+    """1,460 generated sales in the real file's layout: missing frontages, garages and alleys, column names with blanks.
 
-    The price is a product: size, quality, age and neighbourhood each multiply it, with a tenth of noise.
+    The price is a product of factors for size, quality, age and neighbourhood, with 10 % noise.
     """
     random = np.random.default_rng(seed)
     n = 1460

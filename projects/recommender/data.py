@@ -1,4 +1,4 @@
-"""A shop's events, one a line: who, what, how much it was liked, when. And a made shop, where the real file is out of reach."""
+"""Reads the events of a shop (user, item, rating, time), and generates a sample for use without the real file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 
 LIKED: Final = 4
-"""Stars from which an event says "wanted": how much is not asked, only whether."""
+"""Minimum stars of an event that counts as positive; the number of stars is not used otherwise."""
 VISIT: Final = 4
-"""Events of a user that make one row, in their order."""
+"""Consecutive events of a user per row."""
 USERS, ITEMS, TASTES, EVENTS = 300, 240, 12, 24
-"""Of the made shop; `EVENTS` is the mean of a user's."""
+"""Sizes of the generated shop; `EVENTS` is the mean number of events per user."""
 
 
 def sample(seed: int) -> bytes:
-    """A made shop in MovieLens' layout: 12 departments, users with one or two tastes, items of unequal fame, two years."""
+    """A generated shop in MovieLens' layout: 12 departments, two tastes per user, unequal popularity, two years."""
     random = np.random.default_rng(seed)
     department = np.arange(ITEMS) % TASTES
     fame = 1 / (1 + np.arange(ITEMS) // TASTES) ** 0.5
@@ -29,18 +29,18 @@ def sample(seed: int) -> bytes:
         wish = fame * tastes[department]
         count = min(int(random.poisson(EVENTS)) + 4, ITEMS // 2)
         moments = np.sort(random.integers(880_000_000, 943_000_000, count))
-        wanted = random.choice(ITEMS, count, replace=False, p=wish / wish.sum())
+        chosen_items = random.choice(ITEMS, count, replace=False, p=wish / wish.sum())
         lines += [
             (int(moment), f"{user}\t{item + 1}\t{random.choice([3, 4, 5], p=[0.1, 0.4, 0.5])}\t{moment}")
-            for item, moment in zip(wanted, moments, strict=True)
+            for item, moment in zip(chosen_items, moments, strict=True)
         ]
     return ("\n".join(text for _, text in sorted(lines)) + "\n").encode()
 
 
 def read(content: bytes) -> pl.DataFrame:
-    """`user` and `items` (a JSON list) of each visit, the oldest first: `VISIT` liked items of a user in the order of time.
+    """`user` and `items` (a JSON list) of each visit, oldest first: `VISIT` liked items of a user in order of time.
 
-    What a user liked before is left out: a shop need not recommend it again.
+    Items that a user liked before are dropped, because a shop need not recommend them again.
     """
     table = np.loadtxt(content.decode().splitlines(), delimiter="\t", dtype=np.int64, ndmin=2)
     events = pl.DataFrame(table, schema=["user", "item", "stars", "time"]).filter(pl.col("stars") >= LIKED)
@@ -51,11 +51,11 @@ def read(content: bytes) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "user": visits["user"].cast(pl.String),
-            "items": [json.dumps([str(one) for one in row], separators=(",", ":")) for row in visits["item"]],
+            "items": [json.dumps([str(item) for item in row], separators=(",", ":")) for row in visits["item"]],
         }
     )
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The columns are the schema's already."""
+    """Return the rows unchanged: they already have the schema's columns."""
     return raw

@@ -1,4 +1,4 @@
-"""Recommender: what will a visitor want next? A ranking for each user, from what everybody took, without a single rating."""
+"""Recommender: what will a visitor want next? A ranking for each user from implicit feedback, without ratings."""
 
 from phaseflow import Candidate, Column, Drift, Gate, Metric, Project, Schema, Source
 
@@ -6,7 +6,6 @@ project = Project(
     name="recommender",
     title="Recommender",
     phase=6,
-    task="ranking",
     description="What a visitor will want next: matrix factorisation of implicit feedback, against what is popular.",
     source=Source(
         url="https://files.grouplens.org/datasets/movielens/ml-100k/u.data",
@@ -21,22 +20,23 @@ project = Project(
         features=(Column(name="user", kind="id", description="who is asking; a stranger is welcome"),),
         target=Column(name="items", kind="ranking", description="what was taken in the visit"),
     ),
-    history="user",
+    temporal_group="user",
     holdout_share=0.2,
     transform="recommender.data:transform",
     train="recommender.model:train",
     evaluate="recommender.model:evaluate",
     candidates=(
         Candidate(name="popularity"),
+        Candidate(name="ease", params={"regularization": 100.0}),
         Candidate(name="als", params={"factors": 24, "confidence": 3.0, "regularization": 10.0, "sweeps": 8}),
     ),
     metrics=(
-        Metric(name="ndcg", bound=0.05),
+        Metric(name="ndcg", threshold=0.05),
         Metric(name="hit_rate", direction="higher"),
-        Metric(name="coverage", bound=0.15),
+        Metric(name="coverage", threshold=0.15),
     ),
     gate=Gate(minimum_gain=0.002, latency_ms=100, size_mb=20),
-    drift=Drift(scenario="recommender.world:drift"),
+    drift=Drift(scenario="recommender.drift:simulate"),
     example={"user": "196"},
     tags=("recommendation", "capstone"),
 )

@@ -1,4 +1,4 @@
-"""Reading the passengers, and making some where the real file is out of reach."""
+"""Transforms the passengers, and generates a sample for use without the real file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLES = {"Mlle": "Miss", "Ms": "Miss", "Mme": "Mrs", "Mr": "Mr", "Mrs": "Mrs", 
 
 
 def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """Kaggle's columns to the schema's, row by row: the title stands in the name, the deck is the cabin's first letter."""
+    """Map Kaggle's columns to the schema's: the title comes from the name, the deck is the cabin's first letter."""
     title = nw.col("Name").str.replace_all(r"^[^,]*,\s*(the )?([A-Za-z]+)\..*$", "$2")
     return raw.select(
         nw.col("Pclass").alias("pclass"),
@@ -44,9 +44,9 @@ def transform(raw: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
 
 
 def sample(seed: int) -> bytes:
-    """891 made passengers in the real file's layout and dirt: missing ages and cabins, quoted commas in the names.
+    """891 generated passengers in the real file's layout, with missing ages and cabins and quoted commas in names.
 
-    Survival follows the rule that the real ship taught: women and children first, and the first class before the third.
+    Survival follows the pattern of the real ship: women and children first, and the first class before the third.
     """
     random = np.random.default_rng(seed)
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""Titanic: who survives? A binary classification over eight columns, with missing values and quoted commas."""
+"""Titanic: who survives? Binary classification on nine columns, with missing values and quoted commas."""
 
 from phaseflow import Candidate, Column, Drift, Gate, Metric, Project, Schema, Slice, Source
 
@@ -6,8 +6,7 @@ project = Project(
     name="titanic",
     title="Titanic survival",
     phase=2,
-    task="classification",
-    description="Who survived the Titanic: four classic algorithms compared on 891 passengers.",
+    description="Who survived the Titanic: five classifiers compared on 891 passengers.",
     source=Source(
         url="https://raw.githubusercontent.com/datasciencedojo/datasets/f0ccab6a7ceafdff780052166fb6fab3311398eb/titanic.csv",
         sha256="4a437fde05fe5264e1701a7387ac6fb75393772ba38bb2c9c566405af5af4bd7",
@@ -32,28 +31,29 @@ project = Project(
     ),
     transform="titanic.data:transform",
     train="titanic.model:train",
-    group="Ticket",  # who travelled together lived or died together
+    group="Ticket",  # people who travelled together often shared their fate
     candidates=(
         Candidate(name="logistic_regression", params={"C": 1.0}),
+        Candidate(name="average", params={"of": ("logistic_regression", "random_forest", "gradient_boosting")}),
         Candidate(name="decision_tree", params={"max_depth": 4}),
         Candidate(name="random_forest", params={"n_estimators": 100, "min_samples_leaf": 3}),
         Candidate(name="gradient_boosting", params={"n_estimators": 80, "max_depth": 3, "learning_rate": 0.08}),
     ),
     metrics=(
-        Metric(name="roc_auc", bound=0.74),
-        Metric(name="accuracy", bound=0.65),
+        Metric(name="roc_auc", threshold=0.74),
+        Metric(name="accuracy", threshold=0.65),
         Metric(name="f1"),
         Metric(name="log_loss"),
         Metric(name="brier"),
     ),
     gate=Gate(
         minimum_gain=0.002,
-        slices=(Slice(column="sex", bound=0.55, minimum_rows=40),),
+        slices=(Slice(column="sex", threshold=0.55, minimum_rows=40),),
         calibration=0.15,
         latency_ms=20,
         size_mb=10,
     ),
-    drift=Drift(features=("age", "fare", "pclass", "sex"), scenario="titanic.world:drift"),
+    drift=Drift(features=("age", "fare", "pclass", "sex"), scenario="titanic.drift:simulate"),
     schedule="0 3 * * *",
     example={
         "pclass": "3",

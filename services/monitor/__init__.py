@@ -1,1 +1,1 @@
-"""Evidently's reports on windows of the prediction log, the hook that retrains, and the platform's own metrics."""
+"""Drift reports by Evidently, the webhook that triggers retraining, and the platform's own metrics."""

@@ -1,4 +1,4 @@
-"""`python -m services.monitor`: at its port of this machine."""
+"""`python -m services.monitor` serves the monitor on its configured port."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ MAX_CONNECTIONS: Final = 256
 KEEP_ALIVE_SECONDS: Final = 5
 
 if __name__ == "__main__":
-    log.configure()
     limits.raise_file_limit()
     LimitedProtocol.max_connections = MAX_CONNECTIONS
     settings = from_environment()
+    log.configure("monitor", settings.log_format)
     uvicorn.run(
         application(settings),
+        log_config=None,
         host=settings.host,
         port=settings.port("monitor"),
         log_level="warning",

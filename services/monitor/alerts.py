@@ -1,30 +1,30 @@
-"""What Prometheus says of alerts: which rules there are, and which fire now.
+"""Alerts according to Prometheus: which rules exist, and which alerts are firing.
 
-Alertmanager takes an alert from whoever reaches it. So an alert that it delivers is only a hint: the hook acts on what Prometheus itself
-says, and on nothing that the delivered alert says beside its labels.
+Alertmanager accepts alerts from anyone who can reach it. A delivered alert is therefore only a hint: the hook acts on what Prometheus
+itself reports, and reads nothing but the labels of the delivered alert.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
-from phaseflow.errors import PlatformError
-from phaseflow.settings import Settings
+from phaseflow.clients import prometheus
+from phaseflow.clients.rest import Call
 
+Struct = TypeVar("Struct", bound=msgspec.Struct)
 IDENTITY = ("alertname", "project", "action")
 """Labels that a delivered alert must share with its rule."""
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """An alert by Prometheus's API (https://prometheus.io/docs/prometheus/latest/querying/api/#alerts)."""
+    """An alert as Prometheus's API returns it (https://prometheus.io/docs/prometheus/latest/querying/api/#alerts)."""
 
     labels: dict[str, str]
     state: str
-    annotations: dict[str, str] = {}  # msgspec copies it
+    annotations: dict[str, str] = {}  # msgspec copies the default
     active_at: str = msgspec.field(name="activeAt", default="")
 
 
@@ -45,47 +45,33 @@ class _Groups(msgspec.Struct, frozen=True):
     groups: list[_Group]
 
 
-class Prometheus:
-    """The two calls that the hook needs; each raises PlatformError when Prometheus is away or answers something else."""
+def firing() -> Call[list[Alert]]:
+    """The alerts that are firing now."""
+    return prometheus.data("alerts", lambda data: [a for a in _convert(data, _Alerts).alerts if a.state == "firing"])
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._client = httpx.AsyncClient(timeout=10, trust_env=False)
 
-    async def firing(self) -> list[Alert]:
-        """Alerts that fire now."""
-        alerts: _Alerts = await self._data("alerts", _Alerts)
-        return [alert for alert in alerts.alerts if alert.state == "firing"]
+def rules() -> Call[list[Mapping[str, str]]]:
+    """The labels of every alerting rule, with its name as `alertname`."""
 
-    async def rules(self) -> list[Mapping[str, str]]:
-        """Labels of every alerting rule, its name as `alertname`."""
-        groups: _Groups = await self._data("rules?type=alert", _Groups)
-        return [{**rule.labels, "alertname": rule.name} for group in groups.groups for rule in group.rules]
+    def read(data: Any) -> list[Mapping[str, str]]:
+        groups = _convert(data, _Groups).groups
+        return [{**rule.labels, "alertname": rule.name} for group in groups for rule in group.rules]
 
-    async def _data(self, call: str, kind: type[Any]) -> Any:
-        url = f"{self._settings.prometheus_url}/api/v1/{call}"
-        try:
-            response = await self._client.get(url, auth=self._settings.login("prometheus"))
-            response.raise_for_status()
-            return msgspec.convert(response.json()["data"], kind)
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            fix = "Give the monitor Prometheus's password (the secret prometheus_password)"
-            raise PlatformError(
-                f"Prometheus answers {status} at {url}", fix=fix if status == 401 else "Look at its log"
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise PlatformError(f"Prometheus at {url} is away: {error!r}", fix="Start it") from error
-        except (ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
-            raise PlatformError(
-                f"Prometheus at {url} answers something else: {error!r}", fix="Correct PHASEFLOW_PROMETHEUS_URL"
-            ) from error
+    return prometheus.data("rules", read, {"type": "alert"})
+
+
+def _convert(data: Any, kind: type[Struct]) -> Struct:
+    """Check the structure. Raises ValueError, which the client reports as an error of the server."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
 
 
 def confirmed(labels: Mapping[str, str], firing: list[Alert]) -> Alert | None:
-    """The firing alert that a delivered alert's labels name; None where Prometheus knows of none.
+    """The firing alert that matches the labels of a delivered alert; None if Prometheus has no such alert.
 
-    Alertmanager may hold more labels (external ones), never other values.
+    The delivered alert may have additional labels (external ones), but every label of Prometheus must have the same value.
     """
     for alert in firing:
         if shares_identity(labels, alert.labels) and alert.labels.items() <= labels.items():
@@ -94,5 +80,5 @@ def confirmed(labels: Mapping[str, str], firing: list[Alert]) -> Alert | None:
 
 
 def shares_identity(labels: Mapping[str, str], rule: Mapping[str, str]) -> bool:
-    """Whether an alert may be of a rule: the same name, project and action, none of them empty."""
+    """Whether an alert may belong to a rule: name, project and action are equal and not empty."""
     return all(labels.get(name) and labels.get(name) == rule.get(name) for name in IDENTITY)

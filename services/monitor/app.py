@@ -1,4 +1,4 @@
-"""The monitor's HTTP: the hook, reports, metrics."""
+"""The monitor's HTTP API: the webhook, reports and metrics."""
 
 from __future__ import annotations
 
@@ -20,161 +20,184 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from phaseflow import access, registry
-from phaseflow.errors import PhaseflowError, PlatformError, suggestion
+from phaseflow import access, discovery
+from phaseflow.clients import airflow
+from phaseflow.clients.rest import AsyncClient
+from phaseflow.errors import PhaseflowError, PlatformError, from_output, suggestion
 from phaseflow.log import logger
 from phaseflow.loops import Loops
 from phaseflow.settings import ROOT, Settings
 from phaseflow.store import Store
-from services.monitor.airflow import Airflow
 from services.monitor.hook import Hook, decoder
-from services.monitor.observed import LastIterations, Observed, Runs
+from services.monitor.metrics import LastIterations, MonitorMetrics, Runs
 
-LARGEST: Final = 1 << 20
-"""Bytes of an alert payload."""
+MAX_PAYLOAD_BYTES: Final = 1 << 20
 REPORT_SECONDS: Final = 240
 LOOK_SECONDS: Final = float(os.environ.get("PHASEFLOW_MONITOR_LOOK_SECONDS", "5"))
 LOOK_MAX_AGE_SECONDS: Final = 120.0
 RESUME_SECONDS: Final = 30.0
 RESUME_MAX_AGE_SECONDS: Final = 600.0
-"""Airflow may keep each project's run waiting."""
+"""Long enough for Airflow to be slow for every project."""
 FILES: Final = {"report.html": "text/html; charset=utf-8", "report.json": "application/json"}
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
     "sandbox allow-scripts; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Evidently's page holds its scripts, and words that clients sent. It loads nothing from anywhere, and has an origin of its own: what runs
-in it can read neither the monitor nor what else is behind the same front door."""
+"""Evidently's page contains inline scripts, and text that clients sent. The policy lets the page load nothing, and gives it an opaque
+origin: a script in it can read neither the monitor nor anything else behind the same reverse proxy."""
 WINDOW: Final = re.compile(r"\d{8}T\d{6}Z")
 
 
 def refuse(status: int, problem: str, fix: str) -> JSONResponse:
-    """An error with its fix."""
+    """An error response with a problem and its fix."""
     return JSONResponse({"error": {"problem": problem, "fix": fix}}, status)
 
 
 def application(settings: Settings) -> access.Application:
-    """The monitor of this machine or namespace, behind the rules of who may call it."""
+    """The monitor of this machine or namespace, behind the access rules."""
 
     def tokens() -> dict[str, str]:
         try:
             return {"hook": settings.secret("hook_token")}
         except PlatformError as error:
-            logger.warning("nobody may post: %s", error)
+            logger.warning("all POST requests are rejected: %s", error)
             return {}
 
     rules = access.policy(settings, protected=_changes, tokens=tokens, credential="the secret hook_token")
-    return access.guarded(_routes(settings), rules)
+    return access.guarded(Monitor(settings).application(), rules)
 
 
 def _changes(method: str, _path: str) -> bool:
     return method not in access.SAFE_METHODS
 
 
-def _routes(settings: Settings) -> Starlette:
-    observed = Observed()
-    airflow = Airflow(settings)
-    hook = Hook(settings, airflow, observed)
-    runs = Runs(settings, airflow)
-    loops = Loops()
-    observed.registry.register(runs)
-    observed.registry.register(LastIterations(loops))
-    store = Store(settings.store)
-    one_report = asyncio.Lock()  # they are heavy: one at a time
+class Monitor:
+    """The routes and loops of one monitor."""
 
-    async def alerts(request: Request) -> Response:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = Store(settings.store)
+        self._metrics = MonitorMetrics()
+        airflow_client = AsyncClient(airflow.server(settings), timeout=15)
+        self._hook = Hook(settings, airflow_client, self._metrics)
+        self._runs = Runs(settings, airflow_client)
+        self._loops = Loops()
+        self._metrics.registry.register(self._runs)
+        self._metrics.registry.register(LastIterations(self._loops))
+        self._report_lock = asyncio.Lock()  # a report takes much memory and CPU: one at a time
+
+    def application(self) -> Starlette:
+        """The routes without the access rules."""
+        return Starlette(
+            routes=[
+                Route("/hooks/alertmanager", self.alerts, methods=["POST"]),
+                Route("/projects/{project}/report", self.report, methods=["POST"]),
+                Route("/reports", self.reports),
+                Route("/reports/{project}/{window}/{file:str}", self.page),
+                Route("/metrics", self.exposition),
+                Route("/healthz", self.health),
+                Route("/readyz", self.health),
+            ],
+            exception_handlers={PhaseflowError: _unavailable},
+            lifespan=self.lifespan,
+        )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Poll the runs and send pending ones while the service is up."""
+        loops = self._loops
+        _last_reports(self._store, self._metrics)
+        loops.start(
+            "runs",
+            lambda: self._runs.look(lambda: loops.beat("runs")),
+            seconds=LOOK_SECONDS,
+            max_age=LOOK_MAX_AGE_SECONDS,
+        )
+        loops.start("pending", self._hook.resume, seconds=RESUME_SECONDS, max_age=RESUME_MAX_AGE_SECONDS)
+        yield
+        await loops.stop()
+
+    async def alerts(self, request: Request) -> Response:
+        """Alertmanager's webhook."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > LARGEST:
+            if len(body) > MAX_PAYLOAD_BYTES:
                 return refuse(
                     413, "The payload is larger than 1 MiB", "Lower max_alerts in Alertmanager's configuration."
                 )
         try:
             payload = decoder.decode(bytes(body))
         except msgspec.DecodeError as error:
-            return refuse(422, f"The payload is not Alertmanager's: {error}", "Send its webhook format, version 4.")
-        try:
-            return JSONResponse({"outcomes": await hook.receive(payload)})
-        except PhaseflowError as error:
-            return refuse(503, f"The alert waits: {error.problem}", f"{error.fix}; Alertmanager sends the alert again.")
-        except (httpx.HTTPError, LookupError, ValueError, TypeError) as error:  # it is away, or answers something else
             return refuse(
-                503, f"Airflow did not take the run: {error!r}", "Start Airflow; Alertmanager sends the alert again."
+                422, f"The payload is not Alertmanager's: {error}", "Send Alertmanager's webhook format, version 4."
+            )
+        try:
+            return JSONResponse({"outcomes": await self._hook.receive(payload)})
+        except PhaseflowError as error:
+            return refuse(
+                503,
+                f"The alert is not handled yet: {error.problem}",
+                f"{error.fix}; Alertmanager sends the alert again.",
             )
 
-    async def report(request: Request) -> Response:
-        name, known = request.path_params["project"], registry.names()
-        if name not in known:
+    async def report(self, request: Request) -> Response:
+        """Make a report of a project now."""
+        name, names = request.path_params["project"], discovery.names()
+        if name not in names:
             return refuse(
                 404,
                 f"There is no project {name!r:.100}",
-                suggestion(name[:100], known) or f"There are: {', '.join(known)}.",
+                suggestion(name[:100], names) or f"Use one of {', '.join(names)}.",
             )
-        async with one_report:
-            status, found = await _report(settings, name)
-        if status == 200 and found["rows"]:
-            observed.report(name, found)
-        return JSONResponse(found, status)
+        async with self._report_lock:
+            status, summary = await _report(self._settings, name)
+        if status == 200 and summary["rows"]:
+            self._metrics.report(name, summary)
+        return JSONResponse(summary, status)
 
-    async def page(request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
+        """A file of a report."""
         name, window, file = (request.path_params[key] for key in ("project", "window", "file"))
-        absent = refuse(404, "There is no such report", "See /reports.")
-        if name not in registry.names() or not WINDOW.fullmatch(window) or file not in FILES:
+        absent = refuse(404, "There is no such report", "See the list at /reports.")
+        if name not in discovery.names() or not WINDOW.fullmatch(window) or file not in FILES:
             return absent
         try:
-            content = await asyncio.to_thread(store.read, f"reports/{name}/{window}/{file}")
+            content = await asyncio.to_thread(self._store.read, f"reports/{name}/{window}/{file}")
         except FileNotFoundError:
             return absent
         headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
         return Response(content, headers=headers | {"Content-Type": FILES[file]})
 
-    async def reports(_: Request) -> Response:
-        keys = await asyncio.to_thread(lambda: [key for key in store.keys("reports") if key.endswith("report.html")])
+    async def reports(self, _: Request) -> Response:
+        """The list of all reports, newest first."""
+        keys = await asyncio.to_thread(self._report_keys)
         lines = "".join(f"<li><a href='{html.escape(key)}'>{html.escape(key)}</a>" for key in reversed(keys))
         return HTMLResponse(
             f"<!doctype html><meta charset='utf-8'><title>reports</title><h1>Reports</h1><ul>{lines or 'none yet'}</ul>"
         )
 
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(observed.registry), media_type="text/plain; version=0.0.4")
+    def _report_keys(self) -> list[str]:
+        return [key for key in self._store.keys("reports") if key.endswith("report.html")]
 
-    async def health(_: Request) -> Response:
-        overdue = loops.overdue()
+    async def exposition(self, _: Request) -> Response:
+        """The Prometheus metrics."""
+        return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
+
+    async def health(self, _: Request) -> Response:
+        """503 if a loop is overdue."""
+        overdue = self._loops.overdue()
         return JSONResponse({"status": "overdue" if overdue else "ok", "overdue": overdue}, 503 if overdue else 200)
 
-    async def unavailable(_: Request, error: Exception) -> Response:
-        """The store is away."""
-        problem, fix = (error.problem, error.fix) if isinstance(error, PhaseflowError) else (str(error), "Try again")
-        return refuse(503, problem, fix)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        _last_reports(store, observed)
-        loops.start(
-            "runs", lambda: runs.look(lambda: loops.beat("runs")), seconds=LOOK_SECONDS, max_age=LOOK_MAX_AGE_SECONDS
-        )
-        loops.start("pending", hook.resume, seconds=RESUME_SECONDS, max_age=RESUME_MAX_AGE_SECONDS)
-        yield
-        await loops.stop()
-
-    return Starlette(
-        routes=[
-            Route("/hooks/alertmanager", alerts, methods=["POST"]),
-            Route("/projects/{project}/report", report, methods=["POST"]),
-            Route("/reports", reports),
-            Route("/reports/{project}/{window}/{file:str}", page),
-            Route("/metrics", metrics),
-            Route("/healthz", health),
-            Route("/readyz", health),
-        ],
-        exception_handlers={PhaseflowError: unavailable},
-        lifespan=lifespan,
-    )
+async def _unavailable(_: Request, error: Exception) -> Response:
+    """The response while the store is unavailable."""
+    problem, fix = (error.problem, error.fix) if isinstance(error, PhaseflowError) else (str(error), "Try again")
+    return refuse(503, problem, fix)
 
 
 async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
-    """Status and result of a report made now."""
+    """Make a report now; returns an HTTP status and the response body."""
     async with httpx.AsyncClient(timeout=10) as client:
         try:
             model = await client.get(f"{settings.serving(name)}/{name}/model")
@@ -184,7 +207,7 @@ async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
         return 200, {"rows": 0, "reason": f"{name} has no champion yet"}
     command = ["-m", "services.monitor.report", "--project", name, "--snapshot", model.json()["snapshot"]]
     child = await asyncio.create_subprocess_exec(
-        *("nice", "-n", "10"),  # where processors are short, scrapes and alerts go before it
+        *("nice", "-n", "10"),  # if CPU is scarce, scrapes and alerts come first
         sys.executable,
         *command,
         cwd=ROOT,
@@ -194,7 +217,7 @@ async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        said, errors = await asyncio.wait_for(child.communicate(), REPORT_SECONDS)
+        output, stderr = await asyncio.wait_for(child.communicate(), REPORT_SECONDS)
     except TimeoutError:
         child.kill()
         await child.wait()
@@ -203,17 +226,18 @@ async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
         if child.returncode is None:
             child.kill()
     if child.returncode:
-        return 500, {"error": errors.decode(errors="replace").strip()[-2000:]}
-    found: dict[str, Any] = json.loads(said.splitlines()[-1])
-    return 200, found
+        text = stderr.decode(errors="replace").strip()
+        return 500, {"error": str(from_output(text) or text[-2000:])}
+    summary: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return 200, summary
 
 
-def _last_reports(store: Store, observed: Observed) -> None:
-    """Metrics of the reports that were made before this process; one that can't be read is left out."""
-    for name in registry.names():
+def _last_reports(store: Store, metrics: MonitorMetrics) -> None:
+    """Restore the metrics of the projects' last reports; a report that can't be read is skipped."""
+    for name in discovery.names():
         try:
             keys = [key for key in store.keys(f"reports/{name}") if key.endswith("report.json")]
             if keys:
-                observed.report(name, json.loads(store.read(keys[-1])))
-        except Exception as error:  # whatever is in that file, the hook must start
+                metrics.report(name, json.loads(store.read(keys[-1])))
+        except Exception as error:  # the hook must start whatever the file contains
             logger.warning("the last report of %s can't be read: %s: %s", name, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""Alertmanager's webhook: a hundred alerts at once make one retraining, and every decision is written down."""
+"""Alertmanager's webhook: a hundred simultaneous alerts start one retraining, and every decision is recorded."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-import httpx
 import msgspec
 
-from phaseflow import events, registry
+from phaseflow import discovery, events
+from phaseflow.clients import airflow, prometheus
+from phaseflow.clients.rest import AsyncClient
 from phaseflow.contract import Project
 from phaseflow.errors import PhaseflowError
 from phaseflow.log import logger
 from phaseflow.settings import Settings
 from phaseflow.store import Store, write_atomic
 from services.monitor import alerts
-from services.monitor.airflow import Airflow
 from services.monitor.decide import Day, Memory, Request, decide
-from services.monitor.observed import Observed
+from services.monitor.metrics import MonitorMetrics
 
 Text = Annotated[str, msgspec.Meta(max_length=2000)]
 Words = Annotated[dict[Text, Text], msgspec.Meta(max_length=100)]
 NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 ALL_PROJECTS: Final = "all-projects"
-"""Name of the file with the day's retrainings of all; no project bears it, for a hyphen is not allowed in theirs."""
-Remembered = TypeVar("Remembered", Memory, Day)
+"""Name of the file that counts the day's retrainings of all projects; the hyphen rules out a project of that name."""
+State = TypeVar("State", Memory, Day)
 
 
 class Alert(msgspec.Struct):
-    """One of Alertmanager's (https://prometheus.io/docs/alerting/latest/configuration/#webhook_config).
+    """An alert of Alertmanager (https://prometheus.io/docs/alerting/latest/configuration/#webhook_config).
 
-    Only its state and labels are read: what it says of itself is asked of Prometheus.
+    Only its status and labels are read: everything else comes from Prometheus.
     """
 
     status: str
@@ -44,7 +44,7 @@ class Alert(msgspec.Struct):
 
 
 class Payload(msgspec.Struct):
-    """What Alertmanager posts; unknown fields are left out."""
+    """The request body that Alertmanager posts; unknown fields are ignored."""
 
     alerts: Annotated[list[Alert], msgspec.Meta(max_length=1000)]
 
@@ -53,24 +53,24 @@ decoder = msgspec.json.Decoder(Payload)
 
 
 class Hook:
-    """Confirms, decides, remembers, triggers."""
+    """Confirms alerts with Prometheus, decides on them, stores the decision and triggers the DAG."""
 
-    def __init__(self, settings: Settings, airflow: Airflow, observed: Observed) -> None:
+    def __init__(self, settings: Settings, airflow_client: AsyncClient, metrics: MonitorMetrics) -> None:
         self._settings = settings
         self._store = Store(settings.store)
-        self._airflow = airflow
-        self._observed = observed
-        self._prometheus = alerts.Prometheus(settings)
+        self._airflow = airflow_client
+        self._metrics = metrics
+        self._prometheus = AsyncClient(prometheus.server(settings), timeout=10)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def _path(self, name: str) -> Path:
         return self._settings.home / "monitor" / f"{name}.json"
 
     def memory(self, name: str) -> Memory:
-        """What was done before for a project; a file that can't be read counts as nothing, so that it can't stop retraining."""
+        """The stored history of a project; a file that can't be read counts as empty, so that it can't block retraining."""
         return self._read(name, Memory)
 
-    def _read(self, name: str, kind: type[Remembered]) -> Remembered:
+    def _read(self, name: str, kind: type[State]) -> State:
         path = self._path(name)
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -81,39 +81,39 @@ class Hook:
             return kind()
 
     async def resume(self) -> None:
-        """Send what was decided and maybe never reached Airflow: after a crash, or while Airflow was away."""
-        for name in registry.names():
+        """Send runs that were decided on but may not have reached Airflow, because of a crash or because it was unavailable."""
+        for name in discovery.names():
             async with self._locks[name]:
                 memory = self.memory(name)
                 if memory.pending:
                     try:
                         await self._send(name, memory)
-                    except (httpx.HTTPError, PhaseflowError) as error:
-                        logger.warning("%s waits: %r", memory.pending, error)
+                    except PhaseflowError as error:
+                        logger.warning("the run %s is still pending: %r", memory.pending, error)
 
     async def receive(self, payload: Payload) -> dict[str, list[str]]:
-        """Outcomes by project, in the order of the alerts.
+        """Handle the alerts; returns the outcomes by project, in the order of the alerts.
 
-        Raises httpx.HTTPError or PlatformError when Airflow or Prometheus is away: Alertmanager sends the alerts again.
+        Raises PlatformError if Airflow or Prometheus is unavailable: Alertmanager then sends the alerts again.
         """
-        names, outcomes = set(registry.names()), defaultdict(list)
+        names, outcomes = set(discovery.names()), defaultdict(list)
 
-        def asks(alert: Alert) -> bool:
+        def wants_retraining(alert: Alert) -> bool:
             return alert.labels.get("project") in names and alert.labels.get("action") == "retrain"
 
-        states = {alert.status for alert in payload.alerts if asks(alert)}
-        firing = await self._prometheus.firing() if "firing" in states else []
-        rules = await self._prometheus.rules() if states - {"firing"} else []
+        states = {alert.status for alert in payload.alerts if wants_retraining(alert)}
+        firing = await self._prometheus.send(alerts.firing()) if "firing" in states else []
+        rules = await self._prometheus.send(alerts.rules()) if states - {"firing"} else []
         for alert in payload.alerts:
             name = alert.labels.get("project", "")
-            project = _project(name) if asks(alert) else None
+            project = _project(name) if wants_retraining(alert) else None
             if project is None:
                 outcomes[name].append("ignored")
                 continue
-            outcomes[name].append(await self._one(project, alert, firing, rules))
+            outcomes[name].append(await self._outcome(project, alert, firing, rules))
         return dict(outcomes)
 
-    async def _one(
+    async def _outcome(
         self, project: Project, alert: Alert, firing: list[alerts.Alert], rules: list[Mapping[str, str]]
     ) -> str:
         if alert.status != "firing":
@@ -124,16 +124,18 @@ class Hook:
         elif (confirmed := alerts.confirmed(alert.labels, firing)) is not None:
             async with self._locks[project.name]:
                 return await self._firing(project, confirmed)
-        logger.warning("an alert for %s is not Prometheus's, so nothing is done: %.300s", project.name, alert.labels)
-        self._observed.retrain(project.name, "unconfirmed")
+        logger.warning(
+            "Prometheus does not confirm an alert for %s, so it is ignored: %.300s", project.name, alert.labels
+        )
+        self._metrics.retrain(project.name, "unconfirmed")
         return "unconfirmed"
 
     async def _firing(self, project: Project, alert: alerts.Alert) -> str:
         memory = self.memory(project.name)
-        if memory.pending:  # decided, and Airflow was away
+        if memory.pending:  # decided on while Airflow was unavailable
             await self._send(project.name, memory)
-        running = await self._airflow.active(project.name)
-        # From here to what is remembered nothing is awaited: no other project's alert is decided on the same count of all.
+        running = await self._airflow.send(airflow.is_active(project.name))
+        # Nothing is awaited between here and `_remember`: no two projects' alerts are decided on the same total count.
         cooldown = self._settings.drift_cooldown_seconds
         decision = decide(
             project,
@@ -146,27 +148,27 @@ class Hook:
             running=running,
         )
         if decision.outcome == "triggered":
-            # All projects' count is first: a crash in between counts one too many, never one too few.
+            # The total count is stored first: a crash in between counts one retraining too many, never one too few.
             self._remember(ALL_PROJECTS, decision.total)
             self._remember(project.name, decision.memory)
             try:
                 await self._send(project.name, decision.memory)
-            except (httpx.HTTPError, PhaseflowError):
-                self._observed.retrain(project.name, "failed")
+            except PhaseflowError:
+                self._metrics.retrain(project.name, "failed")
                 raise
-        self._observed.retrain(project.name, decision.outcome)
+        self._metrics.retrain(project.name, decision.outcome)
         kind = "retraining" if decision.outcome == "triggered" else "alert"
-        decided = {"outcome": decision.outcome, "why": decision.why, "run": decision.memory.pending}
-        self._record(project, kind, alert.labels, {"status": "firing", **decided})
+        result = {"outcome": decision.outcome, "why": decision.why, "run": decision.memory.pending}
+        self._record(project, kind, alert.labels, {"status": "firing", **result})
         return decision.outcome
 
     def _record(self, project: Project, kind: str, labels: Mapping[str, str], data: Mapping[str, Any]) -> None:
-        """The labels have a place of their own, where they can't override what was decided."""
-        own = {**data, "alert": labels.get("alertname", ""), "labels": dict(labels)}
-        events.record(self._store, project, kind, own, source="monitor")
+        """Record an event; the alert's labels are nested, so that they can't override the decision's fields."""
+        event = {**data, "alert": labels.get("alertname", ""), "labels": dict(labels)}
+        events.record(self._store, project, kind, event, source="monitor")
 
     async def _send(self, name: str, memory: Memory) -> None:
-        await self._airflow.trigger(name, memory.pending, memory.reason)
+        await self._airflow.send(airflow.trigger(name, memory.reason, memory.pending))
         self._remember(name, replace(memory, pending=""))
 
     def _remember(self, name: str, memory: Memory | Day) -> None:
@@ -174,16 +176,16 @@ class Hook:
 
 
 def _project(name: str) -> Project | None:
-    """The project; None, with a message, where its declaration can't be read."""
+    """The project, or None (with a log message) if its declaration can't be read."""
     try:
-        return registry.get(name)
+        return discovery.get(name)
     except Exception as error:  # project.py is anyone's code
         logger.warning("projects/%s/project.py can't be read: %s: %s", name, type(error).__name__, error)
         return None
 
 
 def _request(alert: alerts.Alert) -> Request:
-    """What the alert asks for; its name becomes a part of a run's id."""
+    """The alert as a request; its name is reduced to characters that a run id may contain."""
     name = "".join(letter for letter in alert.labels["alertname"] if letter in NAME)[:80]
     return Request(
         name=name or "alert",

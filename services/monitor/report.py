@@ -1,14 +1,14 @@
-"""`python -m services.monitor.report --project P --snapshot H`: Evidently on the latest window, its result as JSON on stdout.
+"""`python -m services.monitor.report --project P --snapshot H` runs Evidently on the latest window and prints the result as JSON.
 
-A process of its own: Evidently takes five seconds and 300 MiB to import, which the hook must not wait for or carry, and a report
-that goes wrong or takes too long is ended without harm.
+It runs in its own process: importing Evidently takes five seconds and 300 MiB, which must not burden the hook, and a report that fails
+or takes too long can be killed without harm.
 """
 
 from __future__ import annotations
 
 import os
 
-# Read by evidently when it is imported: nothing is sent to anyone.
+# Read by Evidently on import: it disables telemetry.
 os.environ["DO_NOT_TRACK"] = "1"
 
 import argparse
@@ -16,60 +16,63 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import answers, erasure, logs, registry
-from phaseflow.contract import DERIVED, NAMED, Project
-from phaseflow.errors import PhaseflowError
+from phaseflow import discovery, erasure, errors, kinds, log, logs, prediction_types
+from phaseflow.contract import Project
+from phaseflow.errors import DataError, PhaseflowError
 from phaseflow.reference import PREDICTION
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit.newest import newest_traffic
-from phaseflow.toolkit.scalars import figured_truths, scalars, vocabularies, words_of_answers
+from phaseflow.toolkit.scalars import label_descriptors, prediction_vocabulary, scalars, vocabularies
 
-MOST_ROWS: Final = 5000
-LEAST_ROWS: Final = 20
-KEPT: Final = 50
+MAX_ROWS: Final = 5000
+MIN_ROWS: Final = 20
+MAX_REPORTS: Final = 50
 TARGET: Final = "target"
 ANGLES: Final = str.maketrans({"<": "\u2039", ">": "\u203a"})
-"""Evidently writes what clients sent into a script of its page as it is: `</script>` would end it. These look alike and end nothing."""
-NUMERIC: Final = frozenset({"number", "integer"})
+"""Evidently writes clients' values unescaped into a script of its page, where `</script>` would end the script. These characters look
+alike and are harmless."""
 
 
 def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The window's rows and the reference's, a bounded sample of each, with `target` where the truth is known.
+    """Samples of the window's rows and of the reference rows, at most MAX_ROWS each, with `target` if labels are known.
 
-    What is no scalar is replaced by its figures.
+    Non-scalar values are replaced by their descriptors.
     """
     until = datetime.now(UTC)
     since = until - timedelta(seconds=seconds)
-    current = logs.sample(store, "predictions", project.name, since, until, MOST_ROWS, project.seed)
+    current = logs.sample(store, "predictions", project.name, since, until, MAX_ROWS, project.seed)
     current = erasure.erasures(store, project.name).without(current)
     if current.is_empty():
         return current, current
-    truths = logs.labels_of(store, project.name, current["id"], since, until)
-    if not truths.is_empty():
-        current = current.join(truths.select("id", pl.col("truth").alias(TARGET)), on="id", how="left")
-    held = erasure.current(store, project.name, snapshot)
-    train = pl.read_parquet(store.read(f"datasets/{project.name}/{held}/train.parquet"))
+    labels = logs.labels_of(store, project.name, current["id"], since, until)
+    if not labels.is_empty():
+        current = current.join(labels.select("id", pl.col("label").alias(TARGET)), on="id", how="left")
+    current_snapshot = erasure.current(store, project.name, snapshot)
+    train = pl.read_parquet(store.read(f"datasets/{project.name}/{current_snapshot}/train.parquet"))
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
         reference = reference.rename({project.schema.target.name: TARGET})
-    known = vocabularies(project.schema, reference, train)
-    if answers.structured(project.schema.target):
-        known |= words_of_answers(project.schema.target, reference[TARGET].to_list())
-    sides = (_bounded(rows, project.seed) for rows in (current, reference))
+    vocabulary = vocabularies(project.schema, reference, train)
+    if prediction_types.is_structured(project.schema.target):
+        vocabulary |= prediction_vocabulary(project.schema.target, reference[TARGET].to_list())
     target = project.schema.target
-    seen = [figured_truths(target, scalars(project.schema, rows, known), TARGET, known) for rows in sides]
-    return seen[0], seen[1]
+    current, reference = (
+        label_descriptors(target, scalars(project.schema, _bounded(rows, project.seed), vocabulary), TARGET, vocabulary)
+        for rows in (current, reference)
+    )
+    return current, reference
 
 
-def shown(text: str | None) -> str | None:
-    """A value as the page may hold it: without what begins a tag or ends a script."""
+def escape_tags(text: str | None) -> str | None:
+    """Replace the angle brackets of a value, so that it can neither begin a tag nor end a script."""
     return None if text is None else text.translate(ANGLES)
 
 
@@ -78,30 +81,30 @@ def _of_target(name: str) -> str:
 
 
 def _bounded(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
-    return rows.sample(MOST_ROWS, seed=seed) if rows.height > MOST_ROWS else rows
+    return rows.sample(MAX_ROWS, seed=seed) if rows.height > MAX_ROWS else rows
 
 
-def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> tuple[bytes, dict[str, Any]]:
-    """Evidently's page, and the PSI by feature."""
+def drift_report(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> tuple[bytes, dict[str, Any]]:
+    """Evidently's HTML page, and the PSI per feature."""
     warnings.filterwarnings("ignore")
-    import pandas as pd  # noqa: PLC0415  # only after the window is known to hold rows
+    # Slow: imported only if the window holds rows.
     from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
     from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
 
-    names = [figure for column in project.schema.features for figure in column.watchable]
-    truths = [_of_target(name) for name in answers.watched(project.schema.target)]
-    truth = all(name in current.columns and current[name].drop_nulls().len() >= LEAST_ROWS for name in truths)
-    columns = [*names, *truths] if truth else names
+    names = [figure for column in project.schema.features for figure in column.monitorable]
+    labels = [_of_target(name) for name in prediction_types.monitored_names(project.schema.target)]
+    label = all(name in current.columns and current[name].drop_nulls().len() >= MIN_ROWS for name in labels)
+    columns = [*names, *labels] if label else names
     numbers = [
         figure
         for column in project.schema.features
-        if column.kind in NUMERIC or column.kind in DERIVED.keys() - NAMED
-        for figure in column.figures
+        if kinds.of(column).has_numeric_statistics
+        for figure in column.descriptors
     ]
     target = project.schema.target
-    if truth and target is not None and target.kind in NUMERIC | {"boxes", "action", "text"}:
-        numbers += truths
-    # A column that one side lacks wholly can't be compared.
+    if label and target is not None and kinds.of(target).has_numeric_statistics:
+        numbers += labels
+    # A column that is entirely null on one side can't be compared.
     columns = [
         name
         for name in columns
@@ -113,16 +116,7 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     )
 
     def dataset(rows: pl.DataFrame) -> Any:
-        values = {
-            name: pd.Series(
-                rows[name].cast(pl.Float64).to_numpy()
-                if name in numbers
-                else [shown(value) for value in rows[name].cast(pl.String)],
-                dtype=None if name in numbers else object,
-            )
-            for name in columns
-        }
-        return Dataset.from_pandas(pd.DataFrame(values), data_definition=definition)
+        return Dataset.from_pandas(_to_pandas(rows.select(columns), numbers), data_definition=definition)
 
     report = Report(
         [
@@ -149,19 +143,35 @@ def judged(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> 
     return content, scores
 
 
+def _to_pandas(rows: pl.DataFrame, numbers: Collection[str]) -> Any:
+    """Convert the rows: columns in `numbers` to floats, and others to text in which nothing is an HTML tag."""
+    import pandas as pd  # noqa: PLC0415  # as above
+
+    values = {
+        name: pd.Series(
+            rows[name].cast(pl.Float64).to_numpy()
+            if name in numbers
+            else [escape_tags(value) for value in rows[name].cast(pl.String)],
+            dtype=None if name in numbers else object,
+        )
+        for name in rows.columns
+    }
+    return pd.DataFrame(values)
+
+
 def make(project: Project, snapshot: str) -> dict[str, Any]:
-    """Judge the latest window and keep the report."""
+    """Compare the latest window with the reference, store the report, and return its summary."""
     settings = from_environment()
     store = Store(settings.store)
     seconds = settings.drift_window_seconds or project.drift.window_seconds
     current, reference = frames(store, project, snapshot, seconds)
     now = datetime.now(UTC)
-    if current.height < LEAST_ROWS:
-        return {"rows": 0, "reason": f"{current.height} requests in the last {seconds} s; a report needs {LEAST_ROWS}"}
-    content, scores = judged(project, current, reference)
+    if current.height < MIN_ROWS:
+        return {"rows": 0, "reason": f"{current.height} requests in the last {seconds} s; a report needs {MIN_ROWS}"}
+    content, scores = drift_report(project, current, reference)
     name = f"{now:%Y%m%dT%H%M%SZ}"
     folder = f"reports/{project.name}/{name}"
-    found = {
+    summary = {
         "project": project.name,
         "window": name,
         "seconds": seconds,
@@ -175,25 +185,29 @@ def make(project: Project, snapshot: str) -> dict[str, Any]:
         "report": f"{settings.page('monitor')}/reports/{project.name}/{name}/report.html",
     }
     store.write(f"{folder}/report.html", content)
-    store.write(f"{folder}/report.json", json.dumps(found, indent=1).encode())
+    store.write(f"{folder}/report.json", json.dumps(summary, indent=1).encode())
     windows = sorted({key.rsplit("/", 1)[0] for key in store.keys(f"reports/{project.name}")})
-    for old in windows[:-KEPT]:
+    for old in windows[:-MAX_REPORTS]:
         for key in list(store.keys(old)):
             store.delete(key)
-    return found
+    return summary
 
 
 def main() -> int:
-    """Make one, and print it."""
+    """Make a report, and print its summary."""
     parser = argparse.ArgumentParser(prog="services.monitor.report")
     parser.add_argument("--project", required=True)
     parser.add_argument("--snapshot", required=True)
-    told = parser.parse_args()
+    args = parser.parse_args()
+    log.configure("monitor.report", from_environment().log_format)
     try:
-        print(json.dumps(make(registry.get(told.project), told.snapshot)))
-    except (PhaseflowError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(json.dumps(make(discovery.get(args.project), args.snapshot)))
+    except PhaseflowError as error:
+        return errors.report(error)
+    except FileNotFoundError as error:
+        return errors.report(
+            DataError(f"A file is missing: {error}", fix="Retrain the project, then make the report again")
+        )
     return 0
 
 

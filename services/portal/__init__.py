@@ -1,1 +1,1 @@
-"""The front door: what the platform does now, each project at a glance, and the dashboards where there is no Grafana."""
+"""The start page: the state of the platform, each project at a glance, and the dashboards for platforms without Grafana."""

@@ -1,4 +1,4 @@
-"""`python -m services.portal`: the portal on its port of this machine."""
+"""`python -m services.portal` serves the portal on its configured port."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ KEEP_ALIVE_SECONDS: Final = 5
 
 
 def main() -> None:
-    """Serve until told to stop."""
-    log.configure()
+    """Serve until the process is stopped."""
     limits.raise_file_limit()
     LimitedProtocol.max_connections = MAX_CONNECTIONS
     settings = from_environment()
+    log.configure("portal", settings.log_format)
     uvicorn.run(
         application(settings),
+        log_config=None,
+        log_level="info",
         host=settings.host,
         port=settings.port("portal"),
         access_log=False,

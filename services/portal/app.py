@@ -1,4 +1,4 @@
-"""The portal's pages. Read-only (GET and HEAD), no session, nothing from elsewhere: a page is one HTML, one CSS and one script of this server."""
+"""The portal's pages. They are read-only (GET and HEAD), need no session, and load nothing but this server's style sheet, script and icon."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from phaseflow import access, registry
+from phaseflow import access
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import ROOT, Settings, from_environment
-from services.portal import dashboards, detail, source, status, text
+from services.portal import collect, dashboards, detail, listing, source, text
+from services.portal.model import Status
 from services.portal.prometheus import Prometheus
 
 HERE: Final = Path(__file__).parent
 FRESH_SECONDS: Final = 2.0
-"""Viewers within it share one round of questions."""
+"""A status younger than this is shown without asking the platform's parts again."""
 STALE_SECONDS: Final = 30.0
-"""What is older is not shown while a new round is under way."""
+"""A status older than this is not shown while a new one is gathered."""
 PATIENCE_SECONDS: Final = 0.7
-"""How long a page waits for a new round while it has an older one."""
+"""How long a page waits for a new status before it shows the last one."""
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -48,56 +49,56 @@ HEADERS: Final = (
 
 
 class Portal:
-    """The pages of one platform; one round of questions serves every viewer for FRESH_SECONDS."""
+    """The status of one platform; all viewers share a status for FRESH_SECONDS."""
 
     def __init__(self, settings: Settings, patient: httpx.AsyncClient, hasty: httpx.AsyncClient) -> None:
         self.settings = settings
         self.prometheus = Prometheus(patient, settings.prometheus_url, settings.login("prometheus"))
         self._patient, self._hasty = patient, hasty
-        self._round: asyncio.Task[status.Status] | None = None
-        self._status: status.Status | None = None
+        self._round: asyncio.Task[Status] | None = None
+        self._status: Status | None = None
 
-    async def now(self) -> status.Status:
-        """What is going on, within a second: fresh, else as it was just before, else what answers at once."""
-        known = self._status
-        age = math.inf if known is None else time.time() - known.time
-        if known is not None and age < FRESH_SECONDS:
-            return known
-        asking = self._ask()
-        if known is not None and age < STALE_SECONDS:
-            await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
-            return self._status or known
-        hasty = asyncio.create_task(status.gather(self._hasty, self.settings))
-        done, _ = await asyncio.wait({asking, hasty}, return_when=asyncio.FIRST_COMPLETED)
-        if asking not in done:
+    async def now(self) -> Status:
+        """The status within a second: a fresh one, otherwise the last one, otherwise one of the parts that respond immediately."""
+        latest = self._status
+        age = math.inf if latest is None else time.time() - latest.time
+        if latest is not None and age < FRESH_SECONDS:
+            return latest
+        refresh = self._refresh()
+        if latest is not None and age < STALE_SECONDS:
+            await asyncio.wait({refresh}, timeout=PATIENCE_SECONDS)
+            return self._status or latest
+        hasty = asyncio.create_task(collect.gather(self._hasty, self.settings))
+        completed, _ = await asyncio.wait({refresh, hasty}, return_when=asyncio.FIRST_COMPLETED)
+        if refresh not in completed:
             return hasty.result()
         hasty.cancel()
-        return asking.result()
+        return refresh.result()
 
-    def _ask(self) -> asyncio.Task[status.Status]:
-        """The round of questions that is under way."""
+    def _refresh(self) -> asyncio.Task[Status]:
+        """The task that gathers the status; starts one if none is running."""
         if self._round is None or self._round.done():
-            self._round = asyncio.create_task(status.gather(self._patient, self.settings))
-            self._round.add_done_callback(self._keep)
+            self._round = asyncio.create_task(collect.gather(self._patient, self.settings))
+            self._round.add_done_callback(self._store)
         return self._round
 
-    def _keep(self, asked: asyncio.Task[status.Status]) -> None:
-        if not asked.cancelled() and asked.exception() is None:
-            self._status = asked.result()
+    def _store(self, task: asyncio.Task[Status]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._status = task.result()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Cancel the running task."""
         if self._round is not None:
             self._round.cancel()
 
 
 def application(settings: Settings) -> access.Application:
-    """The portal behind the rules of who may ask it."""
+    """The portal behind the access rules."""
     return access.guarded(create(settings), access.policy(settings))
 
 
 def create(settings: Settings) -> Starlette:
-    """The pages; whoever asks gets them."""
+    """The pages without access rules."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -125,7 +126,7 @@ def create(settings: Settings) -> Starlette:
 
 
 class _Headers:
-    """Adds HEADERS to every answer."""
+    """Middleware that adds HEADERS to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -140,19 +141,22 @@ class _Headers:
 
 
 async def _home(request: Request) -> Response:
-    return _page(request, "home.html", status=await _portal(request).now())
+    status, query = await _portal(request).now(), request.query_params.get("q", "")
+    return _page(request, "home.html", status=status, groups=listing.grouped(status.projects, query), query=query)
 
 
 async def _project(request: Request) -> Response:
     portal, name = _portal(request), request.path_params["name"]
-    project = status.declared(name)
-    now, found = await asyncio.gather(portal.now(), detail.gather(portal.prometheus, portal.settings, project))
-    its = next(p for p in now.projects if p.name == name)
-    return _page(request, "project.html", status=now, project=project, its=its, detail=found)
+    project = collect.declared(name)
+    now, project_detail = await asyncio.gather(portal.now(), detail.gather(portal.prometheus, portal.settings, project))
+    project_status = next(p for p in now.projects if p.name == name)
+    return _page(
+        request, "project.html", status=now, project=project, project_status=project_status, detail=project_detail
+    )
 
 
 async def _readme(request: Request) -> Response:
-    path = ROOT / "projects" / status.declared(request.path_params["name"]).name / "README.md"
+    path = ROOT / "projects" / collect.declared(request.path_params["name"]).name / "README.md"
     try:
         return PlainTextResponse(await asyncio.to_thread(path.read_text, "utf-8"))
     except OSError as error:
@@ -160,15 +164,23 @@ async def _readme(request: Request) -> Response:
 
 
 async def _dashboards(request: Request) -> Response:
-    return _page(request, "dashboards.html")
+    query = request.query_params.get("q", "")
+    links = [
+        link
+        for link in dashboards.listed(_portal(request).settings.dashboards)
+        if listing.matches(query, link.name, link.title)
+    ]
+    return _page(request, "dashboards.html", shown=links, query=query)
 
 
 async def _dashboard(request: Request) -> Response:
     portal, name = _portal(request), request.path_params["name"]
     content = dashboards.load(portal.settings.dashboards, name)
-    chosen = {key.removeprefix("var-"): value for key, value in request.query_params.items() if key.startswith("var-")}
-    found = await dashboards.render(portal.prometheus, name, content, chosen)
-    return _page(request, "dashboard.html", dashboard=found)
+    variables = {
+        key.removeprefix("var-"): value for key, value in request.query_params.items() if key.startswith("var-")
+    }
+    dashboard = await dashboards.render(portal.prometheus, name, content, variables)
+    return _page(request, "dashboard.html", dashboard=dashboard)
 
 
 async def _api_status(request: Request) -> Response:
@@ -180,9 +192,9 @@ async def _healthz(_: Request) -> Response:
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    """A page that says what is wrong: 404 for what is not there."""
-    code, said = (error.status_code, error.detail) if isinstance(error, HTTPException) else (404, str(error))
-    return _page(request, "error.html", code, code=code, said=said)
+    """An error page; 404 for errors of the platform."""
+    code, message = (error.status_code, error.detail) if isinstance(error, HTTPException) else (404, str(error))
+    return _page(request, "error.html", code, code=code, message=message)
 
 
 def _portal(request: Request) -> Portal:
@@ -199,7 +211,6 @@ def _page(request: Request, template: str, status_code: int = 200, **context: An
     context |= {
         "path": request.url.path,
         "links": dashboards.listed(portal.settings.dashboards),
-        "names": registry.names(),
         "settings": portal.settings,
         "now": time.time(),
     }
@@ -207,14 +218,19 @@ def _page(request: Request, template: str, status_code: int = 200, **context: An
 
 
 def _safe(url: str) -> str:
-    """An address that may be a link; others ('javascript:', …) become none."""
+    """The URL if it may be a link, otherwise ("javascript:", …) an empty string."""
     return url if url.startswith(("http://", "https://")) else ""
 
 
 def _code(words: str) -> Markup:
-    """Words escaped, what stands between backticks as code."""
+    """The escaped text, with text between backticks as code."""
     parts = [escape(part) for part in words.split("`")]
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
+
+
+def _breakable(name: str) -> Markup:
+    """The escaped name, which may break after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _pages() -> jinja2.Environment:
@@ -227,17 +243,17 @@ def _pages() -> jinja2.Environment:
     )
     filters: Mapping[str, Any] = {
         "figure": text.figure,
-        "plain": text.plain,
         "span": text.span,
         "ago": text.ago,
         "clock": text.clock,
         "moment": text.moment,
         "safe_url": _safe,
         "code": _code,
+        "breakable": _breakable,
     }
     pages.filters.update(filters)
-    # How a person makes a project's first model: on Kubernetes by its DAG.
-    pages.globals["command"] = f"bin/phaseflow {'cluster trigger' if from_environment().public_url else 'run'}"
+    # The command for a project's first model: on Kubernetes it triggers the DAG.
+    pages.globals["command"] = f"bin/phaseflow {'--context NAME trigger' if from_environment().public_url else 'run'}"
     return pages
 
 

@@ -1,8 +1,7 @@
-"""Grafana's dashboards without Grafana: the committed JSON, its queries put to Prometheus, as charts.
+"""Grafana's dashboards without Grafana: runs the queries of the committed JSON against Prometheus and draws the results.
 
-What is read of Grafana's model (https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model): panels
-of the types timeseries, stat, gauge, bargauge, piechart, barchart, table and text, rows, template variables, the time range,
-thresholds, value mappings, and annotations by a query.
+Supported parts of Grafana's model (https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model):
+panels of the types timeseries, stat and table, rows, template variables, the time range, thresholds, and annotations that are queries.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,32 +18,31 @@ from typing import Any, Final
 from phaseflow.errors import PhaseflowError, PlatformError, suggestion
 from services.portal import charts, source, text
 from services.portal.prometheus import Prometheus, Series
+from services.portal.variables import Span, check, legend, macros, substitute, values
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 POINTS: Final = 240
-SCRAPE_SECONDS: Final = 15
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
-VALUE: Final = re.compile(r"[\w.:|*+-]{1,200}", re.ASCII)
-"""What a page's address may choose for a template variable: nothing that ends the PromQL string in which it is put."""
-_VARIABLE: Final = re.compile(r"\$\{(\w+)(?::[^}]*)?\}|\$(\w+)|\[\[(\w+)\]\]")
+KINDS: Final = ("timeseries", "stat", "table")
+TONES: Final = {"green": "ok", "red": "bad", "yellow": "warn", "orange": "warn", "blue": "active"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A dashboard as it is listed."""
+    """An entry in the list of dashboards."""
 
     name: str
     title: str
 
     @property
     def project(self) -> str:
-        """The project it is of, by its name: 'phaseflow-house-prices' is of house_prices."""
+        """The project of the dashboard: `house_prices` for the name `phaseflow-house-prices`."""
         return self.name.removeprefix("phaseflow-").replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat:
-    """One large figure."""
+    """A single large number."""
 
     name: str
     text: str
@@ -53,31 +51,24 @@ class Stat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A panel with its answer: one of chart, stats, bars, table and text is there, else `problem` or 'no data'."""
+    """A panel with its data: one of plot, stats or rows; without data, `problem` is the reason."""
 
     title: str
     description: str
     kind: str
     width: int
-    """Of 24 columns."""
+    """Width in columns, of 24."""
     queries: tuple[str, ...]
     problem: str = ""
-    chart: charts.Chart | None = None
+    plot: charts.Plot | None = None
     stats: tuple[Stat, ...] = ()
-    bars: tuple[charts.Bar, ...] = ()
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    text: str = ""
-
-    @property
-    def empty(self) -> bool:
-        """Whether the queries gave nothing."""
-        return not (self.chart or self.stats or self.bars or self.rows or self.text or self.kind == "row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """A dashboard with its panels' answers, in reading order."""
+    """A dashboard with its panels in reading order."""
 
     name: str
     title: str
@@ -85,37 +76,30 @@ class Dashboard:
     range: str
     variables: Mapping[str, str]
     panels: tuple[Panel, ...]
+    marks: tuple[charts.Mark, ...] = ()
+    """Annotations, which every plot shows."""
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The time shown, in unix seconds."""
-
-    start: float
-    end: float
-    step: float
-
-
 def listed(folder: Path) -> list[Link]:
-    """The dashboards of a folder, by title; a file that is not one is left out."""
-    found = []
+    """The dashboards in a folder, sorted by title; files that are not dashboards are skipped."""
+    links = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(Link(name=path.stem, title=str(_read(path).get("title") or path.stem)))
+            links.append(Link(name=path.stem, title=str(_read(path).get("title") or path.stem)))
         except PlatformError:
             continue
-    return sorted(found, key=lambda link: link.title)
+    return sorted(links, key=lambda link: link.title)
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON of the dashboard `name`; raises PlatformError when there is none."""
+    """The JSON of the dashboard `name`; raises PlatformError if there is no such dashboard."""
     path = folder / f"{name}.json"
     if not NAME.fullmatch(name) or not path.is_file():
-        known = [link.name for link in listed(folder)]
+        names = [link.name for link in listed(folder)]
         raise PlatformError(
-            f"There is no dashboard {name!r}; found: {', '.join(known) or 'none'}",
-            fix=suggestion(name, known) or "Generate them with `make generate`",
+            f"There is no dashboard {name!r}; available: {', '.join(names) or 'none'}",
+            fix=suggestion(name, names) or "Generate them with `make generate`",
         )
     return _read(path)
 
@@ -124,65 +108,65 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise PlatformError(f"{path.name} is no JSON: {error}", fix="Generate it again with `make generate`") from error
+        raise PlatformError(
+            f"{path.name} is not valid JSON: {error}", fix="Generate it again with `make generate`"
+        ) from error
     if not isinstance(content, dict):
-        raise PlatformError(f"{path.name} holds no dashboard", fix="Generate it again with `make generate`")
+        raise PlatformError(f"{path.name} does not contain a dashboard", fix="Generate it again with `make generate`")
     return content
 
 
-async def render(prometheus: Prometheus, name: str, content: Mapping[str, Any], chosen: Mapping[str, str]) -> Dashboard:
-    """Ask Prometheus every panel's queries at once; `chosen` are values of template variables (else their defaults).
+async def render(
+    prometheus: Prometheus, name: str, content: Mapping[str, Any], selected: Mapping[str, str]
+) -> Dashboard:
+    """Run every panel's queries concurrently; `selected` are values of template variables, which otherwise have their defaults.
 
-    Raises PlatformError for a value that can't be a label's.
+    Raises PlatformError for a value that can't be the value of a label.
     """
-    for variable, value in chosen.items():
-        if not VALUE.fullmatch(value):
-            raise PlatformError(
-                f"{variable[:80]} is {value[:80]!r}; allowed: letters, digits and _.:|*+-, at most 200",
-                fix="Choose a value from the dashboard's own list",
-            )
+    check(selected)
     span = _span(content.get("time") or {})
     problem, variables, marks = "", {}, []
     try:
         await prometheus.ready(source.HASTY)
-        span = replace(span, start=await prometheus.began(span.start, span.end, span.step))
-        variables = await _variables(prometheus, content, chosen)
-        marks = await _annotations(prometheus, content, variables | _macros(span), span)
+        span = replace(span, start=await prometheus.first_sample_time(span.start, span.end, span.step))
+        variables = await values(prometheus, content, selected)
+        marks = await _annotations(prometheus, content, variables | macros(span), span)
     except PhaseflowError as error:
         problem = str(error)
-    known = variables | _macros(span)
+    substitutions = variables | macros(span)
 
-    async def one(panel: Mapping[str, Any]) -> Panel:
-        shell = _shell(panel, known)
+    async def render_panel(panel: Mapping[str, Any]) -> Panel:
+        shell = _shell(panel, substitutions)
         if problem:
-            return replace(shell, problem="Prometheus is away" if shell.queries else "")
+            return replace(shell, problem="Prometheus is unavailable" if shell.queries else "")
         try:
-            return await _fill(prometheus, shell, panel, known, span, marks)
+            return await _fill(prometheus, shell, panel, substitutions, span, marks)
         except PhaseflowError as error:
             return replace(shell, problem=str(error))
 
-    panels = await asyncio.gather(*map(one, _panels(content.get("panels") or ())))
+    panels = await asyncio.gather(*map(render_panel, _panels(content.get("panels") or ())))
     return Dashboard(
         name=name,
-        title=_substitute(str(content.get("title") or name), known),
+        title=substitute(str(content.get("title") or name), substitutions),
         description=str(content.get("description") or ""),
         range=f"last {text.span(span.end - span.start)}",
         variables=variables,
         panels=tuple(panels),
+        marks=tuple(charts.Mark(time=at, text=title) for at, title in sorted(marks)),
         problem=problem,
     )
 
 
 def _panels(panels: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Panels from the top left on, a collapsed row's own after it."""
-    place = lambda p: ((p.get("gridPos") or {}).get("y", 0), (p.get("gridPos") or {}).get("x", 0))  # noqa: E731  # one use
-    for panel in sorted(panels, key=place):
+    """The panels from top left to bottom right; the panels of a collapsed row follow it."""
+    position = lambda p: ((p.get("gridPos") or {}).get("y", 0), (p.get("gridPos") or {}).get("x", 0))  # noqa: E731  # one use
+    for panel in sorted(panels, key=position):
         yield panel
         yield from _panels(panel.get("panels") or ())
 
 
 def _span(range_: Mapping[str, Any]) -> Span:
-    """The time shown; 'now-1h' to 'now', other forms give the last hour."""
+    """The time range from 'now-1h' (or another span) to now; any other form gives the last hour."""
     match = re.fullmatch(r"now-(\d+)([smhdw])", str(range_.get("from")))
     seconds = int(match[1]) * UNITS[match[2]] if match else 3600
     step = max(5.0, float(round(seconds / POINTS)))
@@ -190,70 +174,19 @@ def _span(range_: Mapping[str, Any]) -> Span:
     return Span(end - seconds, end, step)
 
 
-def _macros(span: Span) -> dict[str, str]:
-    """Grafana's own variables; a rate needs four scrapes."""
-    seconds = span.end - span.start
-    return {
-        "__interval": f"{span.step:.0f}s",
-        "__interval_ms": f"{span.step * 1000:.0f}",
-        "__rate_interval": f"{max(span.step + SCRAPE_SECONDS, 4 * SCRAPE_SECONDS):.0f}s",
-        "__range": f"{seconds:.0f}s",
-        "__range_s": f"{seconds:.0f}",
-        "__from": f"{span.start * 1000:.0f}",
-        "__to": f"{span.end * 1000:.0f}",
-    }
-
-
-async def _variables(prometheus: Prometheus, content: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, str]:
-    """The value of each template variable: the chosen, the saved, the first that its query finds, or all of them."""
-    values: dict[str, str] = {}
-    for variable in (content.get("templating") or {}).get("list") or ():
-        name, kind = str(variable.get("name") or ""), variable.get("type")
-        current = (variable.get("current") or {}).get("value")
-        if isinstance(current, list):
-            current = "$__all" if "$__all" in current or not current else _any(map(str, current))
-        if kind == "datasource" or not name:
-            continue
-        if name in chosen:
-            values[name] = chosen[name]
-        elif current not in {None, "", "$__all"}:
-            values[name] = str(current)
-        elif kind == "query":
-            found = await _options(prometheus, variable, values)
-            everything = current == "$__all" or variable.get("includeAll") or variable.get("multi")
-            values[name] = (variable.get("allValue") or _any(found)) if everything else next(iter(found), "")
-        elif kind == "custom" and current == "$__all":
-            values[name] = variable.get("allValue") or str(variable.get("query") or "").replace(",", "|").replace(
-                " ", ""
-            )
-        else:
-            values[name] = str(variable.get("query") or "").split(",")[0].strip()
-    return values
-
-
-def _any(values: Iterable[str]) -> str:
-    """A regular expression of PromQL for one of `values`, to stand between quotes: there, a backslash is two."""
-    return "|".join(re.escape(value).replace("\\", r"\\").replace('"', r"\"") for value in values)
-
-
-async def _options(prometheus: Prometheus, variable: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:
-    query = variable.get("query")
-    query = str(query.get("query") if isinstance(query, dict) else query or "")
-    match = re.fullmatch(r"label_values\((?:(.+),)?\s*(\w+)\s*\)", _substitute(query, values))
-    return await prometheus.label_values(match[2], (match[1] or "").strip()) if match else []
-
-
 async def _annotations(
-    prometheus: Prometheus, content: Mapping[str, Any], known: Mapping[str, str], span: Span
+    prometheus: Prometheus, content: Mapping[str, Any], substitutions: Mapping[str, str], span: Span
 ) -> list[tuple[float, str]]:
-    """Moments at which an annotation's query begins to give a series, or its value changes from zero."""
+    """Times at which the query of an annotation starts to return a series, or its value changes from zero."""
     marks = []
     for annotation in (content.get("annotations") or {}).get("list") or ():
         expression = annotation.get("expr") or (annotation.get("target") or {}).get("expr")
         if not expression or annotation.get("enable") is False:
             continue
-        for series in await prometheus.query_range(_substitute(expression, known), span.start, span.end, span.step):
-            title = _legend(annotation.get("titleFormat") or annotation.get("name") or "", series.labels, known)
+        for series in await prometheus.query_range(
+            substitute(expression, substitutions), span.start, span.end, span.step
+        ):
+            title = legend(annotation.get("titleFormat") or annotation.get("name") or "", series.labels, substitutions)
             before = span.start
             for at, value in series.points:
                 if value and at - before > 1.5 * span.step:
@@ -262,176 +195,119 @@ async def _annotations(
     return marks
 
 
-def _shell(panel: Mapping[str, Any], known: Mapping[str, str]) -> Panel:
+def _shell(panel: Mapping[str, Any], substitutions: Mapping[str, str]) -> Panel:
     kind = str(panel.get("type") or "")
-    queries = [
-        _substitute(str(t["expr"]), known) for t in panel.get("targets") or () if t.get("expr") and not t.get("hide")
-    ]
     return Panel(
-        title=_substitute(str(panel.get("title") or ""), known),
-        description=_substitute(str(panel.get("description") or ""), known),
+        title=substitute(str(panel.get("title") or ""), substitutions),
+        description=substitute(str(panel.get("description") or ""), substitutions),
         kind=kind,
         width=24 if kind == "row" else int((panel.get("gridPos") or {}).get("w") or 12),
-        queries=tuple(queries),
-        text=_substitute(str((panel.get("options") or {}).get("content") or ""), known) if kind == "text" else "",
+        queries=tuple(substitute(str(target["expr"]), substitutions) for target in _targets(panel)),
     )
+
+
+def _targets(panel: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [target for target in panel.get("targets") or () if target.get("expr") and not target.get("hide")]
 
 
 async def _fill(
     prometheus: Prometheus,
     shell: Panel,
     panel: Mapping[str, Any],
-    known: Mapping[str, str],
+    substitutions: Mapping[str, str],
     span: Span,
     marks: Sequence[tuple[float, str]],
 ) -> Panel:
-    if not shell.queries:
+    if shell.kind == "row":
         return shell
-    targets = [t for t in panel.get("targets") or () if t.get("expr") and not t.get("hide")]
-    defaults = (panel.get("fieldConfig") or {}).get("defaults") or {}
-    over_time = shell.kind not in {"stat", "gauge", "bargauge", "piechart", "barchart", "table"}
-    asked = [
+    if shell.kind not in KINDS:
+        return replace(
+            shell,
+            problem=f"The portal can't draw panels of the type {shell.kind!r}; supported: {', '.join(KINDS)}. "
+            "Open the dashboard in Grafana.",
+        )
+    over_time = shell.kind == "timeseries"
+    calls = [
         prometheus.query_range(query, span.start, span.end, span.step) if over_time else prometheus.query(query)
         for query in shell.queries
     ]
-    answers = await asyncio.gather(*asked)
+    results = await asyncio.gather(*calls)
+    targets, defaults = _targets(panel), (panel.get("fieldConfig") or {}).get("defaults") or {}
     if shell.kind == "table":
-        columns, rows = _table(answers, targets, panel, defaults)
+        columns, rows = _table(results, targets, str(defaults.get("unit") or ""))
         return replace(shell, columns=columns, rows=rows)
-    named = [
-        (_name(target, series, known, panel), series)
-        for target, answer in zip(targets, answers, strict=True)
-        for series in answer
+    lines = [
+        (_name(target, series, substitutions, shell.title), series)
+        for target, result in zip(targets, results, strict=True)
+        for series in result
     ]
-    if not named:
+    if not lines:
         return shell
-    unit, decimals = str(defaults.get("unit") or ""), defaults.get("decimals")
     if over_time:
-        return replace(shell, chart=_chart(named, panel, defaults, span, marks))
-    if shell.kind in {"stat", "gauge"}:
-        options = panel.get("options") or {}
-        mode, coloured = options.get("textMode", "auto"), options.get("colorMode") != "none"
-        told = len(named) > 1 or any(_has_legend(target) for target in targets)
-        stats = [
-            Stat(
-                name=name if told and mode not in {"name", "value", "none"} else "",
-                text=name if mode == "name" else _value(series.value, unit, decimals, defaults),
-                tone=_tone(series.value, defaults) if coloured else "",
-            )
-            for name, series in named
-        ]
-        return replace(shell, stats=tuple(stats))
-    items = [(name, series.value, _value(series.value, unit, decimals, defaults)) for name, series in named]
-    drawn = charts.bars(items, most=defaults.get("max"))
-    toned = [replace(bar, tone=_tone(value, defaults)) for bar, (_, value, _) in zip(drawn, items, strict=True)]
-    return replace(shell, bars=tuple(sorted(toned, key=lambda bar: -bar.share)))
+        return replace(shell, plot=_plot(lines, defaults, span, marks))
+    named = len(lines) > 1 or any(_has_legend(target) for target in targets)
+    return replace(shell, stats=_stats(lines, panel.get("options") or {}, defaults, named=named))
 
 
-def _chart(
-    named: Sequence[tuple[str, Series]],
-    panel: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-    span: Span,
-    marks: Sequence[tuple[float, str]],
-) -> charts.Chart:
+def _plot(
+    lines: Sequence[tuple[str, Series]], defaults: Mapping[str, Any], span: Span, marks: Sequence[tuple[float, str]]
+) -> charts.Plot:
     custom = defaults.get("custom") or {}
-    styled = (custom.get("thresholdsStyle") or {}).get("mode", "off") != "off"
-    return charts.time_series(
-        named,
+    show_thresholds = (custom.get("thresholdsStyle") or {}).get("mode", "off") != "off"
+    return charts.plot(
+        lines,
         span.start,
         span.end,
         step=span.step,
         unit=str(defaults.get("unit") or ""),
-        decimals=defaults.get("decimals"),
         floor=defaults.get("min"),
-        ceiling=defaults.get("max"),
-        thresholds=[step["value"] for step in _steps(defaults) if step.get("value")] if styled else (),
+        thresholds=[step["value"] for step in _steps(defaults) if step.get("value")] if show_thresholds else (),
         marks=marks,
-        stacked=(custom.get("stacking") or {}).get("mode", "none") in {"normal", "percent"}
-        or panel.get("stack") is True,
         filled=bool(custom.get("fillOpacity")),
     )
 
 
-def _table(
-    answers: Sequence[Sequence[Series]],
-    targets: Sequence[Mapping[str, Any]],
-    panel: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Rows of labels and values; queries with the same labels share a row, as Grafana's 'merge' does."""
-    organize: Mapping[str, Any] = next(
-        (t.get("options") or {} for t in panel.get("transformations") or () if t.get("id") == "organize"), {}
+def _stats(
+    lines: Sequence[tuple[str, Series]], options: Mapping[str, Any], defaults: Mapping[str, Any], *, named: bool
+) -> tuple[Stat, ...]:
+    """A number per series, or its name if the panel shows names instead of values."""
+    mode, unit = options.get("textMode", "auto"), str(defaults.get("unit") or "")
+    return tuple(
+        Stat(
+            name=name if named and mode not in {"name", "value", "none"} else "",
+            text=name if mode == "name" else text.figure(series.value, unit),
+            tone=_tone(series.value, defaults) if options.get("colorMode") != "none" else "",
+        )
+        for name, series in lines
     )
-    values = ["Value" if len(targets) == 1 else f"Value #{t.get('refId', chr(65 + i))}" for i, t in enumerate(targets)]
-    units = _overrides(panel)
-    merged: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    for column, answer in zip(values, answers, strict=True):
-        renamed = (organize.get("renameByName") or {}).get(column, column)
-        unit = units.get(column) or units.get(renamed) or str(defaults.get("unit") or "")
-        for series in answer:
-            labels = {k: v for k, v in series.labels.items() if k != "__name__"}
-            row = merged.setdefault(tuple(sorted(labels.items())), dict(labels))
-            row[column] = _value(series.value, unit, defaults.get("decimals"), defaults)
-    excluded = {name for name, gone in (organize.get("excludeByName") or {}).items() if gone} | {
-        "Time",
-        "job",
-        "instance",
-    }
-    labels_found = sorted({name for row in merged.values() for name in row} - set(values))
-    order = organize.get("indexByName") or {}
-    columns = [name for name in (*labels_found, *values) if name not in excluded]
-    columns.sort(key=lambda name: order.get(name, len(order)))
-    rows = tuple(tuple(row.get(name, "") for name in columns) for row in merged.values())
-    return tuple((organize.get("renameByName") or {}).get(name) or name for name in columns), rows
 
 
-def _overrides(panel: Mapping[str, Any]) -> dict[str, str]:
-    """Units that a column has of its own."""
-    found = {}
-    for override in (panel.get("fieldConfig") or {}).get("overrides") or ():
-        for its in override.get("properties") or ():
-            if its.get("id") == "unit" and (override.get("matcher") or {}).get("id") == "byName":
-                found[str(override["matcher"].get("options"))] = str(its.get("value"))
-    return found
+def _table(
+    results: Sequence[Sequence[Series]], targets: Sequence[Mapping[str, Any]], unit: str
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Columns and rows of labels and values; results with the same labels share a row."""
+    names = ["Value" if len(targets) == 1 else f"Value #{t.get('refId', chr(65 + i))}" for i, t in enumerate(targets)]
+    rows_by_labels: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    for column, result in zip(names, results, strict=True):
+        for series in result:
+            labels = {k: v for k, v in series.labels.items() if k not in {"__name__", "job", "instance"}}
+            row = rows_by_labels.setdefault(tuple(sorted(labels.items())), dict(labels))
+            row[column] = text.figure(series.value, unit)
+    labels_shown = sorted({name for row in rows_by_labels.values() for name in row} - set(names))
+    columns = (*labels_shown, *names)
+    return columns, tuple(tuple(row.get(name, "") for name in columns) for row in rows_by_labels.values())
 
 
-def _name(target: Mapping[str, Any], series: Series, known: Mapping[str, str], panel: Mapping[str, Any]) -> str:
-    """The legend: the target's format, else the labels."""
+def _name(target: Mapping[str, Any], series: Series, substitutions: Mapping[str, str], title: str) -> str:
+    """The legend of a series: the target's format, otherwise the labels."""
     if _has_legend(target):
-        return _legend(str(target["legendFormat"]), series.labels, known)
+        return legend(str(target["legendFormat"]), series.labels, substitutions)
     labels = {k: v for k, v in series.labels.items() if k not in {"__name__", "job", "instance"}}
-    return ", ".join(labels.values()) or str(series.labels.get("__name__") or panel.get("title") or "")
+    return ", ".join(labels.values()) or str(series.labels.get("__name__") or title)
 
 
 def _has_legend(target: Mapping[str, Any]) -> bool:
     return target.get("legendFormat") not in {None, "", "__auto"}
-
-
-def _legend(form: str, labels: Mapping[str, str], known: Mapping[str, str]) -> str:
-    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: labels.get(match[1], ""), _substitute(form, known))
-
-
-def _substitute(words: str, known: Mapping[str, str]) -> str:
-    """Template variables replaced; one that is unknown stays as it is, so that the query's error shows it."""
-    return _VARIABLE.sub(lambda match: known.get(match[1] or match[2] or match[3], match[0]), words)
-
-
-def _value(value: float, unit: str, decimals: int | None, defaults: Mapping[str, Any]) -> str:
-    """A value's mapped text, else the figure in its unit."""
-    for mapping in defaults.get("mappings") or ():
-        options = mapping.get("options") or {}
-        if mapping.get("type") == "value":
-            mapped = options.get(f"{value:g}") or {}
-        elif mapping.get("type") == "range":
-            low, high = options.get("from"), options.get("to")
-            within = (low is None or value >= low) and (high is None or value <= high)
-            mapped = (options.get("result") or {}) if within else {}
-        else:
-            continue
-        if mapped.get("text"):
-            return str(mapped["text"])
-    return text.figure(value, unit, decimals)
 
 
 def _steps(defaults: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -442,7 +318,4 @@ def _tone(value: float, defaults: Mapping[str, Any]) -> str:
     """The colour of the highest threshold at or below `value`."""
     reached = [step for step in _steps(defaults) if step.get("value") is None or value >= step["value"]]
     colour = str(reached[-1].get("color") or "") if len(_steps(defaults)) > 1 and reached else ""
-    for part, tone in (("green", "ok"), ("red", "bad"), ("yellow", "warn"), ("orange", "warn"), ("blue", "active")):
-        if part in colour:
-            return tone
-    return ""
+    return next((tone for part, tone in TONES.items() if part in colour), "")

@@ -1,4 +1,4 @@
-"""One project in depth: its verdicts, versions, drift, traffic and predictions."""
+"""The details of one project: its verdicts, versions, drift, traffic and predictions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from phaseflow import Metric, Project, registry
-from phaseflow.answers import watched
+from phaseflow import Metric, Project, discovery
 from phaseflow.errors import PhaseflowError
+from phaseflow.prediction_types import monitored_names
 from phaseflow.settings import Settings
 from phaseflow.store import Store
 from services.portal import charts, history, source, text
+from services.portal.measure import ANSWERS
 from services.portal.prometheus import Prometheus, Series
-from services.portal.status import ANSWERS
 
 SPAN_SECONDS: Final = 3600.0
 STEP: Final = 10.0
@@ -28,16 +28,16 @@ PREDICTIONS: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """A chart with its title; `query` is said where it is empty."""
+    """A chart with its title; if there is no data, the page shows `query` instead."""
 
     title: str
     query: str
-    chart: charts.Chart | None
+    plot: charts.Plot | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One metric of the last challenger and of the champion on the same holdout; `better` is challenger, champion or empty."""
+    """A metric of the last challenger and of the champion on the same holdout; `better` is challenger, champion or empty."""
 
     metric: str
     direction: str
@@ -48,7 +48,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A registered version that a verdict tells of; `aliases` are those that the service loaded."""
+    """A registered version from a verdict; `aliases` are the ones that the service has loaded."""
 
     version: str
     candidate: str
@@ -60,7 +60,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """What the page of a project shows beside its status."""
+    """The content of a project's page besides its status."""
 
     verdicts: tuple[history.Verdict, ...]
     comparison: tuple[Comparison, ...]
@@ -73,19 +73,18 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A chart to be: what Prometheus is asked, and how the answer is drawn."""
+class ChartQuery:
+    """The query of a chart, and how its result is drawn."""
 
     title: str
     query: str
     unit: str = ""
     thresholds: tuple[float, ...] = ()
-    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Prometheus's answers: `past` in the order of the questions, between two times in unix seconds; the rest is now."""
+    """Results of Prometheus: `past` in the order of the chart queries, between two times in Unix seconds; the others are current."""
 
     start: float
     end: float
@@ -97,10 +96,10 @@ class Measured:
 
 
 async def gather(prometheus: Prometheus, settings: Settings, project: Project) -> Detail:
-    """Read the store and ask Prometheus; what is away is empty."""
-    asked = questions(project)
+    """Read the store and query Prometheus; values of unavailable parts are empty."""
+    queries = chart_queries(project)
     (verdicts, events), measured = await asyncio.gather(
-        asyncio.to_thread(_past, Store(settings.store), project.name), _measure(prometheus, project.name, asked)
+        asyncio.to_thread(_past, Store(settings.store), project.name), _measure(prometheus, project.name, queries)
     )
     aliases: dict[str, list[str]] = {}
     for series in measured.versions:
@@ -111,7 +110,7 @@ async def gather(prometheus: Prometheus, settings: Settings, project: Project) -
         verdicts=tuple(verdicts),
         comparison=_compare(project.metrics, verdicts[0]) if verdicts else (),
         versions=_versions(project, verdicts, aliases),
-        plots=tuple(_plot(q, series, measured, marks) for q, series in zip(asked, measured.past, strict=True)),
+        plots=tuple(_plot(q, series, measured, marks) for q, series in zip(queries, measured.past, strict=True)),
         drift=tuple(charts.bars([(name, value, f"{value:.3f}") for name, value in worst], rule=project.drift.psi)),
         predictions=_mix(measured.live, measured.reference),
         events=tuple(events),
@@ -119,32 +118,31 @@ async def gather(prometheus: Prometheus, settings: Settings, project: Project) -
     )
 
 
-def questions(project: Project) -> tuple[Question, ...]:
-    """The charts of a project."""
+def chart_queries(project: Project) -> tuple[ChartQuery, ...]:
+    """The queries of a project's charts."""
     own = f'project="{project.name}"'
     seconds = f"sum by (le) (rate(phaseflow_request_duration_seconds_bucket{{{own},{ANSWERS}}}[1m]))"
     return (
-        Question(
-            title="Drift: PSI a feature",
+        ChartQuery(
+            title="Drift: PSI per feature",
             query=f"max by (feature) (phaseflow:feature_psi{{{own}}})",
             thresholds=(project.drift.psi,),
         ),
-        Question(
-            title="Requests by answer",
+        ChartQuery(
+            title="Requests by status code",
             query=f"sum by (code) (rate(phaseflow_requests_total{{{own},{ANSWERS}}}[1m]))",
             unit="reqps",
-            stacked=True,
         ),
-        Question(title="Latency, 99th percentile", query=f"histogram_quantile(0.99, {seconds})", unit="s"),
-        Question(
-            title="Live error, where the truth came back",
+        ChartQuery(title="Latency, 99th percentile", query=f"histogram_quantile(0.99, {seconds})", unit="s"),
+        ChartQuery(
+            title="Live error on labelled predictions",
             query=f"max by (slice, value) (phaseflow:live_loss{{{own}}})",
         ),
     )
 
 
 def call(settings: Settings, project: Project) -> str:
-    """The shell command that asks the service for the example's prediction."""
+    """The shell command that requests a prediction for the project's example."""
     body = json.dumps(dict(project.example), ensure_ascii=False, default=str)
     return f"curl -s {settings.page('serving')}/{project.name}/predict \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"
 
@@ -153,10 +151,12 @@ def _past(store: Store, name: str) -> tuple[list[history.Verdict], list[history.
     return history.verdicts(store, name, VERDICTS), history.events(store, name, EVENTS, without=frozenset({"alert"}))
 
 
-async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question]) -> Measured:
+async def _measure(prometheus: Prometheus, name: str, queries: Sequence[ChartQuery]) -> Measured:
     own = f'project="{name}"'
-    said, *_ = watched(registry.get(name).schema.target)  # of what has several figures the first one
-    predicted = f'{own},feature="{said}"'
+    prediction, *_ = monitored_names(
+        discovery.get(name).schema.target
+    )  # if a prediction has several descriptors, the first one
+    predicted = f'{own},feature="{prediction}"'
     champion = f'and on (version) phaseflow_model_info{{{own},alias="champion"}}'
     now = (
         f"phaseflow:feature_psi{{{own}}}",
@@ -168,20 +168,20 @@ async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question])
     start = end - SPAN_SECONDS
     try:
         await prometheus.ready(source.HASTY)
-        start = await prometheus.began(start, end, STEP)
+        start = await prometheus.first_sample_time(start, end, STEP)
     except PhaseflowError:
-        return Measured(start=start, end=end, past=[[] for _ in asked])
-    answers = await asyncio.gather(
-        *(prometheus.query_range(question.query, start, end, STEP) for question in asked),
+        return Measured(start=start, end=end, past=[[] for _ in queries])
+    responses = await asyncio.gather(
+        *(prometheus.query_range(chart_query.query, start, end, STEP) for chart_query in queries),
         *(prometheus.query(query) for query in now),
         return_exceptions=True,
     )
-    found = [[] if isinstance(answer, BaseException) else answer for answer in answers]
-    psi, live, reference, versions = found[len(asked) :]
+    results = [[] if isinstance(response, BaseException) else response for response in responses]
+    psi, live, reference, versions = results[len(queries) :]
     return Measured(
         start=start,
         end=end,
-        past=found[: len(asked)],
+        past=results[: len(queries)],
         psi=psi,
         live=live,
         reference=reference,
@@ -189,20 +189,22 @@ async def _measure(prometheus: Prometheus, name: str, asked: Sequence[Question])
     )
 
 
-def _plot(question: Question, series: Sequence[Series], measured: Measured, marks: Sequence[tuple[float, str]]) -> Plot:
-    named = [(" ".join(filter(None, dict.fromkeys(s.labels.values()))) or "p99", s) for s in series]
-    chart = charts.time_series(
-        named,
+def _plot(
+    chart_query: ChartQuery, series: Sequence[Series], measured: Measured, marks: Sequence[tuple[float, str]]
+) -> Plot:
+    lines = [(" ".join(filter(None, dict.fromkeys(s.labels.values()))) or "p99", s) for s in series]
+    plot = charts.plot(
+        lines,
         measured.start,
         measured.end,
         step=STEP,
-        unit=question.unit,
+        unit=chart_query.unit,
         floor=0,
-        thresholds=question.thresholds,
+        thresholds=chart_query.thresholds,
         marks=marks,
-        stacked=question.stacked,
+        filled=True,
     )
-    return Plot(title=question.title, query=question.query, chart=chart if named else None)
+    return Plot(title=chart_query.title, query=chart_query.query, plot=plot if lines else None)
 
 
 def _compare(metrics: Sequence[Metric], verdict: history.Verdict) -> tuple[Comparison, ...]:
@@ -221,10 +223,10 @@ def _compare(metrics: Sequence[Metric], verdict: history.Verdict) -> tuple[Compa
 def _versions(
     project: Project, verdicts: Sequence[history.Verdict], aliases: Mapping[str, Sequence[str]]
 ) -> tuple[Version, ...]:
-    seen: dict[str, Version] = {}
+    versions: dict[str, Version] = {}
     for verdict in verdicts:
         if verdict.confirmed:
-            seen[verdict.confirmed] = Version(
+            versions[verdict.confirmed] = Version(
                 version=verdict.confirmed,
                 candidate=verdict.champion_candidate,
                 passed=True,
@@ -232,8 +234,8 @@ def _versions(
                 created=verdict.created,
                 aliases=tuple(sorted(aliases.get(verdict.confirmed, ()))),
             )
-        if verdict.version and verdict.version not in seen:
-            seen[verdict.version] = Version(
+        if verdict.version and verdict.version not in versions:
+            versions[verdict.version] = Version(
                 version=verdict.version,
                 candidate=verdict.candidate,
                 passed=verdict.passed,
@@ -241,11 +243,11 @@ def _versions(
                 created=verdict.created,
                 aliases=tuple(sorted(aliases.get(verdict.version, ()))),
             )
-    return tuple(seen.values())
+    return tuple(versions.values())
 
 
 def _mix(live: Sequence[Series], reference: Sequence[Series]) -> tuple[charts.Bar, ...]:
-    """Shares of the predictions' bins in the last quarter of an hour, each beside the training's."""
+    """The share of each prediction bin in the last 15 minutes, next to its share in the training data."""
     expected = {s.labels.get("bin", ""): s.value for s in reference}
     counts = {s.labels.get("bin", ""): s.value for s in live}
     total = sum(counts.values())

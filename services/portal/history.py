@@ -1,4 +1,4 @@
-"""What happened, read from the store: events, verdicts and reports. A file that can't be read is left out."""
+"""The history in the store: events, verdicts and reports. Files that can't be read are skipped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phaseflow.store import Entry, Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened: `time` in unix seconds, `tone` ok, bad, warn, active or empty."""
+    """An event: `time` in Unix seconds, `tone` ok, bad, warn, active or empty."""
 
     time: float
     project: str
@@ -26,17 +26,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One condition of the gate, with what was found and what is allowed."""
+    """One check of the gate, with the observed and the required value."""
 
     check: str
-    found: str
-    allowed: str
+    observed: str
+    required: str
     passed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the gate decided on one run; metrics are on that run's holdout."""
+    """The gate's decision on one run; the metrics are on that run's holdout."""
 
     run: str
     passed: bool
@@ -45,7 +45,7 @@ class Verdict:
     champion: str
     champion_candidate: str
     confirmed: str
-    """The version that the confirmed champion has from now on, "" where it was not confirmed."""
+    """The new version of the champion if the gate confirmed it, otherwise empty."""
     metrics: Mapping[str, float]
     champion_metrics: Mapping[str, float]
     checks: tuple[Check, ...]
@@ -53,15 +53,18 @@ class Verdict:
 
 
 def events(store: Store, project: str, limit: int, *, without: frozenset[str] = frozenset()) -> list[Event]:
-    """The latest events but those of the types `without`, newest first; a key tells time and type, so no other is read."""
-    found = (entry for entry in _found(store, f"events/{project}", ".json") if _type(entry) not in without)
-    return [event for entry in _last(found, limit) if (event := _event(store, project, entry))]
+    """The latest events except those of the types `without`, newest first.
+
+    An event's key contains its time and type, so only these events are read.
+    """
+    entries = (entry for entry in _entries(store, f"events/{project}", ".json") if _type(entry) not in without)
+    return [event for entry in _last(entries, limit) if (event := _event(store, project, entry))]
 
 
 def latest(store: Store, project: str, kind: str) -> Event | None:
-    """The newest event of a type."""
-    found = (entry for entry in _found(store, f"events/{project}", ".json") if _type(entry) == kind)
-    return next((event for entry in _last(found, 1) if (event := _event(store, project, entry))), None)
+    """The newest event of the type `kind`."""
+    entries = (entry for entry in _entries(store, f"events/{project}", ".json") if _type(entry) == kind)
+    return next((event for entry in _last(entries, 1) if (event := _event(store, project, entry))), None)
 
 
 def _type(entry: Entry) -> str:
@@ -79,15 +82,15 @@ def _event(store: Store, project: str, entry: Entry) -> Event | None:
 
 def verdicts(store: Store, project: str, limit: int) -> list[Verdict]:
     """The latest verdicts, newest first."""
-    found = _found(store, f"runs/{project}", "/verdict.json")
-    newest = sorted(found, key=lambda entry: entry.modified, reverse=True)[:limit]
+    entries = _entries(store, f"runs/{project}", "/verdict.json")
+    newest = sorted(entries, key=lambda entry: entry.modified, reverse=True)[:limit]
     read = (_verdict(_object(store, entry)) for entry in newest)
     return sorted((verdict for verdict in read if verdict), key=lambda v: v.created, reverse=True)
 
 
 def last_report(store: Store, project: str) -> tuple[str, float] | None:
-    """Window and time (unix seconds) of the newest Evidently report."""
-    for entry in _last(_found(store, f"reports/{project}", "/report.html"), 1):
+    """Window and time (Unix seconds) of the newest Evidently report; None if there is none."""
+    for entry in _last(_entries(store, f"reports/{project}", "/report.html"), 1):
         window = entry.key.split("/")[-2]
         try:
             return window, datetime.strptime(window, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
@@ -97,37 +100,37 @@ def last_report(store: Store, project: str) -> tuple[str, float] | None:
 
 
 def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    """An event in a sentence, and its tone."""
+    """A summary of an event, and its tone."""
     version, reason = data.get("version"), _reason(data)
     match kind:
         case "promotion":
             before = f", was version {data['previous']}" if data.get("previous") else ""
-            said, tone = f"version {version} is champion{before}", "ok"
+            summary, tone = f"version {version} is champion{before}", "ok"
         case "rollback":
-            said, tone = f"back to version {version}", "warn"
+            summary, tone = f"back to version {version}", "warn"
         case "verdict":
-            decided, tone = ("passed the gate", "ok") if data.get("passed") else ("did not pass the gate", "warn")
-            said = f"{data.get('candidate') or 'candidate'} (version {version}) {decided}"
+            outcome_text, tone = ("passed the gate", "ok") if data.get("passed") else ("did not pass the gate", "warn")
+            summary = f"{data.get('candidate') or 'candidate'} (version {version}) {outcome_text}"
         case "retraining":
             outcome = str(data.get("outcome") or "requested")
-            said, tone = outcome, "bad" if outcome == "failed" else "active"
+            summary, tone = outcome, "bad" if outcome == "failed" else "active"
         case "swap":
-            said, tone = f"the service answers with version {data.get('to')}", "ok"
+            summary, tone = f"the service now serves version {data.get('to')}", "ok"
         case "snapshot":
-            counts = (("train_rows", "to train on"), ("holdout_rows", "held out"), ("feedback_rows", "from feedback"))
+            counts = (("train_rows", "for training"), ("holdout_rows", "held out"), ("feedback_rows", "from feedback"))
             rows = ", ".join(f"{data[key]} {words}" for key, words in counts if data.get(key))
-            said, tone = f"{str(data.get('snapshot', '')).rstrip('/').rsplit('/', 1)[-1]}: {rows or 'new data'}", ""
+            summary, tone = f"{str(data.get('snapshot', '')).rstrip('/').rsplit('/', 1)[-1]}: {rows or 'new data'}", ""
         case "alert":
             state = str(data.get("status") or "")
-            said = f"{data.get('alert') or data.get('alertname') or 'alert'} {state}".rstrip()
+            summary = f"{data.get('alert') or data.get('alertname') or 'alert'} {state}".rstrip()
             tone = "ok" if state == "resolved" else "bad"
-        case "run":  # its reason stands with the retraining that asked for it
-            said, reason = f"{data.get('run') or 'a run'} {data.get('state') or ''}".rstrip(), ""
+        case "run":  # its reason is shown with the event of the retraining
+            summary, reason = f"{data.get('run') or 'a run'} {data.get('state') or ''}".rstrip(), ""
             tone = "bad" if data.get("state") == "failed" else ""
         case _:
             plain = (f"{key} {value}" for key, value in data.items() if isinstance(value, str | int | float))
-            said, tone, reason = ", ".join(plain) or kind, "", ""
-    return f"{said}{reason}", tone
+            summary, tone, reason = ", ".join(plain) or kind, "", ""
+    return f"{summary}{reason}", tone
 
 
 def _reason(data: Mapping[str, Any]) -> str:
@@ -136,10 +139,10 @@ def _reason(data: Mapping[str, Any]) -> str:
     failed = [c for c in data.get("checks") or () if isinstance(c, dict) and not c.get("passed")]
     if failed:
         return ": " + "; ".join(
-            f"{c.get('check')} is {_found_text(c.get('found'))}, allowed {c.get('allowed')}" for c in failed
+            f"{c.get('check')} is {_figure(c.get('observed'))}, allowed {c.get('required')}" for c in failed
         )
-    said = data.get("reason") or data.get("why")
-    return f": {said}" if said else ""
+    reason = data.get("reason") or data.get("why")
+    return f": {reason}" if reason else ""
 
 
 def _verdict(content: Mapping[str, Any]) -> Verdict | None:
@@ -157,8 +160,8 @@ def _verdict(content: Mapping[str, Any]) -> Verdict | None:
             checks=tuple(
                 Check(
                     check=str(check["check"]),
-                    found=_found_text(check["found"]),
-                    allowed=str(check["allowed"]),
+                    observed=_figure(check["observed"]),
+                    required=str(check["required"]),
                     passed=bool(check["passed"]),
                 )
                 for check in content["checks"]
@@ -169,7 +172,7 @@ def _verdict(content: Mapping[str, Any]) -> Verdict | None:
         return None
 
 
-def _found_text(value: Any) -> str:
+def _figure(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -183,7 +186,7 @@ def _numbers(value: Any) -> dict[str, float]:
 
 
 def unix(value: Any) -> float:
-    """Unix seconds of an ISO 8601 time or a number; 0 for anything else."""
+    """Unix seconds of an ISO 8601 time or of a number; 0 if the value is neither."""
     if isinstance(value, int | float):
         return float(value)
     try:
@@ -196,10 +199,10 @@ def _last(entries: Iterable[Entry], limit: int) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.key, reverse=True)[:limit]
 
 
-def _found(store: Store, prefix: str, suffix: str) -> list[Entry]:
+def _entries(store: Store, prefix: str, suffix: str) -> list[Entry]:
     try:
         return [entry for entry in store.entries(prefix) if entry.key.endswith(suffix)]
-    except PlatformError:  # the store is away: nothing to show, and the page says so
+    except PlatformError:  # the store is unavailable: there is nothing to show
         return []
 
 
@@ -213,5 +216,5 @@ def _object(store: Store, entry: Entry) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _read(store: Store, entry: Entry) -> bytes:
-    """An object is read once as long as it is not written again."""
+    """The content of an object; cached until the object is written again."""
     return store.read(entry.key)

@@ -1,1 +1,1 @@
-"""Which version is served: promotion and rollback by MLflow's aliases, one at a time."""
+"""Promotion and rollback of model versions by MLflow's aliases, and the retention of versions and runs."""

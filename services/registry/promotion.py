@@ -1,4 +1,4 @@
-"""Promotion and rollback. MLflow has no compare-and-set on aliases, so that both hold a lock."""
+"""Promotion and rollback. Both hold a lock, because MLflow has no compare-and-set on aliases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from phaseflow import events
+from phaseflow.clients.mlflow import by_alias
+from phaseflow.clients.mlflow_errors import ABSENT
 from phaseflow.contract import Project
 from phaseflow.errors import PermanentError
 from phaseflow.settings import Settings
@@ -17,78 +19,72 @@ from phaseflow.store import Store
 PATIENCE: Final = 60.0
 """Seconds to wait for another promotion."""
 PAGE: Final = 200
-"""Versions of one answer of MLflow."""
-ABSENT: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-"""What MLflow answers where there is no such version or alias."""
+"""Versions per response of MLflow."""
 
 
-def by_alias(client: MlflowClient, project: Project, alias: str) -> str | None:
-    """The version that an alias names."""
-    try:
-        return str(client.get_model_version_by_alias(project.name, alias).version)
-    except MlflowException as error:
-        if error.error_code in ABSENT:
-            return None
-        raise
+def version_of(client: MlflowClient, project: Project, alias: str) -> str | None:
+    """The version that an alias points to; None if there is no such alias."""
+    version = by_alias(client, project.name, alias)
+    return None if version is None else str(version.version)
 
 
 def promote(
     client: MlflowClient, settings: Settings, project: Project, version: str | None = None, *, force: bool = False
 ) -> dict[str, Any]:
-    """Make a version (by default the challenger) the champion, and the champion `previous`; again changes nothing.
+    """Make a version (by default the challenger) the champion, and the old champion `previous`. Idempotent.
 
-    Raises PermanentError for a version that doesn't exist, that the gate refused (unless `force`), or that is older than
-    the champion while it was the one a pipeline has just made (two at once: the newer wins); PlatformError where the store
-    fails or another promotion goes on, MlflowException where MLflow fails.
+    Raises PermanentError if the version does not exist, or (unless `force`) if the gate refused it or it is older than the champion:
+    of two concurrent promotions, the newer version wins. Raises PlatformError if the store fails or another promotion is in progress,
+    and MlflowException if MLflow fails.
     """
     with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE) as lock:
-        chosen = version or by_alias(client, project, "challenger")
-        if chosen is None:
+        candidate = version or version_of(client, project, "challenger")
+        if candidate is None:
             raise PermanentError(
-                f"{project.name} has no challenger", fix=f"Train one by `phaseflow run {project.name}`"
+                f"{project.name} has no challenger", fix=f"Train one with `phaseflow run {project.name}`"
             )
         try:
-            found = client.get_model_version(project.name, chosen)
+            model_version = client.get_model_version(project.name, candidate)
         except MlflowException as error:
             if error.error_code not in ABSENT:  # MLflow itself failed
                 raise
             raise PermanentError(
-                f"{project.name} has no version {chosen!r}",
-                fix=f"See them by `python -m services.registry versions --project {project.name}`",
+                f"{project.name} has no version {candidate!r}",
+                fix=f"List them with `python -m services.registry versions --project {project.name}`",
             ) from error
-        champion = by_alias(client, project, "champion")
-        result = {"project": project.name, "version": chosen, "previous": champion, "changed": champion != chosen}
-        if champion == chosen:
-            return result | {"previous": by_alias(client, project, "previous")}
-        verdict = found.tags.get("phaseflow.verdict")
+        champion = version_of(client, project, "champion")
+        result = {"project": project.name, "version": candidate, "previous": champion, "changed": champion != candidate}
+        if champion == candidate:
+            return result | {"previous": version_of(client, project, "previous")}
+        verdict = model_version.tags.get("phaseflow.verdict")
         if verdict != "passed" and not force:
             raise PermanentError(
-                f"Version {chosen} of {project.name} did not pass the gate (verdict: {verdict})",
-                fix="Read its model card in MLflow; promote it all the same by `--force`",
+                f"Version {candidate} of {project.name} did not pass the gate (verdict: {verdict})",
+                fix="Read its model card in MLflow, or promote it anyway with `--force`",
             )
-        if champion is not None and int(chosen) < int(champion) and not force:
+        if champion is not None and int(candidate) < int(champion) and not force:
             raise PermanentError(
-                f"Version {chosen} of {project.name} is older than the champion, version {champion}",
-                fix="Go back by `phaseflow rollback`, or promote it all the same by `--force`",
+                f"Version {candidate} of {project.name} is older than the champion, version {champion}",
+                fix="Go back with `phaseflow rollback`, or promote it anyway with `--force`",
             )
-        lock.check()  # MLflow may have been slow, and another promotion may be at work by now
-        # `previous` first: killed between the two, the champion is the old one and a retry finds the same state.
+        lock.check()  # MLflow may have been slow, and another promotion may have started
+        # `previous` first: if the process is killed between the two, the champion is unchanged and a retry starts from the same state.
         if champion is not None:
             client.set_registered_model_alias(project.name, "previous", champion)
-        client.set_registered_model_alias(project.name, "champion", chosen)
-        if by_alias(client, project, "challenger") == chosen:
+        client.set_registered_model_alias(project.name, "champion", candidate)
+        if version_of(client, project, "challenger") == candidate:
             client.delete_registered_model_alias(project.name, "challenger")
         events.record(Store(settings.store), project, "promotion", result, source="registry")
         return result
 
 
 def rollback(client: MlflowClient, settings: Settings, project: Project) -> dict[str, Any]:
-    """Make `previous` the champion again; a second rollback goes forward again.
+    """Make `previous` the champion again; a second rollback undoes the first.
 
-    Raises PermanentError when there is no previous version, else as `promote` does.
+    Raises PermanentError if there is no previous version, otherwise as `promote`.
     """
     with Store(settings.store).lock(f"promotion-{project.name}", PATIENCE) as lock:
-        previous, champion = by_alias(client, project, "previous"), by_alias(client, project, "champion")
+        previous, champion = version_of(client, project, "previous"), version_of(client, project, "champion")
         if previous is None:
             raise PermanentError(f"{project.name} has no previous champion", fix="There is nothing to go back to yet")
         lock.check()
@@ -101,31 +97,31 @@ def rollback(client: MlflowClient, settings: Settings, project: Project) -> dict
 
 
 def versions(client: MlflowClient, project: Project) -> list[dict[str, Any]]:
-    """Every version, the newest first, with its aliases and tags."""
-    aliases = {alias: by_alias(client, project, alias) for alias in ("champion", "challenger", "previous")}
-    found: list[ModelVersion] = []
+    """Every version with its aliases and tags, newest first."""
+    aliases = {alias: version_of(client, project, alias) for alias in ("champion", "challenger", "previous")}
+    model_versions: list[ModelVersion] = []
     token: str | None = None
-    while not found or token:
+    while not model_versions or token:
         try:
             page = client.search_model_versions(f"name = '{project.name}'", max_results=PAGE, page_token=token)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return []
             raise
-        found += page
+        model_versions += page
         token = page.token
         if not page:
             break
     return [
         {
-            "version": str(one.version),
-            "aliases": [alias for alias, named in aliases.items() if named == str(one.version)],
-            "candidate": one.tags.get("phaseflow.candidate"),
-            "verdict": one.tags.get("phaseflow.verdict"),
-            "snapshot": one.tags.get("phaseflow.snapshot"),
-            "erased_from": one.tags.get("phaseflow.erased_from"),
-            "run": one.tags.get("phaseflow.run"),
-            "created": one.creation_timestamp,
+            "version": str(model_version.version),
+            "aliases": [alias for alias, named in aliases.items() if named == str(model_version.version)],
+            "candidate": model_version.tags.get("phaseflow.candidate"),
+            "verdict": model_version.tags.get("phaseflow.verdict"),
+            "snapshot": model_version.tags.get("phaseflow.snapshot"),
+            "erased_from": model_version.tags.get("phaseflow.erased_from"),
+            "run": model_version.tags.get("phaseflow.run"),
+            "created": model_version.creation_timestamp,
         }
-        for one in sorted(found, key=lambda one: int(one.version), reverse=True)
+        for model_version in sorted(model_versions, key=lambda model_version: int(model_version.version), reverse=True)
     ]

@@ -1,7 +1,8 @@
-"""Old versions of a project's model and their MLflow runs, and the names of snapshots that were rewritten.
+"""Removes old versions of a project's model and their MLflow runs, and updates the names of rewritten snapshots.
 
-A version goes in this order: a mark on its runs, the version, then of each run the files, the logged model, the run. Killed in between, the
-next time finds marked runs without a version. Deleted runs stay in MLflow's database, marked, without files, until `mlflow gc` removes them.
+A version is removed in this order: tag its runs, delete the version, then delete the logged model, the files and the run of each run. If
+the process is killed in between, the next call finds tagged runs without a version. Deleted runs stay in MLflow's database, marked as
+deleted and without files, until `mlflow gc` removes them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from phaseflow import erasure, retention
+from phaseflow.clients.mlflow_errors import ABSENT
 from phaseflow.contract import Project
 from phaseflow.settings import Settings
 from phaseflow.store import Store
@@ -32,9 +34,10 @@ REMOVING: Final = "phaseflow.removing"
 def clean(
     client: MlflowClient, settings: Settings, project: Project, now: datetime, *, dry_run: bool = False
 ) -> dict[str, Any]:
-    """Remove the versions that are neither among the newest `Keep.versions` nor named by an alias, and the MLflow runs of theirs.
+    """Remove the versions that are neither among the newest `Keep.versions` nor have an alias, and their MLflow runs.
 
-    Gives the summary, `lines`, and the versions with an alias, `versions`. With `dry_run` nothing is removed. Raises PlatformError where another promotes for a minute, MlflowException where MLflow fails.
+    Returns a summary as `lines`, and the versions with an alias as `versions`. With `dry_run` nothing is removed. Raises PlatformError
+    if a promotion holds the lock for more than a minute, MlflowException if MLflow fails.
     """
     if not dry_run:
         forget(client, settings, project)
@@ -52,33 +55,33 @@ def clean(
 
 
 def _unregister(client: MlflowClient, settings: Settings, project: Project, item: retention.Item) -> bool:
-    """Delete the version, unless an alias names it by now; whether its runs may go."""
+    """Delete the version unless it has an alias by now; returns whether its runs may be deleted."""
     for run_id in item.keys:
         client.set_tag(run_id, REMOVING, "true")
     with Store(settings.store).lock(
         f"promotion-{project.name}", promotion.PATIENCE
-    ) as lock:  # no alias moves meanwhile
-        if item.name in {promotion.by_alias(client, project, alias) for alias in retention.ALIASES}:
+    ) as lock:  # no alias can move meanwhile
+        if item.name in {promotion.version_of(client, project, alias) for alias in retention.ALIASES}:
             return False
         lock.check()
         try:
             client.delete_model_version(project.name, item.name)
         except MlflowException as error:
-            if error.error_code not in promotion.ABSENT:  # else another has just removed it
+            if error.error_code not in ABSENT:  # otherwise another process has just removed it
                 raise
     return True
 
 
 def items(client: MlflowClient, project: Project, now: datetime) -> list[retention.Item]:
-    """Every version with its runs, then the runs of pipelines that made no version."""
+    """Every version with its runs, then the pipeline runs without a version."""
     versions = promotion.versions(client, project)
     runs = list(_runs(client, project))
     by_pipeline: dict[str, list[Run]] = {}
     for run in runs:
         by_pipeline.setdefault(run.data.tags.get(RUN, ""), []).append(run)
     planned = []
-    for place, version in enumerate(versions):
-        why = _needed(version, place, project)
+    for index, version in enumerate(versions):
+        why = _needed(version, index, project)
         group = by_pipeline.pop(version["run"] or "", [])
         planned.append(
             retention.Item(
@@ -91,7 +94,7 @@ def items(client: MlflowClient, project: Project, now: datetime) -> list[retenti
                 why=why or f"beyond the newest {project.keep.versions}",
             )
         )
-    by_pipeline.pop("", None)  # somebody else's runs in the project's experiment
+    by_pipeline.pop("", None)  # runs in the project's experiment that no pipeline made
     edge = (now - timedelta(days=project.keep.run_days)).timestamp() * 1000
     for name, group in by_pipeline.items():
         marked = all(REMOVING in run.data.tags for run in group)
@@ -104,7 +107,7 @@ def items(client: MlflowClient, project: Project, now: datetime) -> list[retenti
                     count=len(group),
                     size=sum(_size(client, run) for run in group),
                     remove=True,
-                    why="left by a removal that broke off"
+                    why="left by an interrupted removal"
                     if marked
                     else f"without a version, older than {project.keep.run_days} days",
                 )
@@ -121,11 +124,11 @@ def items(client: MlflowClient, project: Project, now: datetime) -> list[retenti
     return planned
 
 
-def _needed(version: Mapping[str, Any], place: int, project: Project) -> str:
-    """Why it stays; empty where nothing speaks for it."""
+def _needed(version: Mapping[str, Any], index: int, project: Project) -> str:
+    """Why the version is kept; empty if it may be removed. `index` counts from the newest version."""
     if version["aliases"]:
-        return f"the alias {', '.join(version['aliases'])} names it"
-    return f"one of the newest {project.keep.versions}" if place < project.keep.versions else ""
+        return f"the alias {', '.join(version['aliases'])} points to it"
+    return f"one of the newest {project.keep.versions}" if index < project.keep.versions else ""
 
 
 def _runs(client: MlflowClient, project: Project) -> Iterator[Run]:
@@ -141,7 +144,7 @@ def _runs(client: MlflowClient, project: Project) -> Iterator[Run]:
 
 
 def _size(client: MlflowClient, run: Run) -> int:
-    """Bytes of the files of a run, without those of its logged model."""
+    """Size of a run's files in bytes, without its logged model."""
     total, folders = 0, [""]
     while folders:
         for file in client.list_artifacts(run.info.run_id, folders.pop() or None):
@@ -157,14 +160,14 @@ def _remove_run(client: MlflowClient, run_id: str) -> None:
     for output in run.outputs.model_outputs if run.outputs else ():
         _remove_model(client, output.model_id)
     _delete_files(run.info.artifact_uri, client)
-    client.delete_run(run_id)  # last: until then the run is found again
+    client.delete_run(run_id)  # last, so that an interrupted removal finds the run again
 
 
 def _remove_model(client: MlflowClient, model_id: str) -> None:
     try:
         model = client.get_logged_model(model_id)
     except MlflowException as error:
-        if error.error_code in promotion.ABSENT:
+        if error.error_code in ABSENT:
             return
         raise
     _delete_files(model.artifact_location, client)
@@ -172,33 +175,33 @@ def _remove_model(client: MlflowClient, model_id: str) -> None:
 
 
 def _delete_files(uri: str | None, client: MlflowClient) -> None:
-    """Through MLflow's server, which has the key of the place where they are; files that are gone already are no error."""
+    """Delete the files through MLflow's server, which has the credentials; files that no longer exist are no error."""
     if uri:
         files = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
         files.delete_artifacts()  # type: ignore[no-untyped-call]  # MLflow's repositories have no types
 
 
 def forget(client: MlflowClient, settings: Settings, project: Project) -> list[dict[str, Any]]:
-    """Write the new names of rewritten snapshots into the versions trained on them; gives those that were trained on erased rows.
+    """Update the snapshot names of versions whose snapshot was rewritten; returns the versions that were trained on erased rows.
 
-    The version keeps both: `phaseflow.snapshot` is where the rows are, `phaseflow.erased_from` is what `model.json` says.
+    A version keeps both names: the tag `phaseflow.snapshot` is the current one, `phaseflow.erased_from` the one in `model.json`.
     """
     store = Store(settings.store)
     trained = []
     for version in promotion.versions(client, project):
         name = version["snapshot"]
-        held = erasure.current(store, project.name, name) if name else name
-        if held != name:
-            # First the old name: killed in between, it is not lost.
+        current = erasure.current(store, project.name, name) if name else name
+        if current != name:
+            # The old name first, so that it is not lost if the process is killed in between.
             if version["erased_from"] is None:
                 client.set_model_version_tag(project.name, version["version"], ERASED_FROM, name)
-            client.set_model_version_tag(project.name, version["version"], SNAPSHOT, held)
-        if held != name or version["erased_from"] is not None:
+            client.set_model_version_tag(project.name, version["version"], SNAPSHOT, current)
+        if current != name or version["erased_from"] is not None:
             trained.append(
                 {
                     "version": version["version"],
                     "aliases": version["aliases"],
-                    "snapshot": held,
+                    "snapshot": current,
                     "erased_from": version["erased_from"] or name,
                     "created": datetime.fromtimestamp(version["created"] / 1000, UTC).isoformat(),
                 }

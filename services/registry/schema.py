@@ -1,8 +1,8 @@
-"""`python -m services.registry.schema URL [COMMAND …]`: MLflow's schema brought up to date, one process at a time; then the command.
+"""`python -m services.registry.schema URL [COMMAND …]` upgrades the schema of MLflow's database, then runs the command.
 
-MLflow's server refuses a database of an older version and upgrades none. Of several that start at once, one upgrades and the others wait,
-also where the database is new. One that is killed leaves the old schema: Postgres undoes its transaction, and of SQLite's file a copy is
-upgraded, which then takes its place.
+MLflow's server refuses the schema of an older version and does not upgrade it. If several processes start at once, one of them upgrades
+the database (or creates its tables) while the others wait. A process that is killed leaves the old schema: PostgreSQL rolls back its
+transaction, and a SQLite file is replaced only by a completely upgraded copy.
 """
 
 from __future__ import annotations
@@ -20,31 +20,34 @@ from typing import Any, Final
 import sqlalchemy
 from sqlalchemy.engine import Engine
 
+from phaseflow import errors, log
 from phaseflow.errors import PhaseflowError, PlatformError
+from phaseflow.log import logger
+from phaseflow.settings import from_environment
 from phaseflow.store import Store
 
 LOCK: Final = 0x6D6C666C6F77
-"""The number of Postgres' advisory lock, which all that upgrade this database ask for."""
+"""Number of the PostgreSQL advisory lock that a process must hold to upgrade this database."""
 PATIENCE: Final = 600.0
-"""Seconds that one waits for another's upgrade."""
+"""Seconds to wait for the upgrade of another process."""
 
 
 def upgrade(url: str) -> bool:
-    """Upgrade the database at SQLAlchemy's address `url`; whether anything was to be done.
+    """Upgrade the database at SQLAlchemy's `url`; returns whether an upgrade was necessary.
 
-    Raises PlatformError when another process upgrades it for longer than PATIENCE.
+    Raises PlatformError if another process takes longer than PATIENCE to upgrade it.
     """
-    # No connection is kept: it would see the file that an upgraded one has replaced.
+    # No connection pool: a pooled connection would still see the SQLite file that the upgraded copy has replaced.
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     if engine.dialect.name == "sqlite" and not _file(engine).exists():
-        return False  # its only server makes it
+        return False  # MLflow's server creates it
     try:
         if _is_current(engine):
             return False
         with _alone(engine):
-            if _is_current(engine):  # another has upgraded it meanwhile
+            if _is_current(engine):  # another process has upgraded it meanwhile
                 return False
-            print("upgrades the schema of MLflow's database", file=sys.stderr, flush=True)
+            logger.info("upgrading the schema of MLflow's database")
             if engine.dialect.name == "sqlite":
                 _upgrade_copy(_file(engine))
             else:
@@ -55,14 +58,14 @@ def upgrade(url: str) -> bool:
 
 
 def _mlflow_upgrade(url: str) -> None:
-    """As `mlflow db upgrade`, which also makes the tables of an empty database."""
-    from mlflow.db import upgrade as command  # noqa: PLC0415  # late: it takes seconds, and is needed once a version
+    """Run `mlflow db upgrade`, which also creates the tables of an empty database."""
+    from mlflow.db import upgrade as command  # noqa: PLC0415  # the import takes seconds, and is needed once per version
 
     command.main([url], standalone_mode=False)
 
 
 def _upgrade_copy(path: Path) -> None:
-    """Upgrade a copy of SQLite's file, then put it in its place; no server has the file open."""
+    """Upgrade a copy of the SQLite file, then replace the file with it; no server has the file open."""
     copy = path.with_name(f".{path.name}.upgrade")
     copy.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
@@ -74,12 +77,12 @@ def _upgrade_copy(path: Path) -> None:
 
 
 def _file(engine: Engine) -> Path:
-    """SQLite's file."""
+    """Path of the SQLite file."""
     return Path(engine.url.database or "")
 
 
 def _is_current(engine: Engine) -> bool:
-    """Whether the schema is the installed MLflow's; false for an empty database."""
+    """Whether the schema is that of the installed MLflow; false for an empty database."""
     with engine.connect() as connection:
         if not sqlalchemy.inspect(connection).has_table("alembic_version"):
             return False
@@ -88,11 +91,11 @@ def _is_current(engine: Engine) -> bool:
 
 
 def _heads() -> set[str]:
-    """The installed MLflow's latest revision, read from its migrations without importing them, which takes seconds."""
+    """The latest revisions of the installed MLflow, read from its migrations without importing them, which takes seconds."""
     spec = importlib.util.find_spec("mlflow")
     folders = spec.submodule_search_locations if spec else None
     if not folders:
-        raise PlatformError("MLflow is not installed here", fix="Use the environment `registry`")
+        raise PlatformError("MLflow is not installed here", fix="Use the interpreter of the environment `registry`")
     migrations = Path(folders[0]) / "store" / "db_migrations" / "versions"
     revisions: set[str] = set()
     replaced: set[str] = set()
@@ -106,7 +109,7 @@ def _heads() -> set[str]:
 
 
 def _assigned(path: Path) -> dict[str, Any]:
-    """The literal values of a module's variables."""
+    """The module-level variables of a Python file that are assigned a literal."""
     values = {}
     for statement in ast.parse(path.read_bytes()).body:
         match statement:
@@ -118,7 +121,7 @@ def _assigned(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
-    """Hold the database's lock, which is free when its holder dies: Postgres' own, a file's beside SQLite's."""
+    """Hold the database's lock, which is released if the process dies: an advisory lock of PostgreSQL, or a lock file beside SQLite's."""
     if engine.dialect.name == "sqlite":
         path = _file(engine)
         with Store(str(path.parent)).lock(f"{path.name}-schema", PATIENCE):
@@ -133,7 +136,7 @@ def _alone(engine: Engine) -> Iterator[None]:
                 f"Another process has upgraded the schema of {engine.url.render_as_string()} for {PATIENCE:.0f} s",
                 fix="Wait for it, or end it",
             ) from error
-        connection.commit()  # no transaction is open meanwhile; the lock is the session's
+        connection.commit()  # the lock belongs to the session, so no transaction stays open meanwhile
         try:
             yield
         finally:
@@ -141,15 +144,16 @@ def _alone(engine: Engine) -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Upgrade, then become the command."""
+    """Upgrade the database, then replace this process by the command."""
     url, *command = arguments
+    log.configure("registry.schema", from_environment().log_format)
     try:
         upgrade(url)
     except PhaseflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        errors.report(error)
+        return errors.TRANSIENT  # its supervisor starts it again
     if command:
-        os.execvp(command[0], command)  # noqa: S606  # no shell is wanted
+        os.execvp(command[0], command)  # noqa: S606  # deliberately without a shell
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Every project's champion over HTTP: validated requests, durable prediction log, metrics, swaps without a dropped request."""
+"""Serves every project's champion over HTTP, with validation, a durable prediction log, metrics and lossless swaps."""

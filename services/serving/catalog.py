@@ -1,24 +1,20 @@
-"""The projects that the service knows."""
+"""The projects that the service serves."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.contract import Project
 from phaseflow.log import logger
 
-_TOLD: Final[set[str]] = set()
+_REPORTED: Final[set[str]] = set()
 
 
 def projects() -> list[Project]:
-    """Every project, sorted by name; one whose declaration is wrong is said once, and left out: the others go on."""
-    found = []
-    for name in registry.names():
-        try:
-            found.append(registry.get(name))
-        except Exception as error:  # the module of a project may raise anything
-            if name not in _TOLD:
-                logger.warning("%s is left out: %s: %s", name, type(error).__name__, error)
-            _TOLD.add(name)
-    return found
+    """Every project, sorted by name; a project with an invalid declaration is logged once and skipped."""
+    readable, problems = discovery.readable()
+    for name in problems.keys() - _REPORTED:
+        logger.warning("project %s is skipped: %s", name, problems[name])
+    _REPORTED.update(problems)
+    return readable

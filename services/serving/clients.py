@@ -1,4 +1,4 @@
-"""Who tells a truth: the holder of one of the named tokens of the secret `feedback_tokens`."""
+"""Identifies the client that sends a label by the named tokens of the secret `feedback_tokens`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from phaseflow.settings import Settings
 from services.serving.requests import RefusedError
 
 ANONYMOUS: Final = ""
-SECRET: Final = "feedback_tokens"  # noqa: S105  # its name
+SECRET: Final = "feedback_tokens"  # noqa: S105  # the name of the secret
 
 
 def client_of(scope: Any, settings: Settings) -> str:
-    """The name of the request's client; `ANONYMOUS` where it shows no token and none is needed.
+    """The name of the request's client; `ANONYMOUS` if the request has no token and needs none.
 
-    Raises RefusedError with 401 where the token is missing or wrong, with 503 where the tokens can't be read.
+    Raises RefusedError with 401 if the token is missing or wrong, and with 503 if the tokens can't be read.
     """
-    shown = any(name == b"authorization" and value[:7].lower() == b"bearer " for name, value in scope["headers"])
-    if not shown and not settings.feedback_tokens:
+    has_token = any(name == b"authorization" and value[:7].lower() == b"bearer " for name, value in scope["headers"])
+    if not has_token and not settings.feedback_tokens:
         return ANONYMOUS
     name = access.holder_of(scope, _tokens(settings))
     if name is None:
@@ -33,7 +33,7 @@ def client_of(scope: Any, settings: Settings) -> str:
 
 
 def _tokens(settings: Settings) -> Mapping[str, str]:
-    """Read each time, so that a token can be replaced."""
+    """Read the tokens on each request, so that they can be replaced while the service runs."""
     try:
         return access.named_tokens(settings.secret(SECRET))
     except PlatformError:  # without the secret nobody has a token

@@ -1,24 +1,24 @@
-"""Which content types a route takes: JSON, and the files of images where a row is one."""
+"""The content types that each route accepts: JSON, and image files if a row is a single image."""
 
 from __future__ import annotations
 
 import functools
 from typing import Final
 
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.access import JSON_ONLY
 from services.serving import requests
 
 IMAGES: Final = JSON_ONLY | {"image/png", "image/jpeg", "application/octet-stream", "multipart/form-data"}
 HOW_TO_SEND_JSON: Final = "Send JSON. With curl: `-H 'content-type: application/json'`."
 HOW_TO_SEND_A_FILE: Final = (
-    "Send an image's file with its type, a form, or JSON. "
+    "Send an image file with its content type, a form, or JSON. "
     "With curl: `-H 'content-type: image/png' --data-binary @x.png`, or `-F image=@x.png`."
 )
 
 
 def allowed(path: str) -> frozenset[str]:
-    """Media types of a body sent to `path`."""
+    """The media types that `path` accepts."""
     name, _, route = path[1:].partition("/")
     return IMAGES if route == "predict" and _is_image(name) else JSON_ONLY
 
@@ -29,16 +29,16 @@ def fix(path: str) -> str:
 
 
 def _is_image(name: str) -> bool:
-    """Whether a row of the project is one image; an unknown project has none."""
+    """Whether a row of the project is a single image; False for an unknown project."""
     try:
         return _declared(name)
-    except Exception:  # a declaration may raise anything; the route itself says what is wrong with it
+    except Exception:  # a declaration may raise anything; the route itself reports the error
         return False
 
 
 @functools.lru_cache(maxsize=10_000)
 def _declared(name: str) -> bool:
-    """Raises what the declaration raises, which is not cached: a name that a client invents takes no room."""
-    if name not in registry.names():
+    """As `_is_image`, but raises; exceptions are not cached, so names that clients invent take no memory."""
+    if name not in discovery.names():
         raise KeyError(name)
-    return requests.is_image(registry.get(name))
+    return requests.is_image(discovery.get(name))

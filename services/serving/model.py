@@ -1,4 +1,4 @@
-"""A version ready to answer: session, bins, and counts of what it saw."""
+"""A loaded model version: its ONNX session, the bins of its reference, and their live counts."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 import onnxruntime
 
-from phaseflow import answers, derived, formats, generation, registry
-from phaseflow.contract import DERIVED, Column, Project
+from phaseflow import discovery, formats, generation, kinds, prediction_types
+from phaseflow.contract import Column, Project
+from phaseflow.kinds import tensors
 from phaseflow.reference import PREDICTION, Bins, from_json
 from services.serving import requests
 from services.serving.requests import Row
 
-SAID: Final = -1
-"""The prediction's place, which is in no row."""
-NUMERIC: Final = frozenset({"number", "integer", "boolean"})
+PREDICTION_POSITION: Final = -1
+"""Position of the prediction, which is not in a row."""
 
 
 class CorruptError(Exception):
-    """A model whose bytes are not those that were registered."""
+    """A model file that differs from the registered one."""
 
 
 class _Format(msgspec.Struct):
-    """What is read first: the rest of another format may be anything."""
+    """The format number of `model.json`, read first because other formats may have other fields."""
 
     format: Any = None
 
 
 class Manifest(msgspec.Struct):
-    """What is read of `model.json`."""
+    """The fields of `model.json` that the service reads."""
 
     candidate: str
     sha256: str
@@ -51,229 +50,245 @@ class Manifest(msgspec.Struct):
 
 @dataclass(slots=True)
 class Counter:
-    """Live counts of one feature's bins."""
+    """Live counts for the bins of one feature."""
 
     bins: Bins
-    place: int
-    """The feature's place in a row; `SAID` for the prediction. Of what is no scalar the figure's place among its figures."""
+    position: int
+    """Of a scalar: in a row, or `PREDICTION_POSITION`. Of a descriptor: among the descriptors of its column."""
     index: Callable[[Any], int]
     counts: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A feature or an answer that is no scalar, and the counters of its figures."""
+    """A non-scalar feature or prediction, and the counters of its descriptors."""
 
     column: Column
-    place: int
-    """In a row; `SAID` for the prediction."""
-    known: frozenset[str]
-    """Its known words, where it is a text."""
+    position: int
+    """In a row, or `PREDICTION_POSITION`."""
+    vocabulary: frozenset[str]
+    """Known words, if the column is a text."""
     counters: list[Counter]
 
 
 @dataclass(slots=True)
 class Model:
-    """One version; nothing of it changes but its counts."""
+    """One version; only its counts change."""
 
     project: Project
     version: str
     manifest: Manifest
     session: Any
-    """Of onnxruntime, or the loop over one (`phaseflow.generation`)."""
-    feeds: list[tuple[str, int, Column]]
-    """Of each input of the graph: its name, the feature's place in a row, and the feature."""
+    """An onnxruntime session, or a `phaseflow.generation.Generator` around one."""
+    feeds: list[tuple[str, int, tensors.Converter]]
+    """For each input of the graph: its name, the position of the feature in a row, and the converter of its values."""
     counters: list[Counter]
-    """Of every watched feature, of figures, and of the predictions."""
+    """Counters of all monitored features, descriptors and predictions."""
     scalars: list[Counter]
-    """Those of them that count a cell of a row, or the prediction."""
+    """The counters that count a scalar of a row, or the prediction."""
     derived: list[Derived]
+    prediction: kinds.Prediction
+    """The type of the predictions."""
     explains: bool
-    """Whether the graph tells what each feature contributed to an answer."""
+    """Whether the graph outputs the contribution of each feature to a prediction."""
     classes: tuple[str, ...]
-    """Of a classifier."""
+    """Class names; empty unless the model is a classifier."""
     slices: tuple[tuple[str, int], ...]
-    """Columns that the gate judges by value, with their place in a row."""
+    """Columns that the gate evaluates per value, with their positions in a row."""
     loaded_at: float = field(default_factory=time.time)
 
     @property
     def generates(self) -> bool:
-        """Whether an answer is a loop over the graph, which takes its time."""
+        """Whether a prediction is a loop over the graph, which is slow."""
         return isinstance(self.session, generation.Generator)
 
 
 def _indexer(bins: Bins) -> Callable[[Any], int]:
-    """`bins.index` with its lookups made beforehand."""
+    """A faster `bins.index`, with precomputed lookups."""
     missing = len(bins.shares) - 1
     if bins.edges:
         edges = list(bins.edges)
         return lambda value: missing if value is None or value != value else bisect_right(edges, value)  # noqa: PLR0124
-    places, other = {value: place for place, value in enumerate(bins.values)}, len(bins.values)
+    positions, other = {value: position for position, value in enumerate(bins.values)}, len(bins.values)
 
     def index(value: Any) -> int:
         if value is None or value == "":
             return missing
-        return places.get(value if isinstance(value, str) else str(value).lower(), other)
+        return positions.get(value if isinstance(value, str) else str(value).lower(), other)
 
     return index
 
 
-def _verified(path: Path, sha256: str) -> bytes:
-    """The file's bytes; raises CorruptError when they are not those that were registered."""
+def _read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file; raises CorruptError if its SHA-256 differs from the registered one."""
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise CorruptError(f"{path.name} has SHA-256 {found}; registered: {sha256 or 'none'}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise CorruptError(f"{path.name} has SHA-256 {digest}; registered: {sha256 or 'none'}")
     return content
 
 
 def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sha256: str) -> Model:
-    """A version from its folder, warmed up by the project's example.
+    """Load a version from its folder, and warm it up with the project's example.
 
-    Raises CorruptError when a file is not what was registered, PlatformError when it is of another format, ValueError when the model asks for what the schema lacks.
+    Raises CorruptError if a file differs from the registered one, PlatformError if it has another format, and
+    ValueError if the model has an input that the schema lacks.
     """
-    content, about = _verified(folder / "model.onnx", sha256), _verified(folder / "model.json", manifest_sha256)
-    project = registry.get(project_name)
-    formats.require(
-        f"model.json of {project_name} {version}", msgspec.json.decode(about, type=_Format).format, formats.MODEL
-    )
-    manifest = msgspec.json.decode(about, type=Manifest)
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = generation.ready(onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
-    places = {name: place for place, name in enumerate(project.schema.feature_names)}
-    strange = [i.name for i in session.get_inputs() if i.name not in places]
-    if strange:
-        raise ValueError(
-            f"the model asks for {', '.join(strange)}, which the schema of {project_name} lacks. Retrain it."
-        )
-    feeds = [(i.name, places[i.name], project.schema[i.name]) for i in session.get_inputs()]
-    bins = {found.feature: found for found in from_json(manifest.reference)}
+    content = _read_verified(folder / "model.onnx", sha256)
+    manifest = _manifest(f"{project_name} {version}", _read_verified(folder / "model.json", manifest_sha256))
+    project = discovery.get(project_name)
+    session = _session(content)
+    positions = {name: position for position, name in enumerate(project.schema.feature_names)}
+    bins = {feature_bins.feature: feature_bins for feature_bins in from_json(manifest.reference)}
     scalars = [
-        Counter(found, places.get(name, SAID), _indexer(found), [0] * len(found.shares))
-        for name, found in bins.items()
-        if name == PREDICTION or name in places
+        _counter(feature_bins, positions.get(name, PREDICTION_POSITION))
+        for name, feature_bins in bins.items()
+        if name == PREDICTION or name in positions
     ]
-    others = [
-        _derived(column, places[column.name], column.name, column.figures, bins, manifest)
-        for column in project.schema.features
-        if column.kind in DERIVED
-    ]
-    target = project.schema.target
-    if target is not None and answers.structured(target):
-        others.append(_derived(target, SAID, PREDICTION, answers.watched(target), bins, manifest))
-    shown = [one for one in others if one.counters]
-    counters = [*scalars, *(counter for one in shown for counter in one.counters)]
-    slices = tuple((part.column, places[part.column]) for part in project.gate.slices)
-    explains = any(output.name == "contributions" for output in session.get_outputs())
+    derived = _all_derived(project, positions, bins, manifest)
     classes = manifest.classes or ()
     model = Model(
         project,
         version,
         manifest,
         session,
-        feeds,
-        counters,
+        _feeds(project, session, positions),
+        [*scalars, *(counter for item in derived for counter in item.counters)],
         scalars,
-        shown,
-        explains=explains,
+        derived,
+        prediction=prediction_types.of(project.schema.target, classes),
+        explains=any(output.name == "contributions" for output in session.get_outputs()),
         classes=classes,
-        slices=slices,
+        slices=tuple((part.column, positions[part.column]) for part in project.gate.slices),
     )
-    answer(model, requests.converted(requests.reader(project_name), [dict(project.example)]))
+    predict(model, requests.convert(requests.get_reader(project_name), [dict(project.example)]))
     return model
 
 
-def _derived(
-    column: Column, place: int, name: str, figures: Sequence[str], bins: Mapping[str, Bins], manifest: Manifest
-) -> Derived:
-    """The counters of those figures of a column, known as `name`, that are watched."""
-    counters = [
-        Counter(bins[figure], at, _indexer(bins[figure]), [0] * len(bins[figure].shares))
-        for at, figure in enumerate(figures)
-        if figure in bins
+def _manifest(what: str, content: bytes) -> Manifest:
+    """Parse `model.json`; raises PlatformError if it has another format."""
+    formats.require(f"model.json of {what}", msgspec.json.decode(content, type=_Format).format, formats.MODEL)
+    return msgspec.json.decode(content, type=Manifest)
+
+
+def _session(content: bytes) -> Any:
+    """A session of one thread, as `Model.session` describes it."""
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return generation.ready(onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
+
+
+def _feeds(project: Project, session: Any, positions: Mapping[str, int]) -> list[tuple[str, int, tensors.Converter]]:
+    """`Model.feeds`; raises ValueError if the model has an input that the schema lacks."""
+    names = [item.name for item in session.get_inputs()]
+    if unknown := [name for name in names if name not in positions]:
+        raise ValueError(
+            f"the schema of {project.name} lacks inputs of the model: {', '.join(unknown)}. Retrain the model."
+        )
+    return [(name, positions[name], tensors.converter(project.schema[name])) for name in names]
+
+
+def _counter(bins: Bins, position: int) -> Counter:
+    """A counter that starts at zero."""
+    return Counter(bins, position, _indexer(bins), [0] * len(bins.shares))
+
+
+def _all_derived(
+    project: Project, positions: Mapping[str, int], bins: Mapping[str, Bins], manifest: Manifest
+) -> list[Derived]:
+    """Counters of the descriptors of all non-scalar features and of a structured prediction."""
+    derived = [
+        _derived(column, positions[column.name], column.name, column.descriptors, bins, manifest)
+        for column in project.schema.features
+        if kinds.of(column).statistics(column)
     ]
-    return Derived(column, place, frozenset(manifest.vocabularies.get(name, ())), counters)
+    target = project.schema.target
+    if target is not None and prediction_types.is_structured(target):
+        names = prediction_types.monitored_names(target)
+        derived.append(_derived(target, PREDICTION_POSITION, PREDICTION, names, bins, manifest))
+    return [item for item in derived if item.counters]
+
+
+def _derived(
+    column: Column, position: int, name: str, names: Sequence[str], bins: Mapping[str, Bins], manifest: Manifest
+) -> Derived:
+    """Counters for those descriptors of a column that are monitored; `name` is the column's key in `vocabularies`."""
+    counters = [
+        _counter(bins[descriptor_name], index) for index, descriptor_name in enumerate(names) if descriptor_name in bins
+    ]
+    return Derived(column, position, frozenset(manifest.vocabularies.get(name, ())), counters)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model said of rows [N]."""
+class Output:
+    """A model's output for rows [N]."""
 
     predictions: list[Any]
-    """[N]: class names, numbers, or values of `phaseflow.answers`."""
+    """[N]: class names, numbers, or values of `phaseflow.kinds.Prediction`."""
     scores: list[float | None]
-    """[N], as `phaseflow.answers.scores`."""
+    """[N], from `phaseflow.kinds.Prediction.scores`."""
     probabilities: list[list[float]] | None
     contributions: list[list[float]] | None = None
-    """[N, features]: how much each feature spoke for the answer, where the graph tells."""
-    unfinished: int | None = None
-    """The first row without a finite answer."""
+    """[N, features]: the contribution of each feature to the prediction, if the graph outputs it."""
+    first_non_finite: int | None = None
+    """Index of the first row whose prediction is not finite."""
 
 
-def answer(model: Model, rows: Sequence[Row], *, hurry: bool = False) -> Answer:
-    """Ask the model of rows [N], each in the order of the schema's features; pure, so that it may run in any thread.
+def predict(model: Model, rows: Sequence[Row], *, hurry: bool = False) -> Output:
+    """Predict rows [N], each in the order of the schema's features. Pure, so that it can run in any thread.
 
-    A row's answer is the same to the last bit alone and among others: onnxruntime multiplies a single row by another kernel,
-    which adds in another order, so that a row alone is asked twice. With `hurry` a model that generates keeps its deadline, or raises
-    LateError.
+    A row's prediction is bit-identical whether it is predicted alone or in a batch. onnxruntime multiplies a single
+    row with another kernel, which sums in another order; therefore a single row is duplicated. With `hurry`, a
+    generating model raises LateError at its deadline.
     """
     count = len(rows)
     columns = list(zip(*(rows if count > 1 else [*rows, *rows]), strict=True))
     feeds: dict[str, Any] = {}
-    for name, place, column in model.feeds:
-        feeds[name] = _fed(columns[place], column)
-    target, classes = model.project.schema.target, model.classes
-    wanted = answers.outputs(target, classes)
-    names = [*wanted, "contributions"] if model.explains else [*wanted]
-    found = model.session.run(names, feeds, hurry=hurry) if model.generates else model.session.run(names, feeds)
-    contributions = found.pop()[:count].tolist() if model.explains else None
-    said = {name: output[:count] for name, output in zip(wanted, found, strict=True)}
-    broken = answers.unfinished(said)
-    return Answer(
-        [None] * count if broken is not None else answers.values(said, target, classes),
-        answers.scores(said, target, classes),
-        said["probabilities"].tolist() if "probabilities" in said else None,
+    for name, position, convert in model.feeds:
+        feeds[name] = convert(columns[position])
+    target = model.project.schema.target
+    prediction = model.prediction
+    output_names = prediction.outputs
+    names = [*output_names, "contributions"] if model.explains else [*output_names]
+    arrays = model.session.run(names, feeds, hurry=hurry) if model.generates else model.session.run(names, feeds)
+    contributions = arrays.pop()[:count].tolist() if model.explains else None
+    outputs = {name: output[:count] for name, output in zip(output_names, arrays, strict=True)}
+    first_non_finite = prediction_types.first_non_finite(outputs)
+    return Output(
+        [None] * count if first_non_finite is not None else prediction.values(outputs, target),
+        prediction.scores(outputs),
+        outputs["probabilities"].tolist() if "probabilities" in outputs else None,
         contributions,
-        broken,
+        first_non_finite,
     )
 
 
-def _fed(values: Sequence[Any], column: Column) -> Any:
-    """A column of rows [N] as the graph takes it (`phaseflow.toolkit.graph`)."""
-    if column.kind == "image":
-        return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), *column.shape)
-    numeric = column.kind in NUMERIC
-    missing = np.nan if numeric else ""
-    cells = np.empty((len(values), 1), np.float32 if numeric else object)
-    cells[:, 0] = [missing if value is None else value for value in values] if None in values else values
-    return cells
+DescriptorValues = list[list[tuple[float | str | None, ...]]]
+"""For each item of `Model.derived`: the descriptors of each row [N]."""
 
 
-Figures = list[list[derived.Figures]]
-"""Of each of `Model.derived`: the figures of each row [N]."""
-
-
-def figures(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> Figures:
-    """What is counted of values that are no scalars, of rows [N]; pure, since long texts take a while."""
+def describe(model: Model, rows: Sequence[Row], predictions: Sequence[Any]) -> DescriptorValues:
+    """Descriptors of the non-scalar values of rows [N]. Pure, so that slow texts can be described in a thread."""
     return [
         [
-            derived.figures(one.column, value, one.known)
-            for value in (predictions if one.place == SAID else [row[one.place] for row in rows])
+            kinds.describe(derived.column, value, derived.vocabulary)
+            for value in (
+                predictions if derived.position == PREDICTION_POSITION else [row[derived.position] for row in rows]
+            )
         ]
-        for one in model.derived
+        for derived in model.derived
     ]
 
 
-def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any], computed: Figures) -> None:
-    """Add rows [N] and their figures to the bins; on the event loop only."""
+def count(model: Model, rows: Sequence[Row], predictions: Sequence[Any], descriptor_values: DescriptorValues) -> None:
+    """Add rows [N] and their descriptors to the counts. Call it on the event loop only."""
     for counter in model.scalars:
-        index, counts, place = counter.index, counter.counts, counter.place
-        for value in predictions if place == SAID else [row[place] for row in rows]:
+        index, counts, position = counter.index, counter.counts, counter.position
+        for value in predictions if position == PREDICTION_POSITION else [row[position] for row in rows]:
             counts[index(value)] += 1
-    for one, values in zip(model.derived, computed, strict=True):
+    for derived, values in zip(model.derived, descriptor_values, strict=True):
         for row in values:
-            for counter in one.counters:
-                counter.counts[counter.index(row[counter.place])] += 1
+            for counter in derived.counters:
+                counter.counts[counter.index(row[counter.position])] += 1

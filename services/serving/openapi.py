@@ -1,4 +1,4 @@
-"""What the service's routes take and give, for machines (OpenAPI 3.1) and for people."""
+"""Documentation of the service's routes, for machines (OpenAPI 3.1) and for people (HTML)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from phaseflow import __version__, answers
+from phaseflow import __version__, kinds, prediction_types
 from phaseflow.access import JSON_ONLY
 from phaseflow.contract import Project
 from services.serving import catalog, content_types, requests
@@ -23,37 +23,37 @@ td, th { border-color: #2a3641 } a { color: #7ab7ff } }
 
 PAGES = {
     "/projects": "Every project and its served version",
-    "/healthz": "The process lives",
-    "/readyz": "The champions are known, or a cache stands in for MLflow",
-    "/metrics": "What Prometheus reads",
-    "/v2": "The Open Inference Protocol: about the server",
-    "/v2/health/live": "As /healthz",
-    "/v2/health/ready": "As /readyz",
+    "/healthz": "Whether the process is alive",
+    "/readyz": "Whether the champions are known, from MLflow or from the cache",
+    "/metrics": "Prometheus metrics",
+    "/v2": "The Open Inference Protocol: metadata of the server",
+    "/v2/health/live": "Same as /healthz",
+    "/v2/health/ready": "Same as /readyz",
     "/v2/models/{project}": "A model's inputs and outputs",
-    "/v2/models/{project}/ready": "Whether there is a champion",
+    "/v2/models/{project}/ready": "Whether the project has a champion",
 }
 PROJECT_PAGES = ("/v2/models/{project}", "/v2/models/{project}/ready")
 HEALTH_PAGES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 _PAGE_CODES = dict.fromkeys(PROJECT_PAGES, (404, 503))
 REFUSALS = {
-    400: "This is no request of HTTP/1.1",
+    400: "The request is not valid HTTP/1.1",
     401: "The token is missing or wrong",
-    403: "The host or the origin is not known",
-    404: "There is no such project",
+    403: "The host or the origin is not allowed",
+    404: "The project does not exist",
     408: "The request did not arrive in time",
-    411: "The body's length is missing, which BentoML's own routes need",
+    411: "The Content-Length is missing, which BentoML's own routes need",
     413: "The body is too large",
-    415: "The content type is not taken here",
-    422: "A field is wrong: the answer names it, with the fix",
+    415: "The route does not accept the content type",
+    422: "A field is invalid; the response names it and the fix",
     431: "The headers are too large",
-    503: "There is no champion yet, the answer took too long or can't be logged, or the service is too busy: `Retry-After` says when",
+    503: "No champion yet, prediction late or not logged, or service too busy: retry after `Retry-After`",
 }
 BODY_CODES = (411, 413, 415, 422, 503)
 TEXT = {"type": "string"}
 GROUP = {
     "type": "string",
     "pattern": f"^{requests.GROUP.pattern}$",
-    "description": "SHA-256 of what rows that resemble this one have in common; they stay on one side of the split",
+    "description": "SHA-256 of the name of the row's group of similar rows; a group stays on one side of the split",
 }
 SCHEMAS: dict[str, Any] = {
     "Error": {
@@ -73,67 +73,36 @@ NAME = {"name": "project", "in": "path", "required": True, "schema": {"type": "s
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI of every project's routes."""
+    """The OpenAPI document of all routes."""
     paths: dict[str, Any] = {
         path: {
             "get": {
                 "operationId": path[1:].translate(str.maketrans("/", "_", "{}")),
                 "tags": ["service"],
                 "parameters": [NAME] if "{project}" in path else [],
-                "responses": {"200": {"description": said}}
+                "responses": {"200": {"description": description}}
                 | _refusals(*_PAGE_CODES.get(path, ()), plain=path.startswith("/v2")),
             }
         }
-        for path, said in PAGES.items()
+        for path, description in PAGES.items()
     }
     for path in HEALTH_PAGES:
-        paths[path]["get"]["responses"]["503"] = {"description": "It is not, and names the loops that are overdue"}
+        paths[path]["get"]["responses"]["503"] = {
+            "description": "Not healthy or not ready; /healthz and /readyz name the overdue loops"
+        }
     paths["/v2/models/{project}/infer"] = {
         "post": {
             "operationId": "v2_models_project_infer",
             "tags": ["service"],
             "parameters": [NAME],
             "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-            "responses": {"200": {"description": "A tensor an output"}} | _refusals(404, *BODY_CODES, plain=True),
+            "responses": {"200": {"description": "One tensor per output"}} | _refusals(404, *BODY_CODES, plain=True),
         }
     }
     schemas: dict[str, Any] = dict(SCHEMAS)
     for project in catalog.projects():
-        (row,), parts = msgspec.json.schema_components(
-            [requests.reader(project.name).row.type], ref_template="#/components/schemas/{name}"
-        )
-        name = f"{project.name}_row"
-        schemas[name] = parts.get("Row", row) | {"examples": [dict(project.example)]}
-        reference = {"$ref": f"#/components/schemas/{name}"}
-        batch = {"type": "object", "properties": {"rows": {"type": "array", "items": reference}}, "required": ["rows"]}
-        predict = _operation(project, "predict", {"oneOf": [reference, batch]}, "Predictions, one a row")
-        schemas[f"{project.name}_prediction"] = _prediction(project)
-        predict["responses"]["200"]["content"] = {"application/json": {"schema": _answer(project)}}
-        if requests.is_image(project):
-            predict["requestBody"]["content"] |= {kind: {} for kind in sorted(content_types.IMAGES - JSON_ONLY)}
-        paths[f"/{project.name}/predict"] = {"post": predict}
-        told = answers.schema(project.schema.target, truth=True)
-        truth = {
-            "type": "object",
-            "properties": {"id": TEXT, "truth": told, "group": GROUP},
-            "required": ["id", "truth"],
-        }
-        feedback = {
-            "type": "object",
-            "properties": {"truths": {"type": "array", "items": truth}},
-            "required": ["truths"],
-        }
-        telling = _operation(project, "feedback", feedback, "How many were accepted")
-        telling["responses"] |= _refusals(401)
-        telling["security"] = [{}, {"client": []}]  # whether a token is needed is a setting
-        paths[f"/{project.name}/feedback"] = {"post": telling}
-        paths[f"/{project.name}/model"] = {
-            "get": {
-                "operationId": f"{project.name}_model",
-                "tags": [project.name],
-                "responses": {"200": {"description": "The served version"}} | _refusals(404, 503),
-            }
-        }
+        schemas |= _project_schemas(project)
+        paths |= _project_paths(project)
     return {
         "openapi": "3.1.0",
         "info": {"title": "phaseflow serving", "version": __version__},
@@ -142,40 +111,88 @@ def document() -> dict[str, Any]:
     }
 
 
+def _project_schemas(project: Project) -> dict[str, Any]:
+    """The schemas of a row and of a prediction."""
+    (row,), components = msgspec.json.schema_components(
+        [requests.get_reader(project.name).row.type], ref_template="#/components/schemas/{name}"
+    )
+    return {
+        f"{project.name}_row": components.get("Row", row) | {"examples": [dict(project.example)]},
+        f"{project.name}_prediction": _prediction(project),
+    }
+
+
+def _project_paths(project: Project) -> dict[str, Any]:
+    """The routes predict, feedback and model."""
+    reference = {"$ref": f"#/components/schemas/{project.name}_row"}
+    batch = {"type": "object", "properties": {"rows": {"type": "array", "items": reference}}, "required": ["rows"]}
+    predict = _operation(project, "predict", {"oneOf": [reference, batch]}, "One prediction per row")
+    predict["responses"]["200"]["content"] = {"application/json": {"schema": _predict_response(project)}}
+    if requests.is_image(project):
+        predict["requestBody"]["content"] |= {kind: {} for kind in sorted(content_types.IMAGES - JSON_ONLY)}
+    label_schema = prediction_types.json_schema(project.schema.target, as_label=True)
+    label = {
+        "type": "object",
+        "properties": {"id": TEXT, "label": label_schema, "group": GROUP},
+        "required": ["id", "label"],
+    }
+    labels = {"type": "object", "properties": {"labels": {"type": "array", "items": label}}, "required": ["labels"]}
+    feedback = _operation(project, "feedback", labels, "The number of accepted labels")
+    feedback["responses"] |= _refusals(401)
+    feedback["security"] = [{}, {"client": []}]  # whether a token is needed is a setting
+    model = {
+        "operationId": f"{project.name}_model",
+        "tags": [project.name],
+        "responses": {"200": {"description": "The served version"}} | _refusals(404, 503),
+    }
+    return {
+        f"/{project.name}/predict": {"post": predict},
+        f"/{project.name}/feedback": {"post": feedback},
+        f"/{project.name}/model": {"get": model},
+    }
+
+
 def _prediction(project: Project) -> dict[str, Any]:
-    """The answer to one row."""
+    """Schema of the prediction for one row."""
     target = project.schema.target
-    if answers.structured(target) or (target is not None and target.kind in {"number", "integer"}):
-        parts = {answers.outputs(target, ())[0]: answers.schema(target)}
-    else:
-        shares = {"type": "object", "additionalProperties": {"type": "number"}}
-        parts = {"label": answers.schema(target), "probabilities": shares}
+    prediction = kinds.of_target(target)
+    properties = {prediction.outputs[0]: prediction.json_schema(target)}
+    if prediction is kinds.CATEGORY:
+        properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
     why = {"feature": TEXT, "contribution": {"type": "number"}}
-    told = {"type": "array", "items": {"type": "object", "properties": why}, "description": "where the model tells"}
-    return {"type": "object", "properties": {"id": TEXT, **parts, "why": told}, "required": ["id", *parts]}
+    contributions = {
+        "type": "array",
+        "items": {"type": "object", "properties": why},
+        "description": "if the model outputs contributions",
+    }
+    return {
+        "type": "object",
+        "properties": {"id": TEXT, **properties, "why": contributions},
+        "required": ["id", *properties],
+    }
 
 
-def _answer(project: Project) -> dict[str, Any]:
-    """A whole 200 of predict."""
+def _predict_response(project: Project) -> dict[str, Any]:
+    """Schema of the whole 200 response of predict."""
     rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{project.name}_prediction"}}
-    parts = {"request_id": TEXT, "project": TEXT, "version": TEXT, "predictions": rows}
-    return {"type": "object", "properties": parts, "required": list(parts)}
+    properties = {"request_id": TEXT, "project": TEXT, "version": TEXT, "predictions": rows}
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _operation(project: Project, route: str, body: dict[str, Any], said: str) -> dict[str, Any]:
+def _operation(project: Project, route: str, body: dict[str, Any], description: str) -> dict[str, Any]:
     return {
         "operationId": f"{project.name}_{route}",
         "tags": [project.name],
         "summary": project.title,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": said}} | _refusals(404, *BODY_CODES),
+        "responses": {"200": {"description": description}} | _refusals(404, *BODY_CODES),
     }
 
 
 def _refusals(*codes: int, plain: bool = False) -> dict[str, Any]:
-    """The responses that refuse a request; every route has 400, 403, 408 and 431.
+    """The error responses of a route; every route has 400, 403, 408 and 431.
 
-    Routes of the Open Inference Protocol (`plain`) answer in its form, but for what is refused before a route is chosen.
+    Routes of the Open Inference Protocol (`plain`) use its error format, except for errors before the routing.
     """
     names = ("PlainError", "Error") if plain else ("Error",)
     forms = [{"$ref": f"#/components/schemas/{name}"} for name in names]
@@ -186,12 +203,12 @@ def _refusals(*codes: int, plain: bool = False) -> dict[str, Any]:
 
 
 def _by_file(project: Project) -> str:
-    """The call that a person with a picture makes."""
+    """An example call that sends an image file; empty if a row is not a single image."""
     return f"\ncurl -s $URL/{project.name}/predict -F image=@picture.png" if requests.is_image(project) else ""
 
 
 def page() -> str:
-    """Every project with its columns and a call to copy."""
+    """An HTML page that lists every project with its columns and an example call."""
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>phaseflow serving</title><style>{STYLE}</style>",
         "<h1>phaseflow serving</h1><p>For machines: <a href='/openapi.json'>openapi.json</a>, the Open Inference Protocol under "
@@ -200,13 +217,13 @@ def page() -> str:
     for project in catalog.projects():
         example = html.escape(json.dumps(dict(project.example)))
         rows = "".join(
-            f"<tr><td>{c.name}</td><td>{html.escape(requests.described(project, c.name))}</td>"
+            f"<tr><td>{c.name}</td><td>{html.escape(requests.describe(project, c.name))}</td>"
             f"<td>{html.escape(' '.join(filter(None, (c.description, f'({c.unit})' if c.unit else ''))))}</td></tr>"
             for c in project.schema.features
         )
         parts.append(
             f"<h2>{html.escape(project.title)}</h2><p>{html.escape(project.description)}</p>"
             f"<pre>curl -s -X POST $URL/{project.name}/predict -H 'content-type: application/json' -d '{example}'{_by_file(project)}</pre>"
-            f"<table><tr><th>field</th><th>takes</th><th></th></tr>{rows}</table>"
+            f"<table><tr><th>field</th><th>accepts</th><th></th></tr>{rows}</table>"
         )
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, v2 (https://github.com/kserve/open-inference-protocol): a tensor a column."""
+"""The Open Inference Protocol, v2 (https://github.com/kserve/open-inference-protocol), with one tensor per column."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 import msgspec
 
-from phaseflow import __version__, answers
+from phaseflow import __version__, kinds
 from services.serving import requests
 from services.serving.model import Model
 from services.serving.requests import Reader, RefusedError, Row
 from services.serving.state import Service
 
-DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
-SHAPE = 'Send {"inputs": [{"name", "shape": [N], "datatype", "data": [..]}, ..]}, a tensor a column.'
+SHAPE = 'Send {"inputs": [{"name", "shape": [N], "datatype", "data": [..]}, ..]}, one tensor per column.'
 
 
 class Tensor(msgspec.Struct):
@@ -27,7 +26,7 @@ class Tensor(msgspec.Struct):
 
 
 class Inference(msgspec.Struct):
-    """A request."""
+    """The body of a request."""
 
     inputs: list[Tensor]
     id: str = ""
@@ -38,43 +37,44 @@ decoder = msgspec.json.Decoder(Inference)
 
 
 def rows_of(reader: Reader, body: bytes, check: Callable[[], None] = requests.no_check) -> tuple[list[Row], str]:
-    """The request's rows and its id; raises RefusedError, and what `check` raises, which is called between two images."""
-    request = requests.decoded(decoder, body, reader.project, SHAPE)
+    """The request's rows and id; raises RefusedError. `check` is called before each image and may raise."""
+    request = requests.decode(decoder, body, reader.project, SHAPE)
     tensors: list[Tensor] = request.inputs
     for tensor in tensors:
         size = len(tensor.data)
         if tensor.shape not in ([size], [size, 1]) or size != len(tensors[0].data):
             raise RefusedError(
-                f"The tensor {tensor.name[: requests.SHOWN]!r} of shape {str(tensor.shape)[: requests.SHOWN]} holds {size} "
+                f"The tensor {tensor.name[: requests.MAX_QUOTED]!r} of shape {str(tensor.shape)[: requests.MAX_QUOTED]} holds {size} "
                 f"values, the first one {len(tensors[0].data)}",
-                "Send one value a row in each, and their number as its shape.",
-                field=tensor.name[: requests.SHOWN],
+                "Send one value per row in each tensor, and the number of rows as its shape.",
+                field=tensor.name[: requests.MAX_QUOTED],
             )
     names = [tensor.name for tensor in tensors]
     columns = zip(*(tensor.data for tensor in tensors), strict=True)
-    return requests.converted(reader, [dict(zip(names, row, strict=True)) for row in columns], check), request.id
+    return requests.convert(reader, [dict(zip(names, row, strict=True)) for row in columns], check), request.id
 
 
-def answered(said: dict[str, Any], identity: str) -> dict[str, Any]:
-    """Our answer as tensors."""
-    rows = said["predictions"]
-    outputs = [_tensor("id", "BYTES", [row["id"] for row in rows])]
-    name = next(key for key in rows[0] if key != "id")
-    told = [row[name] for row in rows]
-    if name == "value":
-        outputs.append(_tensor(name, "FP32", told))
-    elif name == "action":
-        outputs.append(_tensor(name, "FP32", [number for row in told for number in row], len(told[0])))
-    elif name != "label":  # boxes and rankings have no shape of their own: JSON, a text a row
-        outputs.append(_tensor(name, "BYTES", [one if name == "text" else encode(one).decode() for one in told]))
-    else:
+def infer_response(model: Model, response: dict[str, Any], identity: str) -> dict[str, Any]:
+    """Convert a response of `predict` to tensors. Boxes and rankings have no fixed shape, so each row is JSON text."""
+    rows, prediction = response["predictions"], model.prediction
+    name = prediction.outputs[0]
+    values = [row[name] for row in rows]
+    shape = prediction.response_shape(model.project.schema.target)
+    if shape:
+        values = [item for row in values for item in row]
+    elif prediction.serialized:
+        values = [encode(value).decode() for value in values]
+    outputs = [
+        _tensor("id", "BYTES", [row["id"] for row in rows]),
+        _tensor(name, prediction.response_datatype, values, *shape),
+    ]
+    if "probabilities" in rows[0]:
         flat = [share for row in rows for share in row["probabilities"].values()]
-        outputs.append(_tensor("label", "BYTES", [row["label"] for row in rows]))
         outputs.append(_tensor("probabilities", "FP32", flat, len(rows[0]["probabilities"])))
     return {
-        "model_name": said["project"],
-        "model_version": said["version"],
-        "id": identity or said["request_id"],
+        "model_name": response["project"],
+        "model_version": response["version"],
+        "id": identity or response["request_id"],
         "outputs": outputs,
     }
 
@@ -86,28 +86,22 @@ def _tensor(name: str, datatype: str, data: list[Any], width: int = 0) -> dict[s
 
 def metadata(model: Model) -> dict[str, Any]:
     """A model's inputs and outputs."""
-    project, width = model.project, len(model.classes)
+    project = model.project
     target = project.schema.target
-    told: list[tuple[str, str, list[int]]] = [("id", "BYTES", [-1])]
-    match answers.kind(target, model.classes):
-        case "category":
-            told += [("label", "BYTES", [-1]), ("probabilities", "FP32", [-1, width])]
-        case "number":
-            told += [("value", "FP32", [-1])]
-        case "action":
-            assert target is not None  # noqa: S101  # its kind was asked
-            told += [("action", "FP32", [-1, target.size])]
-        case kind:
-            told += [(kind, "BYTES", [-1])]
+    outputs: list[tuple[str, str, list[int]]] = [("id", "BYTES", [-1])]
+    prediction = model.prediction
+    outputs.append((prediction.outputs[0], prediction.response_datatype, [-1, *prediction.response_shape(target)]))
+    if model.classes and not prediction.structured:
+        outputs.append(("probabilities", "FP32", [-1, len(model.classes)]))
     return {
         "name": project.name,
         "versions": [model.version],
         "platform": "onnxruntime_onnx",
         "inputs": [
-            {"name": column.name, "datatype": DATATYPES.get(column.kind, "BYTES"), "shape": [-1]}
+            {"name": column.name, "datatype": kinds.of(column).datatype, "shape": [-1]}
             for column in project.schema.features
         ],
-        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in told],
+        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in outputs],
     }
 
 
@@ -126,4 +120,6 @@ def get(service: Service, rest: str) -> tuple[int, dict[str, Any]]:
         case ["models", name, "ready"]:
             return 200, {"name": service.model(name).project.name, "ready": True}
         case _:
-            raise RefusedError(f"/v2/{rest[: requests.SHOWN]} is not part of the protocol", "See /docs.", status=404)
+            raise RefusedError(
+                f"/v2/{rest[: requests.MAX_QUOTED]} is not part of the protocol", "See /docs.", status=404
+            )

@@ -1,1 +1,1 @@
-"""The platform on a real cluster: `make test-cluster`."""
+"""Tests of the platform on a real cluster: `make test-cluster`."""

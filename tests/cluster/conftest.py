@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +14,30 @@ from typing import Any
 
 import pytest
 
-from phaseflow.cli.demo import World
-from phaseflow.cluster import access, kube
-from phaseflow.cluster.kube import Release
-from phaseflow.embedded import components
+from cli.demo.probes import TrafficMonitor
+from cli.kubernetes import access, kube
+from cli.kubernetes.kube import Release
+from cli.local import components
+from phaseflow import testing
+from phaseflow.access import named_tokens
 from phaseflow.settings import ROOT, Settings
 
 PROFILES = ("helm/platform/values-small.yaml", "helm/platform/values-rehearsal.yaml")
 OWN = ("tests/cluster/values-tests.yaml", "tests/cluster/values-standins.yaml")
 ASK = "import urllib.request as r; print(r.urlopen('http://localhost:3000/titanic/model').read().decode())"
-"""What a serving pod runs to say what it serves: the front door would ask any of them."""
+"""Code that a serving pod runs to print its own model; a request through the reverse proxy could reach any pod."""
 
 
 def values(root: Path) -> list[str]:
-    """Helm's arguments: the small profile at rehearsal's pace and what the tests add, as they are in the checkout `root`."""
+    """Return Helm's arguments for the values of the small and rehearsal profiles and of the tests in a checkout."""
     files = [*PROFILES, *(OWN if os.environ.get("STANDINS") else OWN[:1])]
     return [word for name in files for word in ("--values", str(root / name))]
+
+
+def current_context() -> str:
+    """Return the current context of the kubeconfig that KUBECONFIG names."""
+    argv = ["kubectl", "config", "current-context"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,97 +47,97 @@ class Cluster:
     release: Release
 
     def phaseflow(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-        """`phaseflow cluster ARGUMENTS`."""
-        where = ("--namespace", self.release.namespace, "--release", self.release.name)
-        done = subprocess.run(
-            [ROOT / "bin" / "phaseflow", "cluster", *arguments, *where],
+        """Run `phaseflow --context NAME ARGUMENTS`."""
+        release = self.release
+        options = ("--context", release.context, "--namespace", release.namespace, "--release", release.name)
+        completed = subprocess.run(
+            [ROOT / "bin" / "phaseflow", *options, *arguments],
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
-        if check and done.returncode:
-            pytest.fail(f"phaseflow cluster {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        if check and completed.returncode:
+            output = completed.stdout + completed.stderr
+            pytest.fail(f"phaseflow {' '.join(arguments)}: {completed.returncode}\n{output}")
+        return completed
 
     def json(self, *arguments: str, timeout: float = 900) -> Any:
-        """What `phaseflow cluster ARGUMENTS --json` prints."""
+        """Run `phaseflow --context NAME ARGUMENTS --json` and parse its output."""
         return json.loads(self.phaseflow(*arguments, "--json", timeout=timeout).stdout)
 
     def up(self, *more: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-        """Install or upgrade with the tests' values."""
+        """Install or upgrade the release with the tests' values."""
         return self.phaseflow("up", *values(ROOT), *more, check=check, timeout=timeout)
 
     def kubectl(self, *arguments: str) -> str:
-        """In the release's namespace."""
+        """Run kubectl in the release's namespace."""
         return kube.kubectl(self.release, *arguments)
 
     def pods(self, component: str) -> list[str]:
-        """Names of the component's pods."""
-        found = kube.items(
+        """Return the names of a component's pods."""
+        items = kube.items(
             self.release,
             "pods",
             "--selector",
             f"app.kubernetes.io/instance={self.release.name},app.kubernetes.io/component={component}",
         )
-        return [pod["metadata"]["name"] for pod in found if not pod["metadata"].get("deletionTimestamp")]
+        return [pod["metadata"]["name"] for pod in items if not pod["metadata"].get("deletionTimestamp")]
 
     def secrets(self) -> dict[str, str]:
-        """Every secret of the release, by name and key."""
-        found = kube.items(self.release, "secrets", *kube.ours(self.release))
-        return {f"{one['metadata']['name']}/{key}": value for one in found for key, value in one["data"].items()}
+        """Return every secret value of the release, by name and key."""
+        items = kube.items(self.release, "secrets", *kube.selector(self.release))
+        return {
+            f"{secret['metadata']['name']}/{key}": value for secret in items for key, value in secret["data"].items()
+        }
 
     @property
     def settings(self) -> Settings:
-        """The way to it through the front door."""
+        """Settings that reach the release through the reverse proxy."""
         return access.settings(self.release)
 
     def served(self) -> dict[str, str]:
-        """Version and SHA-256 of the model that every replica serves; raises where one has none, or another."""
-        found = set()
+        """Return version and SHA-256 of the served model; raise ValueError if the replicas differ."""
+        models = set()
         for pod in self.pods("titanic"):
-            answer = json.loads(self.kubectl("exec", pod, "--", "python", "-c", ASK))
-            found.add((answer["version"], answer["sha256"]))
-        ((version, digest),) = found
+            model = json.loads(self.kubectl("exec", pod, "--", "python", "-c", ASK))
+            models.add((model["version"], model["sha256"]))
+        ((version, digest),) = models
         return {"version": version, "sha256": digest}
+
+    def feedback_token(self) -> str:
+        """Return the feedback token of the client `default`."""
+        return named_tokens(self.settings.secret("feedback_tokens"))["default"]
 
     @contextmanager
     def traffic(self, rate: float = 20) -> Iterator[dict[str, Any]]:
-        """Requests through the front door while the block runs, which begins when the first are answered; then what came of them."""
+        """Send requests through the reverse proxy during the block, which starts after the first responses.
+
+        The yielded summary is filled at the end.
+        """
         arguments = ["--rows", "0", "--rate", str(rate), "--feedback"]
         summary: dict[str, Any] = {}
         with components.traffic(self.settings, "tabular", "titanic", *arguments) as process:
             assert process.stdout is not None
-            world = World(iter(process.stdout.readline, ""))
-            until("the first answers", lambda: world.last["sent"] > 50)
+            output = TrafficMonitor(iter(process.stdout.readline, ""))
+            wait_for("the first answers", lambda: output.last["sent"] > 50)
             yield summary
             process.terminate()
-            summary |= world.ended()
+            summary |= output.ended()
 
 
-def until(what: str, look: Callable[[], Any], seconds: float = 180) -> Any:
-    """Poll until there is something; an error counts as nothing."""
-    end, said = time.monotonic() + seconds, ""
-    while time.monotonic() < end:
-        try:
-            found = look()
-        except Exception as error:
-            found, said = None, f" ({error})"
-        if found:
-            return found
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not happen within {seconds:.0f} s{said}")
+wait_for = functools.partial(testing.wait_for, seconds=180, ignore=Exception, interval=0.5)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Secrets of the tests' releases stay out of the checkout."""
+    """Keep the secrets of the tests' releases out of the checkout."""
     os.environ["PHASEFLOW_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The previous commit's checkout, with its charts under `charts/`."""
+    """A checkout of the previous commit, with its charts under `charts/`."""
     folder = tmp_path_factory.mktemp("before")
     archive = subprocess.run(
         ["git", "archive", "HEAD~1", "helm", "monitoring/generated", "bin/charts", "tests/cluster"],

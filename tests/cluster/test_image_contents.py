@@ -1,4 +1,4 @@
-"""What is in the images, and what is not."""
+"""The contents of the images."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import subprocess
 
 import pytest
 
-from phaseflow import registry
+from phaseflow import discovery
 
 COMPONENTS = ("airflow", "tabular", "registry", "serving", "monitor", "portal")
 
 
 def inside(component: str, code: str) -> str:
-    """What the code prints in a container as the chart runs it: no root, nothing to write to but /tmp."""
+    """Run code in a container as restricted as in the chart, with only /tmp writable; return its output."""
     command = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", "--cap-drop", "ALL"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, f"phaseflow/{component}:dev", "python", "-c", code], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout.strip()
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_an_image_runs_as_nobody_in_particular_and_says_what_it_is(component: str) -> None:
-    said = subprocess.run(["docker", "image", "inspect", f"phaseflow/{component}:dev"], capture_output=True, check=True)
-    about = json.loads(said.stdout)[0]["Config"]
-    assert about["User"] == "1000:1000"
-    assert about["Labels"]["org.opencontainers.image.title"] == f"phaseflow/{component}"
-    assert about["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+def test_an_image_runs_as_an_unprivileged_user_and_has_labels(component: str) -> None:
+    completed = subprocess.run(
+        ["docker", "image", "inspect", f"phaseflow/{component}:dev"], capture_output=True, check=True
+    )
+    config = json.loads(completed.stdout)[0]["Config"]
+    assert config["User"] == "1000:1000"
+    assert config["Labels"]["org.opencontainers.image.title"] == f"phaseflow/{component}"
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert inside(component, "import getpass, os; print(getpass.getuser(), os.getuid())") == "phaseflow 1000"
 
 
@@ -47,5 +49,5 @@ def test_the_service_holds_onnxruntime_and_no_training_library() -> None:
 
 
 def test_every_project_can_be_read_in_every_image() -> None:
-    code = "from phaseflow import registry; print(len(registry.all_projects()))"
-    assert {int(inside(component, code)) for component in COMPONENTS} == {len(registry.names())}
+    code = "from phaseflow import discovery; print(len(discovery.all_projects()))"
+    assert {int(inside(component, code)) for component in COMPONENTS} == {len(discovery.names())}

@@ -1,4 +1,4 @@
-"""The image lock and the mirror against a real registry (Debian's docker-registry) on the loopback."""
+"""The image lock and the mirror, tested with real registries (Debian's docker-registry) on the loopback."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helm import charts, digests, images, mirror
-from helm.images import Image
+from cli.charts import charts, digests, images, mirror
+from cli.charts.images import Image
 from phaseflow.errors import PlatformError
+from phaseflow.testing import free_port
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARCHITECTURES = ("amd64", "arm64")
 UPSTREAM = "127.0.0.7"
-"""Its registry listens on port 80, so that an image's name has no port: a name in a mirror may hold none."""
+"""Address of the upstream registry. It listens on port 80, because image names in a mirror must not contain a port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +39,16 @@ class Registry:
         httpx.put(url, content=content, headers={"Content-Type": kind}).raise_for_status()
 
     def blob(self, image: str, content: bytes) -> dict[str, object]:
-        """Uploads one blob; its descriptor."""
+        """Upload a blob and return its descriptor."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        started = httpx.post(f"http://{self.name}/v2/{image}/blobs/uploads/")
-        started.raise_for_status()
-        url = httpx.URL(started.headers["Location"]).copy_add_param("digest", digest)
+        response = httpx.post(f"http://{self.name}/v2/{image}/blobs/uploads/")
+        response.raise_for_status()
+        url = httpx.URL(response.headers["Location"]).copy_add_param("digest", digest)
         httpx.put(url, content=content).raise_for_status()
         return {"digest": digest, "size": len(content)}
 
     def push(self, image: str, tag: str, text: str) -> str:
-        """Pushes an image of two architectures that holds `text`; the digest of its index."""
+        """Push an image of two architectures that contains `text`; return the digest of its index."""
         manifests = []
         for architecture in ARCHITECTURES:
             layer = io.BytesIO()
@@ -81,20 +82,20 @@ class Registry:
 
 def serve(folder: Path, host: str, port: int) -> Iterator[Registry]:
     program = shutil.which("docker-registry")
-    assert program, "No docker-registry is on the PATH. Get it: `apt install docker-registry`."
+    assert program, "docker-registry is not on the PATH. Install it with `apt install docker-registry`."
     config = folder / "config.json"
     storage = {"filesystem": {"rootdirectory": str(folder)}}
     config.write_text(json.dumps({"version": "0.1", "storage": storage, "http": {"addr": f"{host}:{port}"}}))
     process = subprocess.Popen([program, "serve", config], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        said = ""
+        log = ""
         for line in process.stderr:
-            said += line
+            log += line
             if "listening on" in line:
                 break
         else:
-            pytest.fail(f"docker-registry did not start: {said}")
+            pytest.fail(f"docker-registry did not start: {log}")
         yield Registry(name=host if port == 80 else f"{host}:{port}")
     finally:
         process.terminate()
@@ -107,17 +108,15 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def mirror_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    port = free_port()
     yield from serve(tmp_path_factory.mktemp("ours"), "127.0.0.1", port)
 
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(follow_redirects=True) as found:
-        yield found
+    with httpx.Client(follow_redirects=True) as http:
+        yield http
 
 
 def image(upstream: Registry, digest: str = "") -> Image:
@@ -150,71 +149,71 @@ part:
   resources: {{requests: {{cpu: 50m, memory: 128Mi}}, limits: {{memory: 512Mi}}}}
 """
     (tmp_path / "x" / "values.yaml").write_text(before)
-    (found,) = images.gather([charts.read("x")])
-    known = {found.reference: digests.resolve(found.name, found.tag, client)}
-    images.write_digests(charts.read("x"), known)
+    (entry,) = images.gather([charts.read("x")])
+    resolved = {entry.reference: digests.resolve(entry.name, entry.tag, client)}
+    images.write_digests(charts.read("x"), resolved)
     after = (tmp_path / "x" / "values.yaml").read_text()
     assert after == before.replace('digest: ""', f'digest: "{digest}"')
-    (found,) = images.gather([charts.read("x")])
-    assert f"digest: {digest}\n" in images.lock([found])
+    (entry,) = images.gather([charts.read("x")])
+    assert f"digest: {digest}\n" in images.lock([entry])
 
 
 @pytest.mark.parametrize("copier", ["skopeo", "docker"])
 def test_a_mirror_has_every_architecture_under_the_same_digest(
-    upstream: Registry, ours: Registry, client: httpx.Client, copier: str
+    upstream: Registry, mirror_registry: Registry, client: httpx.Client, copier: str
 ) -> None:
-    assert shutil.which(copier), f"No {copier} is on the PATH. Get it: `apt install {copier}`."
+    assert shutil.which(copier), f"{copier} is not on the PATH. Install it with `apt install {copier}`."
     digest = upstream.push("team/thing", "1.2", "hello")
-    said: list[str] = []
-    mirror.copy([image(upstream, digest)], f"{ours.name}/ml", client, said.append, [copier])
-    there = f"{ours.name}/ml/{upstream.name}/team/thing"
-    assert said == [f"{upstream.name}/team/thing:1.2 -> {there}:1.2"]
+    messages: list[str] = []
+    mirror.copy([image(upstream, digest)], f"{mirror_registry.name}/ml", client, messages.append, [copier])
+    target = f"{mirror_registry.name}/ml/{upstream.name}/team/thing"
+    assert messages == [f"{upstream.name}/team/thing:1.2 -> {target}:1.2"]
     index = client.get(
-        f"http://{ours.name}/v2/ml/{upstream.name}/team/thing/manifests/{digest}", headers={"Accept": INDEX}
+        f"http://{mirror_registry.name}/v2/ml/{upstream.name}/team/thing/manifests/{digest}", headers={"Accept": INDEX}
     )
     assert index.is_success
-    assert sorted(it["platform"]["architecture"] for it in index.json()["manifests"]) == sorted(ARCHITECTURES)
-    for each in index.json()["manifests"]:
-        address = f"http://{ours.name}/v2/ml/{upstream.name}/team/thing/manifests/{each['digest']}"
+    assert sorted(entry["platform"]["architecture"] for entry in index.json()["manifests"]) == sorted(ARCHITECTURES)
+    for entry in index.json()["manifests"]:
+        address = f"http://{mirror_registry.name}/v2/ml/{upstream.name}/team/thing/manifests/{entry['digest']}"
         manifest = client.get(address, headers={"Accept": MANIFEST})
         assert manifest.is_success
         for layer in manifest.json()["layers"]:
-            blob = client.get(f"http://{ours.name}/v2/ml/{upstream.name}/team/thing/blobs/{layer['digest']}")
+            blob = client.get(f"http://{mirror_registry.name}/v2/ml/{upstream.name}/team/thing/blobs/{layer['digest']}")
             assert b"hello" in blob.content
 
 
-def test_a_mirror_takes_what_the_lock_says_though_the_tag_has_moved(
-    upstream: Registry, ours: Registry, client: httpx.Client
+def test_a_mirror_copies_the_locked_digest_even_if_the_tag_has_moved(
+    upstream: Registry, mirror_registry: Registry, client: httpx.Client
 ) -> None:
     locked = upstream.push("team/thing", "1.2", "hello")
     moved = upstream.push("team/thing", "1.2", "something else")
     assert moved != locked
-    mirror.copy([image(upstream, locked)], ours.name, client, print)
-    assert digests.resolve(f"{ours.name}/{upstream.name}/team/thing", "1.2", client) == locked
+    mirror.copy([image(upstream, locked)], mirror_registry.name, client, print)
+    assert digests.resolve(f"{mirror_registry.name}/{upstream.name}/team/thing", "1.2", client) == locked
 
 
-def test_a_mirror_asks_for_the_digest_that_the_lock_lacks(
-    upstream: Registry, ours: Registry, client: httpx.Client
+def test_a_mirror_resolves_a_digest_that_the_lock_lacks(
+    upstream: Registry, mirror_registry: Registry, client: httpx.Client
 ) -> None:
     digest = upstream.push("team/thing", "1.2", "hello")
-    mirror.copy([image(upstream)], ours.name, client, print)
-    assert digests.resolve(f"{ours.name}/{upstream.name}/team/thing", "1.2", client) == digest
+    mirror.copy([image(upstream)], mirror_registry.name, client, print)
+    assert digests.resolve(f"{mirror_registry.name}/{upstream.name}/team/thing", "1.2", client) == digest
 
 
-def test_an_image_that_the_registry_does_not_have_is_said(
-    upstream: Registry, ours: Registry, client: httpx.Client
+def test_an_image_that_the_registry_lacks_is_an_error(
+    upstream: Registry, mirror_registry: Registry, client: httpx.Client
 ) -> None:
     with pytest.raises(PlatformError) as error:
-        mirror.copy([image(upstream)], ours.name, client, print)
+        mirror.copy([image(upstream)], mirror_registry.name, client, print)
     assert str(error.value) == (
         f"http://{UPSTREAM} answers 404 for {UPSTREAM}/team/thing:1.2. Correct name and tag in the chart's values."
     )
     with pytest.raises(PlatformError, match=r"ended with \d+: .*\. See to what it says, then mirror again"):
-        mirror.copy([image(upstream, f"sha256:{'0' * 64}")], ours.name, client, print)
+        mirror.copy([image(upstream, f"sha256:{'0' * 64}")], mirror_registry.name, client, print)
 
 
-def test_own_images_go_to_the_mirror_as_the_charts_ask_for_them(
-    ours: Registry, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_own_images_have_the_names_in_the_mirror_that_the_charts_use(
+    mirror_registry: Registry, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "k8s").mkdir()
     (tmp_path / "k8s" / "images.hcl").write_text(
@@ -224,19 +223,19 @@ def test_own_images_go_to_the_mirror_as_the_charts_ask_for_them(
     )
     (tmp_path / "text").write_text("hello")
     monkeypatch.setattr(mirror, "ROOT", tmp_path)
-    bake = ["docker", "buildx", "bake", "--load", "--file", tmp_path / "k8s" / "images.hcl"]
+    bake = ["docker", "buildx", "bake", "--load", "--file", str(tmp_path / "k8s" / "images.hcl")]
     subprocess.run(bake, cwd=tmp_path, check=True, capture_output=True)
     try:
-        mirror.push(ours.name, print)
+        mirror.push(mirror_registry.name, print)
     finally:
-        tags = ("phaseflow-mirror-test/thing:dev", f"{ours.name}/phaseflow-mirror-test/thing:dev")
+        tags = ("phaseflow-mirror-test/thing:dev", f"{mirror_registry.name}/phaseflow-mirror-test/thing:dev")
         subprocess.run(["docker", "image", "rm", *tags], check=True, capture_output=True)
-    assert digests.resolve(f"{ours.name}/phaseflow-mirror-test/thing", "dev", client).startswith("sha256:")
+    assert digests.resolve(f"{mirror_registry.name}/phaseflow-mirror-test/thing", "dev", client).startswith("sha256:")
 
 
-def test_a_registry_that_is_away_is_said(client: httpx.Client) -> None:
-    with socket.socket() as taken:  # bound, and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        name = f"127.0.0.1:{taken.getsockname()[1]}/team/thing"
+def test_an_unreachable_registry_is_an_error(client: httpx.Client) -> None:
+    with socket.socket() as probe:  # bound, but not listening
+        probe.bind(("127.0.0.1", 0))
+        name = f"127.0.0.1:{probe.getsockname()[1]}/team/thing"
         with pytest.raises(PlatformError, match=r"can't be asked for .*: .*refused.*\. See to the network\."):
             digests.resolve(name, "1.2", client)

@@ -1,1 +1,4 @@
-"""Faults of the platform's own machine: killed processes, full disks, absent dependencies, wrong clocks. Nothing answered is lost."""
+"""Faults of the platform's machine: killed processes, full disks, missing dependencies, wrong clocks.
+
+No served prediction may be lost.
+"""

@@ -1,4 +1,4 @@
-"""A disk that is full at each writer: it says so, nothing that was answered is lost, and it goes on when there is room again."""
+"""A full disk at each writer: it reports the error, loses no served prediction, and continues once there is space."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from bench.load import Load, shipped
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import ROOT
 from phaseflow.store import Store
+from phaseflow.testing import wait_for
 from tests.conftest import Platform
-from tests.faults.conftest import PROJECT, Traffic, bodies, full, healthy, metric, pid_of, started
+from tests.faults.conftest import PROJECT, Traffic, full_disk, healthy, metric, pid_of, valid_row, wait_for_predictions
 from tests.tally import Row, Tally
-from tests.test_loop import wait_for
 
 pytestmark = pytest.mark.platform
 
 
 def test_the_services_spool(platform: Platform, traffic: Traffic) -> None:
-    """What can't be logged is not answered."""
+    """The service refuses predictions that it can't log."""
     with traffic("a full disk under the spool", may_fail=True) as load:
-        with full(platform.settings.home / "serving" / "spool"):
+        with full_disk(platform.settings.home / "serving" / "spool"):
             wait_for("a refusal", lambda: load.statuses[503] > 20, 60)
-            refused = httpx.post(f"{load.url}/predict", json=bodies(platform), timeout=10)
-            assert refused.status_code == 503
-            assert refused.headers["retry-after"]
-            assert "Free disk space" in refused.json()["error"]["fix"]
-        _answered_again(load)
+            response = httpx.post(f"{load.url}/predict", json=valid_row(platform), timeout=10)
+            assert response.status_code == 503
+            assert response.headers["retry-after"]
+            assert "Free disk space" in response.json()["error"]["fix"]
+        _assert_recovered(load)
     assert set(load.statuses) <= {200, 503}
 
 
-def _answered_again(load: Load) -> None:
-    started(load)
+def _assert_recovered(load: Load) -> None:
+    wait_for_predictions(load)
     before = load.statuses[503]
-    started(load, 100)
+    wait_for_predictions(load, 100)
     assert load.statuses[503] == before
 
 
 def test_the_store_under_the_prediction_log(platform: Platform, traffic: Traffic) -> None:
-    """Rows wait in the spool."""
+    """Rows wait in the spool until the store has space."""
     predictions = Path(platform.settings.store) / "predictions"
-    with traffic("a full disk under the prediction log") as load, full(predictions):
+    with traffic("a full disk under the prediction log") as load, full_disk(predictions):
         wait_for("rows that wait", lambda: metric(platform, "serving", "phaseflow_spool_rows") > 200, 60)
-        started(load)
+        wait_for_predictions(load)
     assert shipped(platform.settings)
 
 
 def test_the_engines_records(platform: Platform, tally: Tally) -> None:
-    """A run that can't be written down is refused, and the next one runs: the engine's loop lives."""
+    """The engine refuses a run that it can't record, and its loop keeps working: the next run succeeds."""
     settings = platform.settings
     pid = pid_of(platform, "pipelines")
     name, address = "a-full-disk", f"{settings.pipelines_url}/apis/v2beta1"
@@ -73,12 +73,12 @@ def test_the_engines_records(platform: Platform, tally: Tally) -> None:
             f"{address}/runs", json={"display_name": run, "pipeline_spec": spec}, headers=headers, timeout=30
         )
 
-    got_in = []
-    with full(settings.home / "pipelines"):
+    breaches = []
+    with full_disk(settings.home / "pipelines"):
         for number in range(3):
             response = submit(f"{name}-{number}")
             if response.status_code not in {503, 507}:
-                got_in.append(f"{response.status_code} {response.text[:100]}")
+                breaches.append(f"{response.status_code} {response.text[:100]}")
         assert httpx.get(f"{address}/healthz", timeout=10).status_code in {200, 503}
     response = submit(f"{name}-after")
     assert response.status_code == 200, response.text
@@ -87,17 +87,17 @@ def test_the_engines_records(platform: Platform, tally: Tally) -> None:
     wait_for("the next run's end", lambda: httpx.get(f"{address}/runs/{run}").json()["state"] in ended, 120)
     assert pid_of(platform, "pipelines") == pid
     assert healthy(platform, "pipelines")
-    tally.add(Row(what="a full disk under the engine's records", tried=3, got_in=got_in))
+    tally.add(Row(what="a full disk under the engine's records", attempts=3, breaches=breaches))
 
 
 def test_the_store_under_the_etl(platform: Platform, tally: Tally) -> None:
-    """It ends with 1, which is tried again, not with 2, which says that the data is wrong."""
-    got_in = []
+    """The ETL exits with 1, which is retried, and not with 2, which reports invalid data."""
+    breaches = []
     for folder in ("staging", "quarantine"):
-        with full(Path(platform.settings.store) / folder):
+        with full_disk(Path(platform.settings.store) / folder):
             for step in ("extract",) if folder == "staging" else ():
                 command = ["-m", "pipelines.etl", step, "--project", PROJECT, "--run", "full", "--result", os.devnull]
-                done = subprocess.run(
+                completed = subprocess.run(
                     [platform.settings.python("tabular"), *command],
                     env=platform.environment | {"PYTHONPATH": str(ROOT)},
                     cwd=ROOT,
@@ -105,14 +105,14 @@ def test_the_store_under_the_etl(platform: Platform, tally: Tally) -> None:
                     text=True,
                     check=False,
                 )
-                if done.returncode != 1 or "Free disk space" not in done.stderr:
-                    got_in.append(f"{step}: {done.returncode}: {done.stderr[-200:]}")
-    tally.add(Row(what="a full disk under the ETL", tried=1, got_in=got_in))
+                if completed.returncode != 1 or "Free disk space" not in completed.stderr:
+                    breaches.append(f"{step}: {completed.returncode}: {completed.stderr[-200:]}")
+    tally.add(Row(what="a full disk under the ETL", attempts=1, breaches=breaches))
 
 
 def test_events_and_the_monitors_memory(platform: Platform, tally: Tally) -> None:
-    """An event that can't be written is an error of ours with its fix; the monitor's health is told by its loops, not by a crash."""
-    settings, got_in = platform.settings, []
+    """A failed write raises a PhaseflowError with a fix, and the monitor reports its health without crashing."""
+    settings, breaches = platform.settings, []
     pid = pid_of(platform, "monitor")
     writers: dict[str, Callable[[], object]] = {
         "events": lambda: Store(settings.store).write("events/titanic/full.json", b"x" * 100_000),
@@ -120,25 +120,25 @@ def test_events_and_the_monitors_memory(platform: Platform, tally: Tally) -> Non
         "datasets": lambda: Store(settings.store).write("datasets/titanic/full/train.parquet", b"x" * 100_000),
     }
     for folder, write in writers.items():
-        with full(Path(settings.store) / folder):
+        with full_disk(Path(settings.store) / folder):
             try:
                 write()
-                got_in.append(f"{folder} was written")
+                breaches.append(f"{folder} was written")
             except PhaseflowError as error:
                 if "Free disk space" not in error.fix:
-                    got_in.append(f"{folder}: {error}")
-            left = [path for path in (Path(settings.store) / folder).rglob(".*") if path.is_file()]
-            got_in += [f"{path} was left" for path in left]
+                    breaches.append(f"{folder}: {error}")
+            leftovers = [path for path in (Path(settings.store) / folder).rglob(".*") if path.is_file()]
+            breaches += [f"{path} was left" for path in leftovers]
     body = json.dumps(
         {"alerts": [{"status": "firing", "labels": {"project": PROJECT, "action": "retrain", "alertname": "x"}}]}
     )
     headers = {"Authorization": f"Bearer {settings.secret('hook_token')}", "Content-Type": "application/json"}
-    with full(settings.home / "monitor"), full(Path(settings.store) / "events"):
+    with full_disk(settings.home / "monitor"), full_disk(Path(settings.store) / "events"):
         status = httpx.post(
             f"{settings.monitor_url}/hooks/alertmanager", content=body, headers=headers, timeout=30
         ).status_code
         if status not in {200, 503}:
-            got_in.append(f"the hook: {status}")
+            breaches.append(f"the hook: {status}")
         assert httpx.get(f"{settings.monitor_url}/metrics", timeout=10).status_code == 200
     assert pid_of(platform, "monitor") == pid
-    tally.add(Row(what="a full disk under events and the monitor", tried=4, got_in=got_in))
+    tally.add(Row(what="a full disk under events and the monitor", attempts=4, breaches=breaches))

@@ -1,29 +1,32 @@
-"""kill -9 of the supervisor: the guardian starts another, and nothing that was answered is lost. The last test: it restarts everything."""
+"""kill -9 of the supervisor: the guardian starts another one, and no served prediction is lost.
+
+This test runs last, since it restarts everything.
+"""
 
 from __future__ import annotations
 
 import psutil
 import pytest
 
-from phaseflow.embedded import supervisor
+from cli.local import processes, supervisor
+from phaseflow.testing import wait_for
 from tests.conftest import Platform
 from tests.faults.conftest import Stopwatch, Traffic
 from tests.tally import Row, Tally
-from tests.test_loop import wait_for
 
 pytestmark = pytest.mark.platform
 
 
 def replaced(platform: Platform, pid: int) -> bool:
-    """Whether another supervisor answers."""
+    """Return whether another supervisor responds."""
     try:
         return bool(supervisor.call(platform.settings, "supervisor.getPID") != pid)
-    except supervisor.GONE:
+    except supervisor.UNREACHABLE:
         return False
 
 
 def test_a_killed_supervisor_is_replaced(platform: Platform, traffic: Traffic, tally: Tally) -> None:
-    """The guardian starts another, which starts every program again; `up` waits until all are well."""
+    """The guardian starts another supervisor, which starts every program; `up` waits until all are healthy."""
     with traffic("the supervisor killed", may_fail=True):
         process = psutil.Process(supervisor.call(platform.settings, "supervisor.getPID"))
         watch = Stopwatch()
@@ -33,6 +36,6 @@ def test_a_killed_supervisor_is_replaced(platform: Platform, traffic: Traffic, t
         platform.command("up")
         programs = platform.programs()
         assert all(program["healthy"] for program in programs.values()), programs
-        tally.add(Row(what="kill -9: supervisord", tried=1, note=f"whole after {watch}"))
-    marks = [process.environ()[supervisor.MARK] for process in supervisor.members(platform.settings)]
-    assert marks.count("serving") == 1, "no orphan of the killed supervisor is left"
+        tally.add(Row(what="kill -9: supervisord", attempts=1, note=f"whole after {watch}"))
+    marks = [process.environ()[processes.MARK] for process in supervisor.members(platform.settings)]
+    assert marks.count("serving") == 1, "an orphan of the killed supervisor is left"

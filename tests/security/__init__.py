@@ -1,1 +1,1 @@
-"""Attacks on the platform that the loop's tests have left running. Each is a row of a table: tried, got in, lost."""
+"""Attacks on the running platform after the loop's tests. Each is a row of a table: attempts, breaches and losses."""

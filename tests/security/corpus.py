@@ -1,6 +1,6 @@
-"""Malformed requests for the service, made by rules: a compact corpus of what a client, a proxy or an attacker may send.
+"""A corpus of malformed requests to the service, as a client, a proxy or an attacker may send them.
 
-Each is the bytes of one connection, and says which statuses may answer it; 0 is a connection that is closed without a response.
+Each is the bytes of one connection and the allowed statuses; 0 means that the connection closes without a response.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from tests import wire
 
 REFUSED: Final = frozenset({0, *range(400, 500)})
 ANY: Final = frozenset({0, *range(200, 500)})
-"""It may be answered: what matters is that nothing breaks."""
+"""For requests that may also succeed: the service only must not fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
-    """One connection."""
+    """One malformed request on its own connection."""
 
     name: str
-    sent: bytes
+    request: bytes
     allowed: frozenset[int] = REFUSED
     method: str = "POST"
 
 
 def requests(own: str, row: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[Malformed]:
-    """All of them. `own` is host and port; `row` a right row of titanic, `image` one of a project whose only feature is an image."""
+    """Yield all malformed requests.
+
+    `own` is the service's host:port, `row` a valid row of titanic, `image` the name and the image column of a project
+    without other features.
+    """
     yield from _bodies(own, row)
     yield from _content_types(own, row)
     yield from _framing(own, row)
@@ -48,7 +52,7 @@ def _post(own: str, path: str, body: bytes, *headers: tuple[str, str], media: st
 
 
 def _bodies(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
-    """Numbers, nesting, encodings, shapes."""
+    """Yield bodies with odd numbers, nesting, encodings and shapes."""
     right = json.dumps(row)
     values = (
         *(
@@ -87,13 +91,13 @@ def _bodies(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         body = right.replace(f'"age": {json.dumps(row["age"])}', f'"age": {value}')
         yield Malformed(
             name=f"age {value[:20]}",
-            sent=_post(own, "/titanic/predict", body.encode()),
+            request=_post(own, "/titanic/predict", body.encode()),
             allowed=ANY if value == "1e-400" else REFUSED,
         )
     integers = ("1.5", "1e1", "99999999999999999999", "-1", "21", "true", '"1"', "9223372036854775808")
     for value in integers:
         body = right.replace(f'"sibsp": {row["sibsp"]}', f'"sibsp": {value}')
-        yield Malformed(name=f"sibsp {value}", sent=_post(own, "/titanic/predict", body.encode()), allowed=ANY)
+        yield Malformed(name=f"sibsp {value}", request=_post(own, "/titanic/predict", body.encode()), allowed=ANY)
     texts = (
         "x" * 1001,
         "\\u0000",
@@ -105,7 +109,7 @@ def _bodies(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
     )
     for value in texts:
         body = right.replace('"Mr"', f'"{value}"')
-        yield Malformed(name=f"title {value[:20]}", sent=_post(own, "/titanic/predict", body.encode()), allowed=ANY)
+        yield Malformed(name=f"title {value[:20]}", request=_post(own, "/titanic/predict", body.encode()), allowed=ANY)
     shapes = {
         "nothing": b"",
         "null": b"null",
@@ -145,13 +149,13 @@ def _bodies(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "XML with an entity": b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>',
         "YAML": b"!!python/object/apply:os.system ['id']",
     }
-    for name, body in shapes.items():
+    for name, content in shapes.items():
         yield Malformed(
             name=name,
-            sent=_post(own, "/titanic/predict", body),
+            request=_post(own, "/titanic/predict", content),
             allowed=ANY if name in {"a field twice", "rows twice", "a byte order mark"} else REFUSED,
         )
-    yield Malformed(name="9 MiB", sent=_post(own, "/titanic/predict", b"[" + b" " * (9 << 20) + b"]"))
+    yield Malformed(name="9 MiB", request=_post(own, "/titanic/predict", b"[" + b" " * (9 << 20) + b"]"))
 
 
 def _content_types(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
@@ -182,7 +186,7 @@ def _content_types(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         ),
     ):
         for path in ("/titanic/predict", "/predict"):
-            yield Malformed(name=f"content type {media} to {path}", sent=_post(own, path, body, media=media))
+            yield Malformed(name=f"content type {media} to {path}", request=_post(own, path, body, media=media))
     for encoding, content in (
         ("gzip", gzip.compress(body)),
         ("gzip", gzip.compress(b"0" * 50_000_000)),
@@ -191,20 +195,20 @@ def _content_types(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         ("identity", body),
         ("gzip, gzip", gzip.compress(gzip.compress(body))),
     ):
-        allowed = ANY if content == body else REFUSED  # the service decodes none and reads what is there
+        allowed = ANY if content == body else REFUSED  # the service ignores the header and reads the body as it is
         yield Malformed(
             name=f"content encoding {encoding}, {len(content)} bytes",
-            sent=_post(own, "/titanic/predict", content, ("Content-Encoding", encoding)),
+            request=_post(own, "/titanic/predict", content, ("Content-Encoding", encoding)),
             allowed=allowed,
         )
     two = [("Content-Type", "text/plain")]
-    yield Malformed(name="two content types", sent=_post(own, "/titanic/predict", body, *two))
+    yield Malformed(name="two content types", request=_post(own, "/titanic/predict", body, *two))
     charset = "application/json; charset=utf-16"
-    yield Malformed(name="another charset", sent=_post(own, "/titanic/predict", body, media=charset), allowed=ANY)
+    yield Malformed(name="another charset", request=_post(own, "/titanic/predict", body, media=charset), allowed=ANY)
 
 
 def _framing(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
-    """Lengths, chunks, and smuggling: what stands behind a request must never be taken for another one."""
+    """Yield odd lengths, chunks and smuggling: bytes after a request must never count as another request."""
     body = json.dumps(row).encode()
     start = f"POST /titanic/predict HTTP/1.1\r\nHost: {own}\r\nContent-Type: application/json\r\n".encode()
     smuggled = f"GET /smuggled HTTP/1.1\r\nHost: {own}\r\n\r\n".encode()
@@ -250,9 +254,9 @@ def _framing(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "a length that ends early": start + b"Connection: close\r\nContent-Length: 4\r\n\r\n" + body,
         "Expect": start + b"Connection: close\r\nExpect: 200-maybe\r\nContent-Length: 2\r\n\r\n{}",
     }
-    right = {"a trailer", "bare line feeds", "TE with a tab", "TE gzip, chunked"}  # their end is where it seems to be
-    for name, sent in cases.items():
-        yield Malformed(name=name, sent=sent, allowed=ANY if name in right else REFUSED)
+    right = {"a trailer", "bare line feeds", "TE with a tab", "TE gzip, chunked"}  # valid framing
+    for name, request in cases.items():
+        yield Malformed(name=name, request=request, allowed=ANY if name in right else REFUSED)
 
 
 def _targets(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
@@ -299,7 +303,7 @@ def _targets(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
             "/titanic/ predict",
         ),
     ):
-        yield Malformed(name=f"target {path[:30]}", sent=_post(own, path, body), allowed=ANY)
+        yield Malformed(name=f"target {path[:30]}", request=_post(own, path, body), allowed=ANY)
     for method in (
         "GET",
         "HEAD",
@@ -315,17 +319,17 @@ def _targets(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         "POST\0",
         "M" * 5000,
     ):
-        sent = wire.request(method, "/titanic/predict", [("Host", own), ("Connection", "close")])
+        request = wire.request(method, "/titanic/predict", [("Host", own), ("Connection", "close")])
         yield Malformed(
             name=f"method {method[:20]!r}",
-            sent=sent,
+            request=request,
             method=method,
             allowed=ANY if method in {"OPTIONS", "HEAD"} else REFUSED,
         )
     for version in ("HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/1.2", "HTTP/9.9", "HTTP/1", "http/1.1", "ICY", ""):
         yield Malformed(
             name=f"version {version}",
-            sent=wire.request(
+            request=wire.request(
                 "POST",
                 "/titanic/predict",
                 [("Host", own), ("Content-Type", "application/json"), ("Connection", "close")],
@@ -371,18 +375,18 @@ def _headers(own: str, row: Mapping[str, Any]) -> Iterator[Malformed]:
         ],
     }
     for name, headers in odd.items():
-        yield Malformed(name=name, sent=_post(own, "/titanic/predict", body, *headers))
+        yield Malformed(name=name, request=_post(own, "/titanic/predict", body, *headers))
     yield Malformed(
-        name="no host", sent=wire.request("POST", "/titanic/predict", [("Content-Type", "application/json")], body)
+        name="no host", request=wire.request("POST", "/titanic/predict", [("Content-Type", "application/json")], body)
     )
-    yield Malformed(name="an HTTP/2 preface", sent=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 100)
-    yield Malformed(name="a TLS hello", sent=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500)
-    yield Malformed(name="an empty line of 1,000,000 characters", sent=b"\r\n" * 500_000)
-    yield Malformed(name="a request line of 1,000,000 characters", sent=b"GET /" + b"a" * 1_000_000)
+    yield Malformed(name="an HTTP/2 preface", request=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 100)
+    yield Malformed(name="a TLS hello", request=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500)
+    yield Malformed(name="an empty line of 1,000,000 characters", request=b"\r\n" * 500_000)
+    yield Malformed(name="a request line of 1,000,000 characters", request=b"GET /" + b"a" * 1_000_000)
 
 
 def _protocol(own: str) -> Iterator[Malformed]:
-    """The Open Inference Protocol."""
+    """Yield requests of the Open Inference Protocol."""
     tensor = {"name": "age", "shape": [1], "datatype": "FP64", "data": [1.0]}
     bodies: dict[str, Any] = {
         "no inputs": {"inputs": []},
@@ -399,31 +403,31 @@ def _protocol(own: str) -> Iterator[Malformed]:
         "an id of 100,000": {"id": "x" * 100_000, "inputs": [tensor]},
     }
     for name, body in bodies.items():
-        yield Malformed(name=f"OIP {name}", sent=_post(own, "/v2/models/titanic/infer", json.dumps(body).encode()))
+        yield Malformed(name=f"OIP {name}", request=_post(own, "/v2/models/titanic/infer", json.dumps(body).encode()))
     for path in (
         "/v2/models/x/infer",
         "/v2/models/titanic/versions/1/infer",
         "/v2/repository/models/titanic/load",
         "/v2/models/titanic/unload",
     ):
-        yield Malformed(name=f"OIP {path}", sent=_post(own, path, b"{}"))
+        yield Malformed(name=f"OIP {path}", request=_post(own, path, b"{}"))
 
 
 def _feedback(own: str) -> Iterator[Malformed]:
     bodies: dict[str, Any] = {
-        "no truths": {"truths": []},
-        "an empty id": {"truths": [{"id": "", "truth": "1"}]},
-        "a long id": {"truths": [{"id": "x" * 201, "truth": "1"}]},
-        "a foreign class": {"truths": [{"id": "x-0", "truth": "2"}]},
-        "a truth of a list": {"truths": [{"id": "x-0", "truth": ["1"]}]},
-        "no truth": {"truths": [{"id": "x-0"}]},
-        "a null truth": {"truths": [{"id": "x-0", "truth": None}]},
-        "1,001 truths": {"truths": [{"id": f"x-{n}", "truth": "1"} for n in range(1001)]},
-        "a client's name": {"truths": [{"id": "x-0", "truth": "1", "client": "trusted"}]},
-        "a time": {"truths": [{"id": "x-0", "truth": "1", "time": 0}]},
+        "no labels": {"labels": []},
+        "an empty id": {"labels": [{"id": "", "label": "1"}]},
+        "a long id": {"labels": [{"id": "x" * 201, "label": "1"}]},
+        "a foreign class": {"labels": [{"id": "x-0", "label": "2"}]},
+        "a label of a list": {"labels": [{"id": "x-0", "label": ["1"]}]},
+        "no label": {"labels": [{"id": "x-0"}]},
+        "a null label": {"labels": [{"id": "x-0", "label": None}]},
+        "1,001 labels": {"labels": [{"id": f"x-{n}", "label": "1"} for n in range(1001)]},
+        "a client's name": {"labels": [{"id": "x-0", "label": "1", "client": "trusted"}]},
+        "a time": {"labels": [{"id": "x-0", "label": "1", "time": 0}]},
     }
     for name, body in bodies.items():
-        yield Malformed(name=f"feedback {name}", sent=_post(own, "/titanic/feedback", json.dumps(body).encode()))
+        yield Malformed(name=f"feedback {name}", request=_post(own, "/titanic/feedback", json.dumps(body).encode()))
 
 
 def _images(own: str, image: Mapping[str, Any]) -> Iterator[Malformed]:
@@ -457,13 +461,13 @@ def _images(own: str, image: Mapping[str, Any]) -> Iterator[Malformed]:
             else REFUSED
         )
         row = json.dumps({column: base64.b64encode(content).decode()}).encode()
-        yield Malformed(name=f"image {name}", sent=_post(own, path, row), allowed=allowed)
+        yield Malformed(name=f"image {name}", request=_post(own, path, row), allowed=allowed)
         yield Malformed(
-            name=f"image {name} as the body", sent=_post(own, path, content, media="image/png"), allowed=allowed
+            name=f"image {name} as the body", request=_post(own, path, content, media="image/png"), allowed=allowed
         )
     wide = base64.b64encode(png(8_000_000, 1)).decode()
     rows = json.dumps({"rows": [{column: wide}] * 200}).encode()
-    yield Malformed(name="200 wide images", sent=_post(own, path, rows))
+    yield Malformed(name="200 wide images", request=_post(own, path, rows))
     odd: dict[str, Any] = {
         "no base64": "!!!",
         "a number": 1,
@@ -473,7 +477,7 @@ def _images(own: str, image: Mapping[str, Any]) -> Iterator[Malformed]:
         "a list": [1, 2],
     }
     for name, value in odd.items():
-        yield Malformed(name=f"image {name}", sent=_post(own, path, json.dumps({column: value}).encode()))
+        yield Malformed(name=f"image {name}", request=_post(own, path, json.dumps({column: value}).encode()))
     part = (
         b'--x\r\nContent-Disposition: form-data; name="%s"; filename="../../x"\r\nContent-Type: image/png\r\n\r\n%s\r\n'
     )
@@ -487,18 +491,18 @@ def _images(own: str, image: Mapping[str, Any]) -> Iterator[Malformed]:
     for name, content in forms.items():
         yield Malformed(
             name=f"form with {name}",
-            sent=_post(own, path, content, media="multipart/form-data; boundary=x"),
+            request=_post(own, path, content, media="multipart/form-data; boundary=x"),
             allowed=ANY if name == "two files" else REFUSED,
         )
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    """A chunk of a PNG (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
+    """Encode a chunk of a PNG (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def png(width: int, height: int, *extra: bytes, rows: int | None = None, colour: int = 0) -> bytes:
-    """A black image; `rows` of it are there, all where it is not given."""
+    """Encode a black image; the file contains `rows` of its rows, all by default."""
     packed = zlib.compressobj(9)
     line = b"\0" * (width + 1) if rows != 0 else b""
     pixels = b"".join(

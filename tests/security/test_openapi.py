@@ -1,4 +1,4 @@
-"""schemathesis (https://schemathesis.readthedocs.io) against the service's own OpenAPI document: no 5xx, and no status it does not name."""
+"""schemathesis (https://schemathesis.readthedocs.io) against the service's OpenAPI: no 5xx, no undocumented status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phaseflow.embedded import rest
+from phaseflow.clients import airflow
 from phaseflow.settings import ROOT
 from tests.conftest import Platform
 from tests.tally import Row, Tally
@@ -21,15 +21,15 @@ SEED = "20261126"
 
 
 def retrainings(platform: Platform) -> set[str]:
-    """Ids of the DAG runs that alerts started, of every project."""
-    airflow = rest.Airflow(platform.settings)
+    """Return the ids of the DAG runs of all projects that alerts started."""
+    client = airflow.client(platform.settings)
     names = [project["name"] for project in platform.json("projects")]
-    runs = [run["dag_run_id"] for name in names for run in airflow.runs(name)]
+    runs = [run["dag_run_id"] for name in names for run in client.send(airflow.runs(name))]
     return {run for run in runs if run.startswith("retrain__")}
 
 
 def failures(report: Path) -> tuple[int, list[str]]:
-    """How many requests a report of newline-delimited JSON holds, and the checks that failed."""
+    """Return the number of requests in a report of newline-delimited JSON, and the failed checks."""
     requests, problems = 0, []
     for line in report.read_text().splitlines():
         event: Any = json.loads(line)
@@ -44,10 +44,10 @@ def failures(report: Path) -> tuple[int, list[str]]:
 
 
 def test_the_service_answers_as_its_document_says(trained_platform: Platform, tally: Tally, tmp_path: Path) -> None:
-    platform = trained_platform  # a project without a champion would answer 503
+    platform = trained_platform  # a project without a champion would respond with 503
     before = retrainings(platform)
     report = tmp_path / "report.ndjson"
-    done = subprocess.run(
+    completed = subprocess.run(
         [
             *(ROOT / ".venvs" / "dev" / "bin" / "schemathesis", "run", f"{platform.settings.serving_url}/openapi.json"),
             *("--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--max-time", str(SECONDS)),
@@ -72,18 +72,18 @@ def test_the_service_answers_as_its_document_says(trained_platform: Platform, ta
         check=False,
         timeout=SECONDS * 4,
     )
-    assert report.exists(), done.stdout[-3000:] + done.stderr[-3000:]
-    tried, problems = failures(report)
-    assert tried > 200, done.stdout[-3000:]
-    # Random rows are drift, and drift may be answered by a retraining: at most by one of a project, however many rows came.
+    assert report.exists(), completed.stdout[-3000:] + completed.stderr[-3000:]
+    attempts, problems = failures(report)
+    assert attempts > 200, completed.stdout[-3000:]
+    # Random rows are drift, and drift may trigger a retraining, but at most one.
     started = sorted(retrainings(platform) - before)
     problems += [f"retrainings {started}"] if len(started) > 1 else []
     tally.add(
         Row(
             what="schemathesis against the OpenAPI document",
-            tried=tried,
-            got_in=problems,
+            attempts=attempts,
+            breaches=problems,
             note=f"{len(started)} retrainings",
         )
     )
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert completed.returncode == 0, completed.stdout[-3000:]

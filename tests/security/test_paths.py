@@ -1,4 +1,4 @@
-"""Paths that would leave a folder: reports, the portal's pages, the engine's records, MLflow's artifacts. No secret comes out, and no 500."""
+"""Path traversal in reports, the portal's pages, the engine's records and MLflow's artifacts: no leak, and no 5xx."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ODD = (
 
 
 def paths(*prefixes: str) -> list[str]:
-    """Each prefix with each way up to a file, and with odd names."""
-    found = []
+    """Combine each prefix with each traversal sequence and target file, and with odd names."""
+    variants = []
     for prefix in prefixes:
-        found += [f"{prefix}{up * depth}{target}" for up in UP for depth in (1, 8) for target in TARGETS]
-        found += [f"{prefix}{odd}" for odd in ODD] + [f"{prefix}{odd}/report.html" for odd in ODD[:4]]
-    return found
+        variants += [f"{prefix}{up * depth}{target}" for up in UP for depth in (1, 8) for target in TARGETS]
+        variants += [f"{prefix}{odd}" for odd in ODD] + [f"{prefix}{odd}/report.html" for odd in ODD[:4]]
+    return variants
 
 
 PREFIXES: Mapping[str, tuple[str, ...]] = {
@@ -59,25 +59,25 @@ def test_no_path_leaves_its_folder(
     address = addresses[service]
     headers = [("Host", f"{address[0]}:{address[1]}"), ("Connection", "close")]
     values = [path.read_bytes().strip() for path in platform.settings.secrets.iterdir()]
-    wanted = paths(*PREFIXES[service])
-    got_in = []
-    for path in wanted:
+    requested = paths(*PREFIXES[service])
+    breaches = []
+    for path in requested:
         response = wire.exchange(address, wire.request("GET", path, headers))
         leaked = (
             b"root:" in response.body or b"SQLite format" in response.body or any(v in response.body for v in values)
         )
         cookie = response.header("set-cookie")
         if response.status >= 500 or response.late or leaked or cookie:
-            got_in.append(f"{path[:100]}: {response.status} {response.body[:100]!r}")
+            breaches.append(f"{path[:100]}: {response.status} {response.body[:100]!r}")
         if response.status == 200 and b"<script>" in response.body and "<script>" in path:
-            got_in.append(f"{path[:100]}: the page repeats a script")
-    tally.add(Row(what=f"paths that leave a folder: {service}", tried=len(wanted), got_in=got_in))
+            breaches.append(f"{path[:100]}: the page repeats a script")
+    tally.add(Row(what=f"paths that leave a folder: {service}", attempts=len(requested), breaches=breaches))
 
 
 def test_mlflow_serves_nothing_outside_a_runs_folder(
     platform: Platform, addresses: Mapping[str, tuple[str, int]], tally: Tally
 ) -> None:
-    """Its API has no login on one machine, so that whoever reaches it may write models; files of others stay out of reach."""
+    """The local MLflow has no login, so that any local client may write models; other files must stay out of reach."""
     address = addresses["mlflow"]
     headers = [("Host", f"{address[0]}:{address[1]}"), ("Connection", "close"), ("Content-Type", "application/json")]
 
@@ -88,7 +88,7 @@ def test_mlflow_serves_nothing_outside_a_runs_folder(
     values = [path.read_bytes().strip() for path in platform.settings.secrets.iterdir()]
     name = f"attack-{secrets.token_hex(4)}"
     home = platform.settings.home
-    tried, got_in = 0, []
+    attempts, breaches = 0, []
     for prefix in (
         "/api/2.0/mlflow-artifacts/artifacts/",
         "/get-artifact?path=",
@@ -96,14 +96,14 @@ def test_mlflow_serves_nothing_outside_a_runs_folder(
     ):
         for path in paths(prefix):
             response = ask("GET", path)
-            tried += 1
+            attempts += 1
             if (
                 response.late
                 or b"root:" in response.body
                 or b"SQLite format" in response.body
                 or any(v in response.body for v in values)
             ):
-                got_in.append(f"{path[:100]}: {response.status} {response.body[:80]!r}")
+                breaches.append(f"{path[:100]}: {response.status} {response.body[:80]!r}")
     for location in (
         f"file://{home}/secrets",
         f"{home}/secrets",
@@ -112,28 +112,28 @@ def test_mlflow_serves_nothing_outside_a_runs_folder(
         "/etc",
         "ftp://x/y",
     ):
-        tried += 1
-        made = ask(
-            "POST", "/api/2.0/mlflow/experiments/create", {"name": f"{name}-{tried}", "artifact_location": location}
+        attempts += 1
+        created = ask(
+            "POST", "/api/2.0/mlflow/experiments/create", {"name": f"{name}-{attempts}", "artifact_location": location}
         )
-        if made.status != 200:
+        if created.status != 200:
             continue
-        identity = json.loads(made.body)["experiment_id"]
+        identity = json.loads(created.body)["experiment_id"]
         run = json.loads(ask("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": identity}).body)["run"]["info"][
             "run_id"
         ]
         for path in ("", "secrets", "hook_token", "passwd", "../secrets"):
-            for read in (
+            for url in (
                 f"/api/2.0/mlflow/artifacts/list?run_id={run}&path={path}",
                 f"/get-artifact?run_uuid={run}&path={path}",
             ):
-                response = ask("GET", read)
-                tried += 1
+                response = ask("GET", url)
+                attempts += 1
                 if (
                     b"root:" in response.body
                     or any(v in response.body for v in values)
                     or (b"hook_token" in response.body and response.status == 200)
                 ):
-                    got_in.append(f"{location} {read}: {response.body[:100]!r}")
+                    breaches.append(f"{location} {url}: {response.body[:100]!r}")
         ask("POST", "/api/2.0/mlflow/experiments/delete", {"experiment_id": identity})
-    tally.add(Row(what="MLflow's artifacts", tried=tried, got_in=got_in))
+    tally.add(Row(what="MLflow's artifacts", attempts=attempts, breaches=breaches))

@@ -1,4 +1,4 @@
-"""The service under malformed requests: no 5xx, no crash, a bound on the time of each, and honest clients are served meanwhile."""
+"""The service under malformed requests: no 5xx, no crash, a bounded response time, and other clients are served."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any
 import httpx
 import pytest
 
-from phaseflow import registry
+from phaseflow import discovery
+from phaseflow.testing import wait_for
 from tests import wire
 from tests.conftest import Platform
 from tests.security import corpus
 from tests.tally import Row, Tally
-from tests.test_loop import wait_for
 
 pytestmark = pytest.mark.platform
 SECONDS = 10.0
-"""In which each malformed request must have its response, also on two busy cores."""
+"""Limit of the response time of a malformed request, also on two busy cores."""
 CONNECTIONS = 600
-"""Of slow clients."""
+"""Number of slow clients of the service."""
 HEALTH = {"pipelines": "/apis/v2beta1/healthz", "monitor": "/healthz", "portal": "/healthz"}
 SLOW_CLIENTS = 300
-"""Of each part in `HEALTH`, which takes 256 connections."""
+"""Number of slow clients of each component in `HEALTH`, which accepts 256 connections."""
 HALF_REQUEST_SECONDS = 20.0
-"""Longer than the time for headers."""
+"""Longer than a component's limit for receiving the headers."""
 
 
 def example(project: str) -> dict[str, Any]:
-    """A right row."""
-    return dict(registry.get(project).example)
+    """Return a valid row."""
+    return dict(discovery.get(project).example)
 
 
 def predicted(platform: Platform) -> bool:
-    """Whether an honest client is answered."""
+    """Return whether a well-behaved client gets a prediction."""
     with contextlib.suppress(httpx.HTTPError):
         url = f"{platform.settings.serving_url}/titanic/predict"
         return httpx.post(url, json=example("titanic"), timeout=SECONDS).status_code == 200
@@ -49,35 +49,42 @@ def test_no_malformed_request_is_answered_by_a_5xx_or_crashes_the_service(
 ) -> None:
     address = addresses["serving"]
     pid = platform.programs()["serving"]["pid"]
-    image = {"project": "from_scratch", "column": registry.get("from_scratch").schema.features[0].name}
-    got_in, tried, slowest = [], 0, 0.0
+    image = {"project": "from_scratch", "column": discovery.get("from_scratch").schema.features[0].name}
+    breaches, attempts, slowest = [], 0, 0.0
     for malformed in corpus.requests(f"{address[0]}:{address[1]}", example("titanic"), image):
-        response = wire.exchange(address, malformed.sent, method=malformed.method, seconds=SECONDS)
-        tried, slowest = tried + 1, max(slowest, response.seconds)
+        response = wire.exchange(address, malformed.request, method=malformed.method, seconds=SECONDS)
+        attempts, slowest = attempts + 1, max(slowest, response.seconds)
         if response.status not in malformed.allowed or response.late:
-            got_in.append(f"{malformed.name}: {response.status} after {response.seconds:.1f} s {response.body[:80]!r}")
+            breaches.append(
+                f"{malformed.name}: {response.status} after {response.seconds:.1f} s {response.body[:80]!r}"
+            )
         elif b"Traceback" in response.body or b"root:" in response.body:
-            got_in.append(f"{malformed.name}: {response.body[:80]!r}")
+            breaches.append(f"{malformed.name}: {response.body[:80]!r}")
     assert predicted(platform)
     programs = platform.programs()
     assert programs["serving"]["pid"] == pid
     assert programs["serving"]["healthy"]
     tally.add(
-        Row(what="malformed requests to the service", tried=tried, got_in=got_in, note=f"slowest {slowest:.1f} s")
+        Row(
+            what="malformed requests to the service",
+            attempts=attempts,
+            breaches=breaches,
+            note=f"slowest {slowest:.1f} s",
+        )
     )
 
 
 def test_a_huge_header_is_431(addresses: Mapping[str, tuple[str, int]], tally: Tally) -> None:
     address = addresses["serving"]
-    got_in = []
+    breaches = []
     sizes = (100_000, 1_000_000, 20_000_000)
     for size in sizes:
         headers = [("Host", f"{address[0]}:{address[1]}"), ("X", "x" * size)]
         response = wire.exchange(address, wire.request("GET", "/healthz", headers))
-        # The connection may be reset while the rest is still being sent: the response is lost then.
+        # If the connection is reset while the client still sends, the response is lost.
         if response.status not in {431, 0} or response.late:
-            got_in.append(f"{size}: {response.status}")
-    tally.add(Row(what="huge headers", tried=len(sizes), got_in=got_in))
+            breaches.append(f"{size}: {response.status}")
+    tally.add(Row(what="huge headers", attempts=len(sizes), breaches=breaches))
 
 
 def test_slow_clients_stop_neither_honest_ones_nor_the_loops(
@@ -88,7 +95,7 @@ def test_slow_clients_stop_neither_honest_ones_nor_the_loops(
     with contextlib.ExitStack() as stack:
         slow = []
         for number in range(CONNECTIONS):
-            with contextlib.suppress(OSError):  # it may have enough of them
+            with contextlib.suppress(OSError):  # the service may refuse further connections
                 connection = stack.enter_context(socket.create_connection(address, timeout=SECONDS))
                 half = b"POST /titanic/predict HTTP/1.1\r\nHost: %s\r\n" % address[0].encode()
                 connection.sendall(half if number % 2 else half + b"Content-Length: 100\r\n\r\n{")
@@ -103,11 +110,11 @@ def test_slow_clients_stop_neither_honest_ones_nor_the_loops(
     ]
     assert len(loops) >= 2, "every loop says when it last succeeded"
     wait_for("an iteration of each loop", lambda: all(_age(platform) < 30 for _ in range(1)), 60)
-    tally.add(Row(what="slow clients of the service", tried=CONNECTIONS, got_in=refused))
+    tally.add(Row(what="slow clients of the service", attempts=CONNECTIONS, breaches=refused))
 
 
 def test_slow_clients_do_not_keep_the_other_parts_busy(addresses: Mapping[str, tuple[str, int]], tally: Tally) -> None:
-    """More half requests than each of them takes connections: an honest client is answered, and a half request is ended in time."""
+    """Send more half requests than a component accepts connections: it serves others and ends half requests in time."""
     refused = []
     with contextlib.ExitStack() as stack:
         last: dict[str, socket.socket] = {}
@@ -124,14 +131,14 @@ def test_slow_clients_do_not_keep_the_other_parts_busy(addresses: Mapping[str, t
                 refused.append(f"{part}: {response.status} beside slow clients")
         for part, connection in last.items():
             connection.settimeout(HALF_REQUEST_SECONDS)
-            answer = connection.recv(100)  # raises TimeoutError where the connection stays open
-            if not answer.startswith(b"HTTP/1.1 408 "):
-                refused.append(f"{part}: {answer!r} for half a request")
-    tally.add(Row(what="slow clients of the other parts", tried=SLOW_CLIENTS * len(HEALTH), got_in=refused))
+            reply = connection.recv(100)  # raises TimeoutError if the connection stays open
+            if not reply.startswith(b"HTTP/1.1 408 "):
+                refused.append(f"{part}: {reply!r} for half a request")
+    tally.add(Row(what="slow clients of the other parts", attempts=SLOW_CLIENTS * len(HEALTH), breaches=refused))
 
 
 def _age(platform: Platform) -> float:
-    """Seconds since the oldest last iteration of the service's loops."""
+    """Return the seconds since the last iteration of the service's most delayed loop."""
     text = httpx.get(f"{platform.settings.serving_url}/metrics", timeout=SECONDS).text
     name = "phaseflow_loop_last_iteration_timestamp_seconds{"
     return max(time.time() - float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
@@ -140,7 +147,7 @@ def _age(platform: Platform) -> float:
 def test_a_pickle_is_never_loaded(
     addresses: Mapping[str, tuple[str, int]], platform: Platform, tally: Tally, tmp_path: Any
 ) -> None:
-    """BentoML reads pickles by content type; the pickle here would write a file."""
+    """BentoML accepts pickles by content type; loading this pickle would write a file."""
     address, target = addresses["serving"], tmp_path / "loaded"
     command = f"touch {target}".encode()
     pickle = b"cposix\nsystem\n(X" + len(command).to_bytes(4, "little") + command + b"tR."
@@ -153,7 +160,7 @@ def test_a_pickle_is_never_loaded(
         ),
         *("application/vnd.bentoml.stream+pickle", "application/python-pickle"),
     )
-    got_in, tried = [], 0
+    breaches, attempts = [], 0
     for path in (
         "/predict",
         "/projects",
@@ -176,9 +183,9 @@ def test_a_pickle_is_never_loaded(
                     *extra,
                 ]
                 response = wire.exchange(address, wire.request("POST", path, headers, pickle))
-                tried += 1
+                attempts += 1
                 if not (400 <= response.status < 500 or response.status == 0):
-                    got_in.append(f"{path} {media}: {response.status}")
-    got_in += ["the pickle was loaded"] if target.exists() else []
+                    breaches.append(f"{path} {media}: {response.status}")
+    breaches += ["the pickle was loaded"] if target.exists() else []
     assert json.loads(httpx.get(f"{platform.settings.serving_url}/healthz").text)["status"]
-    tally.add(Row(what="pickles to BentoML", tried=tried, got_in=got_in))
+    tally.add(Row(what="pickles to BentoML", attempts=attempts, breaches=breaches))

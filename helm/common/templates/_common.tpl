@@ -189,7 +189,7 @@ spec:
 {{- $given | default (get $own .part) -}}
 {{- end }}
 
-{{/* phaseflow.publicUrl (root): the front door, as a browser sees it. */}}
+{{/* phaseflow.publicUrl (root): the reverse proxy, as a browser sees it. */}}
 {{- define "phaseflow.publicUrl" -}}
 {{ dig "publicUrl" "" (.Values.global | default dict) | default "http://localhost:30080" | trimSuffix "/" }}
 {{- end }}
@@ -274,6 +274,7 @@ empty where the pod's own role is used, and for the part "" that uses no object.
 {{- end }}
 {{- end }}
 - {name: PHASEFLOW_PUBLIC_URL, value: {{ include "phaseflow.publicUrl" . | quote }}}
+- {name: PHASEFLOW_LOG_FORMAT, value: json}
 - {name: PHASEFLOW_HOST, value: 0.0.0.0}
 - {name: PHASEFLOW_ALLOWED_HOSTS, value: {{ include "phaseflow.allowedHosts" . | quote }}}
 {{- with dig "allowedOrigins" list (.Values.global | default dict) }}
@@ -347,12 +348,12 @@ reads. `secrets` and `optional` are lists of keys by the name of their Secret; a
 {{- end }}
 {{- end }}
 
-{{/* phaseflow.allowedHosts (root): names in a request's Host besides those of the addresses: the Services' full names, and the front door's.
+{{/* phaseflow.allowedHosts (root): names in a request's Host besides those of the addresses: the Services' full names, and the reverse proxy's.
 A Service's name with the namespace alone (`x-monitor.dev`) is left out: a namespace may be a public top-level domain, in which anyone may
 register that name. */}}
 {{- define "phaseflow.allowedHosts" -}}
 {{- $space := .Release.Namespace -}}
-{{- $own := list (printf "%s-door" .Release.Name) (printf ".%s.svc" $space) (printf ".%s.svc.cluster.local" $space) -}}
+{{- $own := list (printf "%s-proxy" .Release.Name) (printf ".%s.svc" $space) (printf ".%s.svc.cluster.local" $space) -}}
 {{- concat $own (dig "allowedHosts" list (.Values.global | default dict)) | uniq | join "," -}}
 {{- end }}
 

@@ -14,14 +14,14 @@
 {{- if and .Values.global.postgres.host (not .Values.global.postgres.existingSecret) }}
 {{- fail "global.postgres.host is set, but there is no password: name a Secret with the key `pgpass` in global.postgres.existingSecret." }}
 {{- end }}
-{{- $open := has .Values.door.type (list "NodePort" "LoadBalancer") -}}
-{{- if and .Values.door.enabled $open (not .Values.door.tlsSecret) (not .Values.door.allowPlainHTTP) }}
-{{- fail (printf "door.type is %q without TLS: passwords and requests would cross the network in clear. Name a Secret of type kubernetes.io/tls in door.tlsSecret, set door.type to ClusterIP behind a proxy of yours that ends TLS, or set door.allowPlainHTTP for a machine or network that you trust." .Values.door.type) }}
+{{- $open := has .Values.proxy.type (list "NodePort" "LoadBalancer") -}}
+{{- if and .Values.proxy.enabled $open (not .Values.proxy.tlsSecret) (not .Values.proxy.allowPlainHTTP) }}
+{{- fail (printf "proxy.type is %q without TLS: passwords and requests would cross the network in clear. Name a Secret of type kubernetes.io/tls in proxy.tlsSecret, set proxy.type to ClusterIP behind a proxy of yours that ends TLS, or set proxy.allowPlainHTTP for a machine or network that you trust." .Values.proxy.type) }}
 {{- end }}
 {{- if and .Values.gateway.enabled (not .Values.gateway.tlsSecret) (not .Values.gateway.allowPlainHTTP) }}
 {{- fail "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of type kubernetes.io/tls in gateway.tlsSecret, or set gateway.allowPlainHTTP for a network that you trust." }}
 {{- end }}
-{{- if and .Values.gateway.enabled .Values.door.tlsSecret }}
-{{- fail "gateway.enabled and door.tlsSecret are both set, but the Gateway ends TLS and speaks plain HTTP to the front door: leave door.tlsSecret empty." }}
+{{- if and .Values.gateway.enabled .Values.proxy.tlsSecret }}
+{{- fail "gateway.enabled and proxy.tlsSecret are both set, but the Gateway ends TLS and speaks plain HTTP to the reverse proxy: leave proxy.tlsSecret empty." }}
 {{- end }}
 {{- end }}

@@ -1,4 +1,4 @@
-"""From files to pixels and back."""
+"""Conversion of image files to pixels and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from phaseflow.toolkit import images
 
 @settings(deadline=None)  # a busy machine may pause for long
 @given(st.binary(min_size=60, max_size=60), st.sampled_from([(4, 5, 3), (10, 6, 1), (20, 1, 3)]))
-def test_a_png_gives_back_what_went_in(pixels: bytes, shape: tuple[int, int, int]) -> None:
+def test_encoding_and_decoding_returns_the_same_pixels(pixels: bytes, shape: tuple[int, int, int]) -> None:
     assert images.decode(images.encode(pixels, shape), shape) == pixels
 
 
@@ -34,11 +34,11 @@ def test_colours_become_grey_and_sizes_are_stretched() -> None:
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_what_is_transparent_is_black(mode: str) -> None:
+def test_transparent_pixels_are_black(mode: str) -> None:
     assert images.decode(saved(Image.new(mode, (3, 3), tuple([255] * (len(mode) - 1) + [0]))), (1, 1, 1)) == b"\x00"
 
 
-def test_a_picture_is_turned_as_its_camera_says() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     picture = Image.new("L", (2, 1))
     picture.putpixel((0, 0), 255)
     turned = Image.Exif()
@@ -49,18 +49,18 @@ def test_a_picture_is_turned_as_its_camera_says() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"GIF89a", saved(Image.new("L", (9, 9)), "GIF"), saved(Image.new("L", (90, 90)))[:-40]]
 )
-def test_what_is_no_whole_png_or_jpeg_is_refused(content: bytes) -> None:
+def test_other_formats_and_truncated_files_are_rejected(content: bytes) -> None:
     with pytest.raises(DataError, match=r"^The image can't be read: .*\. Send a whole PNG or JPEG file\.$"):
         images.decode(content, (2, 2, 1))
 
 
-def test_a_picture_that_would_fill_the_memory_is_refused_unread() -> None:
+def test_an_image_with_too_many_pixels_is_rejected_before_decoding() -> None:
     with pytest.raises(DataError, match=r"^The image has more than 16 million pixels\. Send a smaller one\.$"):
         images.decode(saved(Image.new("1", (8000, 8000))), (2, 2, 1))
 
 
 @pytest.mark.parametrize("size", [(8193, 1), (1, 8193), (16_000_000, 1)])
-def test_a_picture_with_a_long_side_is_refused_unread(size: tuple[int, int]) -> None:
+def test_an_image_with_a_long_side_is_rejected_before_decoding(size: tuple[int, int]) -> None:
     content = saved(Image.new("1", size))
     fix = rf"^The image is {size[0]} x {size[1]} pixels; allowed: 8192 a side\. Send a smaller one\.$"
     for read in (images.size, lambda content: images.decode(content, (8, 8, 1))):
@@ -68,12 +68,12 @@ def test_a_picture_with_a_long_side_is_refused_unread(size: tuple[int, int]) -> 
             read(content)
 
 
-def test_the_longest_picture_is_scaled() -> None:
+def test_an_image_with_the_maximum_side_is_scaled() -> None:
     assert images.decode(saved(Image.new("L", (8192, 1), 255)), (2, 2, 1)) == b"\xff" * 4
 
 
-def test_a_jpeg_of_a_thousand_scans_is_refused_unread() -> None:
-    """Each scan takes a few bytes, and decodes every pixel again."""
+def test_a_jpeg_with_a_thousand_scans_is_rejected_before_decoding() -> None:
+    """Each scan takes a few bytes and decodes every pixel again."""
     content = saved(Image.new("L", (64, 64), 200), "JPEG", progressive=True)
     assert images.size(content) == (64, 64)
     assert len(images.decode(content, (8, 8, 1))) == 64
@@ -83,7 +83,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused_unread() -> None:
         images.decode(bomb, (8, 8, 1))
 
 
-def test_a_header_says_the_size_of_what_can_be_read() -> None:
+def test_size_reads_the_header() -> None:
     assert images.size(saved(Image.new("L", (9, 5)))) == (9, 5)
     with pytest.raises(DataError, match=r"^The image can't be read: no PNG or JPEG\. "):
         images.size(b"plain text")

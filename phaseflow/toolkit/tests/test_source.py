@@ -1,4 +1,4 @@
-"""Sources of several files, and columns that are no scalars."""
+"""Sources of several files, non-scalar columns, and groups."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from phaseflow import Column, DataError, File, Schema, Source, registry
+from phaseflow import Column, DataError, File, Schema, Source, discovery
 from phaseflow.contract import Project
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit import client, source
 
-IMAGES = registry.get("from_scratch")
+IMAGES = discovery.get("from_scratch")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> Settings:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     return from_environment(
@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> Settings:
 
 
 def two_files(tmp_path: Path, second: bytes = b"5\n6\n") -> Project:
-    """Lines of two files beside each other."""
+    """A project whose source is two files, read line by line into two columns."""
     files = []
     for name, content in (("left", b"1\n2\n"), ("right", second)):
         (tmp_path / name).write_bytes(content)
@@ -49,7 +49,7 @@ def two_files(tmp_path: Path, second: bytes = b"5\n6\n") -> Project:
 
 
 def unchecked(project: Project) -> Project:
-    """The same without checksums: any content of the mirror will do."""
+    """The project without checksums, so that any content of the mirror is valid."""
     more = tuple(dataclasses.replace(file, sha256="") for file in project.source.more)
     return dataclasses.replace(project, source=dataclasses.replace(project.source, sha256="", more=more))
 
@@ -64,91 +64,91 @@ def pair(seed: int) -> tuple[bytes, bytes]:
 
 @pytest.fixture(autouse=True)
 def code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The projects' functions of this file."""
-    real = registry.load
+    """Replace two functions of the project by those of this file."""
+    real = discovery.load
     own = {"from_scratch.data:read": beside, "from_scratch.data:sample": pair}
-    monkeypatch.setattr(registry, "load", lambda reference: own.get(reference) or real(reference))
+    monkeypatch.setattr(discovery, "load", lambda reference: own.get(reference) or real(reference))
 
 
-def test_all_files_come_from_one_place(place: Settings, tmp_path: Path) -> None:
-    project, store = two_files(tmp_path), Store(place.store)
-    assert place.data_mirror is not None
-    (place.data_mirror / "left").write_bytes(b"9\n9\n")
-    found = source.load(project, place, store)
-    assert found.origin == "sample"  # half a mirror is none, and httpx reads no files
-    (place.data_mirror / "right").write_bytes(b"8\n8\n")
-    found = source.load(unchecked(project), place, store)
-    assert (found.origin, found.frame.rows()) == ("mirror", [("9", "8"), ("9", "8")])
+def test_all_files_have_the_same_origin(settings: Settings, tmp_path: Path) -> None:
+    project, store = two_files(tmp_path), Store(settings.store)
+    assert settings.data_mirror is not None
+    (settings.data_mirror / "left").write_bytes(b"9\n9\n")
+    loaded = source.load(project, settings, store)
+    assert loaded.origin == "sample"  # the mirror is incomplete, and httpx can't read file URLs
+    (settings.data_mirror / "right").write_bytes(b"8\n8\n")
+    loaded = source.load(unchecked(project), settings, store)
+    assert (loaded.origin, loaded.frame.rows()) == ("mirror", [("9", "8"), ("9", "8")])
 
 
-def test_a_file_of_the_mirror_is_held_against_its_checksum(place: Settings, tmp_path: Path) -> None:
-    project, store = two_files(tmp_path), Store(place.store)
-    assert place.data_mirror is not None
-    (place.data_mirror / "left").write_bytes(b"1\n2\n")
-    (place.data_mirror / "right").write_bytes(b"5\n7\n")
+def test_a_file_of_the_mirror_is_held_against_its_checksum(settings: Settings, tmp_path: Path) -> None:
+    project, store = two_files(tmp_path), Store(settings.store)
+    assert settings.data_mirror is not None
+    (settings.data_mirror / "left").write_bytes(b"1\n2\n")
+    (settings.data_mirror / "right").write_bytes(b"5\n7\n")
     with pytest.raises(DataError) as caught:
-        source.load(project, place, store)
+        source.load(project, settings, store)
     digest = hashlib.sha256(b"5\n7\n").hexdigest()
     assert str(caught.value) == (
-        f"{place.data_mirror}/right has SHA-256 {digest}; the source of from_scratch says "
+        f"{settings.data_mirror}/right has SHA-256 {digest}; the source of from_scratch says "
         f"{project.source.more[0].sha256}. Put the file with that checksum there; if this one is right, name its checksum in "
         "Source.mirror_sha256 of the project."
     )
     other = dataclasses.replace(project.source.more[0], mirror_sha256=(digest,))
     allowed = dataclasses.replace(project, source=dataclasses.replace(project.source, more=(other,)))
-    found = source.load(allowed, place, store)
-    assert (found.origin, found.frame.rows()) == ("mirror", [("1", "5"), ("2", "7")])
+    loaded = source.load(allowed, settings, store)
+    assert (loaded.origin, loaded.frame.rows()) == ("mirror", [("1", "5"), ("2", "7")])
 
 
-def test_the_digest_is_of_every_file(place: Settings, tmp_path: Path) -> None:
-    assert place.data_mirror is not None
+def test_the_digest_covers_every_file(settings: Settings, tmp_path: Path) -> None:
+    assert settings.data_mirror is not None
     digests = []
     for second in (b"8\n8\n", b"8\n7\n"):
         for name, content in (("left", b"9\n9\n"), ("right", second)):
-            (place.data_mirror / name).write_bytes(content)
-        digests.append(source.load(unchecked(two_files(tmp_path)), place, Store(place.store)).sha256)
+            (settings.data_mirror / name).write_bytes(content)
+        digests.append(source.load(unchecked(two_files(tmp_path)), settings, Store(settings.store)).sha256)
     assert digests[0] != digests[1]
 
 
-def test_files_that_were_downloaded_are_kept_each_by_its_checksum(place: Settings, tmp_path: Path) -> None:
-    project, store = two_files(tmp_path), Store(place.store)
+def test_downloaded_files_are_cached_by_checksum(settings: Settings, tmp_path: Path) -> None:
+    project, store = two_files(tmp_path), Store(settings.store)
     for file in project.source.files:
         store.write(f"sources/{project.name}/{file.sha256}", (tmp_path / file.mirror).read_bytes())
-    found = source.load(project, place, store)
-    assert (found.origin, found.frame.rows()) == ("cache", [("1", "5"), ("2", "6")])
+    loaded = source.load(project, settings, store)
+    assert (loaded.origin, loaded.frame.rows()) == ("cache", [("1", "5"), ("2", "6")])
 
 
-def test_an_image_of_another_size_is_no_image() -> None:
+def test_an_image_of_another_size_is_null() -> None:
     schema = Schema(features=(Column(name="photo", kind="image", shape=(2, 2, 1)),))
     rows = pl.DataFrame({"photo": [b"1234", b"12345", None]}, schema={"photo": pl.Binary})
     assert source.conform(rows, schema)["photo"].to_list() == [b"1234", None, None]
 
 
-def test_rows_are_sent_as_a_person_would() -> None:
+def test_rows_are_sent_like_a_client_request() -> None:
     schema = Schema(features=(Column(name="photo", kind="image", shape=(1, 1, 1)), Column(name="n", kind="integer")))
-    rows = pl.DataFrame({"photo": [b"\xff"], "n": [3], "truth": ["x"]})
-    (found,) = client.sent(rows, schema)
-    assert found["n"] == 3
-    assert found["photo"].startswith("iVBOR")
-    assert found.keys() == {"photo", "n"}
+    rows = pl.DataFrame({"photo": [b"\xff"], "n": [3], "label": ["x"]})
+    (record,) = client.sent(rows, schema)
+    assert record["n"] == 3
+    assert record["photo"].startswith("iVBOR")
+    assert record.keys() == {"photo", "n"}
 
 
-def test_a_source_that_breaks_off_says_so(place: Settings, tmp_path: Path) -> None:
+def test_a_truncated_source_is_an_error(settings: Settings, tmp_path: Path) -> None:
     project = unchecked(two_files(tmp_path))
-    assert place.data_mirror is not None
-    (place.data_mirror / "left").write_bytes(b"")
-    (place.data_mirror / "right").write_bytes(b"")
+    assert settings.data_mirror is not None
+    (settings.data_mirror / "left").write_bytes(b"")
+    (settings.data_mirror / "right").write_bytes(b"")
     with pytest.raises(DataError, match=r"The mirror of from_scratch holds 0 rows; allowed: 1 or more"):
-        source.load(project, place, Store(place.store))
+        source.load(project, settings, Store(settings.store))
 
 
 def by_ticket(**changes: object) -> tuple[Project, pl.DataFrame]:
-    """Titanic's declaration, changed, and its sample as it is read."""
-    project = dataclasses.replace(registry.get("titanic"), **changes)
-    return project, source.read_csv(registry.load(project.source.sample)(1))
+    """The Titanic project with changes, and its raw sample."""
+    project = dataclasses.replace(discovery.get("titanic"), **changes)
+    return project, source.read_csv(discovery.load(project.source.sample)(1))
 
 
-def test_a_column_of_the_source_gives_the_group_and_is_dropped() -> None:
+def test_a_column_of_the_source_defines_the_group_and_is_dropped() -> None:
     project, raw = by_ticket()
     tickets = raw.with_columns(pl.Series("Ticket", [None, "  A/5 1", "a/5  1", "A/51"] + ["x"] * (raw.height - 4)))
     groups = source.transformed(tickets, project)["_group"]
@@ -163,7 +163,7 @@ def test_a_column_of_the_source_gives_the_group_and_is_dropped() -> None:
     assert grouped["_group"][0] == grouped["_key"][0]
 
 
-def test_a_group_that_neither_the_source_nor_transform_has_gets_a_suggestion() -> None:
+def test_an_unknown_group_column_gets_a_suggestion() -> None:
     project, raw = by_ticket(group="Tickets")
     with pytest.raises(DataError) as caught:
         source.transformed(raw, project)
@@ -173,14 +173,15 @@ def test_a_group_that_neither_the_source_nor_transform_has_gets_a_suggestion() -
     assert str(caught.value).endswith('Did you mean "Ticket"?')
 
 
-def test_a_transform_that_drops_rows_has_to_give_the_group_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transform_that_drops_rows_must_return_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     project, raw = by_ticket()
-    whole = registry.load(project.transform)
+    whole = discovery.load(project.transform)
     monkeypatch.setattr("projects.titanic.data.transform", lambda frame: whole(frame).head(5))
     with pytest.raises(DataError) as caught:
         source.transformed(raw, project)
     assert str(caught.value) == (
-        "titanic.data:transform makes 5 rows of 891, so that nobody knows which 'Ticket' is whose. Give the column 'Ticket' from it."
+        "titanic.data:transform turns 891 rows into 5, so the column 'Ticket' of Project.group no longer matches them. "
+        "Return the column 'Ticket' from it."
     )
     monkeypatch.setattr(
         "projects.titanic.data.transform", lambda frame: frame.select("Ticket", *whole(frame).iter_columns()).head(5)

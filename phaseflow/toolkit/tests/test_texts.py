@@ -1,4 +1,4 @@
-"""Words of texts, and a bag of them, by the graph's own nodes."""
+"""Tokenisation of texts and bags of words, by nodes of the graph."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SCHEMA = Schema(
 
 
 def inner(text: str | None) -> list[str]:
-    (found,) = texts.words(pl.Series([text], dtype=pl.String))
-    assert found[0] == texts.BEGIN
-    assert found[-1] == texts.END
-    return found[1:-1]
+    (tokens,) = texts.words(pl.Series([text], dtype=pl.String))
+    assert tokens[0] == texts.BEGIN
+    assert tokens[-1] == texts.END
+    return tokens[1:-1]
 
 
 @pytest.mark.parametrize(
@@ -37,32 +37,32 @@ def test_words_of_a_text(text: str | None, expected: list[str]) -> None:
     assert inner(text) == expected
 
 
-def test_a_text_is_read_alike_alone_and_among_others() -> None:
+def test_a_text_has_the_same_tokens_alone_and_in_a_batch() -> None:
     mixed = ["", "one two three four", "!!", "five"]
-    assert texts.words(pl.Series(mixed)) == [texts.words(pl.Series([one]))[0] for one in mixed]
+    assert texts.words(pl.Series(mixed)) == [texts.words(pl.Series([text]))[0] for text in mixed]
 
 
 def test_a_long_text_is_cut() -> None:
-    (found,) = texts.words(pl.Series(["word " * 1000]))
-    assert len(found) == texts.MOST_WORDS
+    (tokens,) = texts.words(pl.Series(["word " * 1000]))
+    assert len(tokens) == texts.MAX_WORDS
 
 
 def rows(topics: tuple[str, ...]) -> pl.DataFrame:
     random = np.random.default_rng(1)
-    own = {topic: [f"{topic}{place}" for place in range(6)] for topic in topics}
-    common = [f"common{place}" for place in range(30)]
-    truth = [topics[place % len(topics)] for place in range(90)]
-    made = [" ".join([*random.choice(own[topic], 2), *random.choice(common, 6)]) for topic in truth]
-    return pl.DataFrame({"note": ["", *made], "topic": [topics[0], *truth]})
+    own = {topic: [f"{topic}{index}" for index in range(6)] for topic in topics}
+    common = [f"common{index}" for index in range(30)]
+    labels = [topics[index % len(topics)] for index in range(90)]
+    notes = [" ".join([*random.choice(own[topic], 2), *random.choice(common, 6)]) for topic in labels]
+    return pl.DataFrame({"note": ["", *notes], "topic": [topics[0], *labels]})
 
 
 @pytest.mark.parametrize("topics", [("a", "b"), ("a", "b", "c")])
-@pytest.mark.parametrize("together", [1, 2])
-def test_a_bag_learns_and_its_graph_says_what_scikit_learn_says(topics: tuple[str, ...], together: int) -> None:
-    known = rows(topics)
-    trained = bag.fit(known, SCHEMA, together=together)  # raises where they differ
-    said = graph.run(trained.onnx, graph.feed(known, SCHEMA))
-    assert (said["label"] == known["topic"].to_numpy()).mean() > 0.95
+@pytest.mark.parametrize("ngram_size", [1, 2])
+def test_a_bag_learns_and_its_graph_matches_scikit_learn(topics: tuple[str, ...], ngram_size: int) -> None:
+    train = rows(topics)
+    trained = bag.fit(train, SCHEMA, ngram_size=ngram_size)  # raises if they differ
+    outputs = graph.run(trained.onnx, graph.feed(train, SCHEMA))
+    assert (outputs["label"] == train["topic"].to_numpy()).mean() > 0.95
     assert trained.classes == topics
     assert trained.pictures["words.png"].startswith(b"\x89PNG")
     odd = pl.DataFrame({"note": [None, "", "nothing known"]}, schema={"note": pl.String})

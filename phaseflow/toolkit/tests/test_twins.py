@@ -1,4 +1,4 @@
-"""Twins: the same row written otherwise, the same picture in another light, and what is neither."""
+"""Near-duplicates: rows in another spelling, images in another light, and rows that are neither."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.toolkit import twins
 
-TITANIC = registry.get("titanic")
-FILMS = registry.get("film_sentiment")
+TITANIC = discovery.get("titanic")
+FILMS = discovery.get("film_sentiment")
 
 
 def passengers(**changed: object) -> pl.DataFrame:
@@ -33,7 +33,7 @@ def passengers(**changed: object) -> pl.DataFrame:
         ({"survived": "0"}, True),
     ],
 )
-def test_of_a_table_numbers_are_rounded_and_words_made_one(changed: dict[str, object], twin: bool) -> None:
+def test_numbers_are_rounded_and_categories_normalised(changed: dict[str, object], twin: bool) -> None:
     assert twins.twins(passengers(), passengers(**changed), TITANIC) == twin
 
 
@@ -47,7 +47,7 @@ def test_of_a_table_numbers_are_rounded_and_words_made_one(changed: dict[str, ob
         ("", False),
     ],
 )
-def test_of_texts_case_blanks_and_punctuation_are_made_one(text: str, twin: bool) -> None:
+def test_case_blanks_and_punctuation_of_texts_are_normalised(text: str, twin: bool) -> None:
     train = pl.DataFrame({"review": ["another one", "the plot is thin , but the cast is a delight"]})
     assert twins.twins(train, pl.DataFrame({"review": [text]}), FILMS) == twin
 
@@ -77,7 +77,7 @@ def test_an_image_is_recognised_in_another_light(changed: object, factor: int) -
     assert twins.similar_images(images, changed(images)).mean() == 1  # type: ignore[operator]
 
 
-def test_other_images_are_no_twins() -> None:
+def test_different_images_are_not_twins() -> None:
     assert not twins.similar_images(DIGITS[:150], DIGITS[150:]).any()
     assert not twins.similar_images(DIGITS[:0], DIGITS).any()
     assert not twins.similar_images(DIGITS, DIGITS[:0]).any()
@@ -90,27 +90,30 @@ def test_other_images_are_no_twins() -> None:
 @settings(max_examples=30, deadline=None)
 def test_the_buckets_miss_no_pair(seed: int, distance: int) -> None:
     random = np.random.default_rng(seed)
-    known = random.integers(0, 256, (30, 9, 11)).astype(np.uint8)
-    asked = np.concatenate([known[:10] * 0.5 + random.normal(0, 2, (10, 9, 11)), random.integers(0, 256, (10, 9, 11))])
-    asked = asked.clip(0, 255).astype(np.uint8)
-    hashes, others = twins.fingerprints(known), twins.fingerprints(asked)
-    slow = [
+    train = random.integers(0, 256, (30, 9, 11)).astype(np.uint8)
+    holdout = np.concatenate(
+        [train[:10] * 0.5 + random.normal(0, 2, (10, 9, 11)), random.integers(0, 256, (10, 9, 11))]
+    )
+    holdout = holdout.clip(0, 255).astype(np.uint8)
+    train_hashes, holdout_hashes = twins.fingerprints(train), twins.fingerprints(holdout)
+    expected = [
         any(
-            (bits != other).sum() <= distance and abs(np.corrcoef(image.ravel(), one.ravel())[0, 1]) >= twins.ALIKE
-            for image, other in zip(known, hashes, strict=True)
+            (holdout_hash != train_hash).sum() <= distance
+            and abs(np.corrcoef(train_image.ravel(), image.ravel())[0, 1]) >= twins.ALIKE
+            for train_image, train_hash in zip(train, train_hashes, strict=True)
         )
-        for one, bits in zip(asked, others, strict=True)
+        for image, holdout_hash in zip(holdout, holdout_hashes, strict=True)
     ]
-    assert twins.similar_images(known, asked, distance).tolist() == slow
+    assert twins.similar_images(train, holdout, distance).tolist() == expected
 
 
 def test_coloured_images_are_compared_in_grey() -> None:
-    project = registry.get("detection")
+    project = discovery.get("detection")
     column = project.schema["image"]
     random = np.random.default_rng(3)
     colours = np.kron(random.integers(0, 256, (4, 8, 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
-    images = pl.DataFrame({"image": [one.tobytes() for one in colours]})
+    images = pl.DataFrame({"image": [image.tobytes() for image in colours]})
     dark = pl.DataFrame(
-        {"image": [(one * 0.97).astype(np.uint8).tobytes() for one in colours[:3]] + [random.bytes(column.size)]}
+        {"image": [(image * 0.97).astype(np.uint8).tobytes() for image in colours[:3]] + [random.bytes(column.size)]}
     )
     assert twins.twins(images, dark, project) == 3

@@ -1,4 +1,4 @@
-"""Compaction: whatever happens at whatever moment, a reader sees every row, and each once."""
+"""Compaction: readers see every row exactly once, whatever happens at any time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 
 
 def filled(root: Path, minutes: float = 100) -> World:
-    """Two hours of predictions and labels in many files, of which some labels come twice; then time passes."""
+    """Return two hours of predictions and labels in many files, with some labels twice, after `minutes`."""
     world = World(Store(str(root)))
     for number in range(12):
         ids = world.predict(3)
@@ -36,8 +36,8 @@ def filled(root: Path, minutes: float = 100) -> World:
     return world
 
 
-def seen(world: World) -> dict[str, list[tuple[Any, ...]]]:
-    """What readers see of both logs: rows in order, each id once."""
+def read_logs(world: World) -> dict[str, list[tuple[Any, ...]]]:
+    """Read both logs as readers do: rows in order, each id once."""
     rows: dict[str, list[tuple[Any, ...]]] = {}
     for kind in logs.KINDS:
         batches = list(logs.window(world.store, kind, "titanic", world.now - DAY, world.now))
@@ -49,15 +49,15 @@ def files(world: World) -> list[str]:
     return [key for key in world.store.keys("") if key.endswith(".parquet")]
 
 
-def test_a_finished_hour_is_one_sorted_file_a_log_and_readers_see_the_same(tmp_path: Path) -> None:
+def test_a_finished_hour_becomes_one_sorted_file_per_log(tmp_path: Path) -> None:
     world = filled(tmp_path)
-    before = seen(world)
+    before = read_logs(world)
     assert len(files(world)) == 36
-    done = compact(TITANIC, world.store, world.now)
+    totals = compact(TITANIC, world.store, world.now)
     hours = {logs.hour_of(key) for key in files(world)}
-    assert done == {"hours": 2 * len(hours), "files": 36, "rows": 36 + 48}
+    assert totals == {"hours": 2 * len(hours), "files": 36, "rows": 36 + 48}
     assert len(files(world)) == 2 * len(hours)
-    assert seen(world) == before
+    assert read_logs(world) == before
     for key in files(world):
         rows = pl.read_parquet(world.store.path(key))
         assert rows.equals(rows.sort("time", "id"))
@@ -74,16 +74,16 @@ def test_an_hour_into_which_files_may_still_come_is_left_alone(tmp_path: Path) -
     assert compact(TITANIC, world.store, world.now)["hours"] == 1
 
 
-def test_what_arrives_late_is_merged_by_the_next_run_and_counts_meanwhile(tmp_path: Path) -> None:
+def test_late_files_count_at_once_and_are_merged_by_the_next_run(tmp_path: Path) -> None:
     world = filled(tmp_path)
     late = world.predict(3, hold=True)
     world.pass_(3 * 60)
     compact(TITANIC, world.store, world.now)
     world.release()
-    before = seen(world)
+    before = read_logs(world)
     assert {row[0] for row in before["predictions"]} >= set(late)
     compact(TITANIC, world.store, world.now)
-    assert seen(world) == before
+    assert read_logs(world) == before
     assert all(logs.is_compacted(key) for key in files(world))
 
 
@@ -102,24 +102,24 @@ def test_a_file_that_is_shipped_again_after_its_hour_was_merged_counts_once(tmp_
     world = filled(tmp_path)
     key = next(iter(world.store.keys("predictions")))
     content = world.store.read(key)
-    before = seen(world)
+    before = read_logs(world)
     compact(TITANIC, world.store, world.now)
     world.store.write(key, content)
     hour = logs.hour_of(key)
     assert hour is not None
     assert [entry.key for entry in logs.listed(world.store, "predictions", "titanic", hour).covered] == [key]
-    assert seen(world) == before
+    assert read_logs(world) == before
     compact(TITANIC, world.store, world.now)
     assert not world.store.exists(key)
-    assert seen(world) == before
+    assert read_logs(world) == before
 
 
 class Ended(BaseException):
-    """The process is killed here."""
+    """Stands for the end of the process."""
 
 
 def killed_at(world: World, step: int, patch: pytest.MonkeyPatch, *, after: bool) -> bool:
-    """Compact, and end before (or after) the `step`-th change of the store; gives whether that step was reached."""
+    """Compact until before (or after) the `step`-th change of the store. Returns whether that step was reached."""
     count = 0
     for name in ("write", "delete"):
         change = getattr(Store, name)
@@ -145,28 +145,28 @@ def killed_at(world: World, step: int, patch: pytest.MonkeyPatch, *, after: bool
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_killed_at_any_change_no_reader_loses_a_row_and_the_next_run_ends_it(
+def test_a_run_killed_at_any_change_loses_no_row_and_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     world = filled(tmp_path)
-    before, step = seen(world), 1
-    while killed_at(world, step, monkeypatch, after=after):  # each time from what the last one left
-        assert seen(world) == before, step
+    before, step = read_logs(world), 1
+    while killed_at(world, step, monkeypatch, after=after):  # each time from the state that the last run left
+        assert read_logs(world) == before, step
         step += 1 if step < 3 else 2
     assert step > 3
-    assert seen(world) == before
+    assert read_logs(world) == before
     compact(TITANIC, world.store, world.now)
     assert all(logs.is_compacted(key) for key in files(world))
     assert len(files(world)) == 2 * len({logs.hour_of(key) for key in files(world)})
-    assert seen(world) == before
+    assert read_logs(world) == before
 
 
 def test_two_runs_at_once_without_a_lock_lose_and_repeat_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second runs whole within the first, before each of its changes."""
+    """The second run executes completely within the first, before its first change."""
     world = filled(tmp_path)
-    before = seen(world)
+    before = read_logs(world)
     nested = False
     for name in ("write", "delete"):
         change = getattr(Store, name)
@@ -176,7 +176,7 @@ def test_two_runs_at_once_without_a_lock_lose_and_repeat_nothing(
             if not nested:
                 nested = True
                 compact(TITANIC, world.store, world.now)
-                assert seen(world) == before
+                assert read_logs(world) == before
             return change(self, *arguments)
 
         monkeypatch.setattr(Store, name, interrupted)
@@ -185,15 +185,15 @@ def test_two_runs_at_once_without_a_lock_lose_and_repeat_nothing(
     compact(TITANIC, world.store, world.now)
     monkeypatch.undo()
     assert nested
-    assert seen(world) == before
+    assert read_logs(world) == before
     compact(TITANIC, world.store, world.now)
-    assert seen(world) == before
+    assert read_logs(world) == before
     assert all(logs.is_compacted(key) for key in files(world))
 
 
 def test_a_reader_goes_on_while_its_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = filled(tmp_path)
-    before = seen(world)
+    before = read_logs(world)
     read = Store.read
     merged = False
 
@@ -205,33 +205,48 @@ def test_a_reader_goes_on_while_its_files_are_merged(tmp_path: Path, monkeypatch
         return read(self, key)
 
     monkeypatch.setattr(Store, "read", reading)
-    assert seen(world) == before
+    assert read_logs(world) == before
     assert merged
 
 
 def test_an_unreadable_file_is_named_and_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     world = filled(tmp_path)
-    before = seen(world)
+    before = read_logs(world)
     torn = next(iter(world.store.keys("feedback"))).rpartition("/")[0] + "/torn.parquet"
     world.store.write(torn, b"PAR1 torn")
     compact(TITANIC, world.store, world.now)
     assert f"{torn} is left out" in caplog.text
     assert world.store.exists(torn)
-    assert seen(world) == before
+    assert read_logs(world) == before
 
 
 def test_an_hour_that_is_too_large_for_the_memory_gets_several_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = filled(tmp_path)
-    before = seen(world)
+    before = read_logs(world)
     monkeypatch.setattr(module, "PART_BYTES", 1000)
     monkeypatch.setattr(module, "FULL_BYTES", 100)
     monkeypatch.setattr(module, "GROUP_FILES", 2)
     compact(TITANIC, world.store, world.now)
     assert len(files(world)) > 2 * len({logs.hour_of(key) for key in files(world)})
-    assert seen(world) == before
+    assert read_logs(world) == before
     assert compact(TITANIC, world.store, world.now)["files"] == 0
+
+
+def test_feedback_of_an_earlier_version_is_read_and_merged(tmp_path: Path) -> None:
+    """Version 0.1.0 called the column of the label `truth`."""
+    expected, world = filled(tmp_path / "new"), filled(tmp_path / "old")
+    feedback = [key for key in files(world) if key.startswith("feedback/")]
+    for key in feedback[::2]:
+        rows = pl.read_parquet(world.store.path(key))
+        world.store.write(key, parquet(rows.rename({"label": "truth"})))
+    assert read_logs(world) == read_logs(expected)
+    totals = compact(TITANIC, world.store, world.now)
+    assert totals == compact(TITANIC, expected.store, expected.now)
+    assert read_logs(world) == read_logs(expected)
+    merged = [pl.read_parquet_schema(world.store.path(key)) for key in files(world) if key.startswith("feedback/")]
+    assert all("label" in schema and "truth" not in schema for schema in merged)
 
 
 def test_an_erased_row_is_not_merged(tmp_path: Path) -> None:
@@ -251,15 +266,15 @@ def test_the_statistics_beside_an_hour_are_those_of_its_rows(tmp_path: Path) -> 
     world.pass_(100)
     compact(TITANIC, world.store, world.now)
     key = f"{logs.folder('predictions', 'titanic', hour)}/{logs.STATISTICS}"
-    found = histograms.from_json(world.store.read(key), key)
-    assert found == {"1": histograms.of_rows(TITANIC, rows)}
-    assert found["1"][""].counts["rows"] == 200
-    ages = found["1"]["fare"]
+    statistics = histograms.from_json(world.store.read(key), key)
+    assert statistics == {"1": histograms.of_rows(TITANIC, rows)}
+    assert statistics["1"][""].counts["rows"] == 200
+    ages = statistics["1"]["fare"]
     assert sum(ages.counts.values()) == 200
     assert histograms.difference(ages, ages) == 0
-    world.store.delete(key)  # a run that was ended before it wrote them
+    world.store.delete(key)  # as if a run had ended before it wrote them
     compact(TITANIC, world.store, world.now)
-    assert histograms.from_json(world.store.read(key), key) == found
+    assert histograms.from_json(world.store.read(key), key) == statistics
 
 
 def test_the_command_merges_every_project_s_log(tmp_path: Path) -> None:
@@ -271,12 +286,12 @@ def test_the_command_merges_every_project_s_log(tmp_path: Path) -> None:
         parquet(pl.DataFrame({"id": [], "time": []}, schema={"id": pl.String, "time": logs.TIME})),
     )
     result = tmp_path / "result.json"
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pipelines.etl.compact", "--result", str(result)],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "PHASEFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     assert json.loads(result.read_text()) == {"titanic": {"hours": 1, "files": 2, "rows": 2}}

@@ -1,4 +1,4 @@
-"""A step ends with 2 where another try would fail again, with 1 where it may succeed."""
+"""A step exits with 2 if a retry would fail again, and with 1 if it may succeed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from phaseflow import ContractError, DataError, PermanentError, PhaseflowError, PlatformError
+from phaseflow.errors import from_output
 from phaseflow.settings import ROOT
 
 
@@ -33,31 +34,32 @@ def step(home: Path, name: str = "extract", project: str = "titanic") -> subproc
     )
 
 
-def test_a_store_that_is_away_ends_with_1_and_the_next_try_succeeds(tmp_path: Path) -> None:
+def test_an_unavailable_store_exits_with_1_and_a_retry_succeeds(tmp_path: Path) -> None:
     (tmp_path / "store").touch()  # a file where a folder must be
     away = step(tmp_path)
     assert away.returncode == 1, away.stderr
     assert not (tmp_path / "result.json").exists()
     (tmp_path / "store").unlink()
-    done = step(tmp_path)
-    assert done.returncode == 0, done.stderr
+    completed = step(tmp_path)
+    assert completed.returncode == 0, completed.stderr
     assert json.loads((tmp_path / "result.json").read_text())["source"] == "sample"
 
 
 def test_wrong_data_ends_with_2_and_the_error_last(tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "titanic.csv").write_text("PassengerId,Survived,Pclass,Name\n1,0,3\n")
-    done = step(tmp_path)
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "titanic.csv has SHA-256 " in last
+    completed = step(tmp_path)
+    assert completed.returncode == 2
+    error = from_output(completed.stderr)
+    assert isinstance(error, DataError)
+    assert "titanic.csv has SHA-256 " in error.problem
+    assert completed.stderr.splitlines()[-2].endswith(f" ERROR etl: {error}")
 
 
 def test_a_project_that_does_not_exist_ends_with_2(tmp_path: Path) -> None:
-    done = step(tmp_path, project="nothing")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: There is no project 'nothing'")
+    completed = step(tmp_path, project="nothing")
+    assert completed.returncode == 2
+    assert " ERROR etl: There is no project 'nothing'" in completed.stderr
 
 
 def test_a_step_without_its_predecessors_result_ends_with_1(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Groups, trust, caps and the two sides, on frames alone."""
+"""Groups, trust, caps and the split, on frames without a store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseflow import Project, registry
+from phaseflow import Project, discovery
 from phaseflow.toolkit import source
 from phaseflow.toolkit.holdout import in_holdout
 from phaseflow.toolkit.twins import twins
 from pipelines.etl.caps import capped, ranks
 from pipelines.etl.parts import COLUMNS, identified, of_base, of_feedback, split
 
-TITANIC = dataclasses.replace(registry.get("titanic"), group="", holdout_share=0.25)
+TITANIC = dataclasses.replace(discovery.get("titanic"), group="", holdout_share=0.25)
 BY_TICKET = dataclasses.replace(TITANIC, group="Ticket")
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,13 +29,13 @@ def digest(text: str) -> str:
 
 
 def named(side: str, project: Project = TITANIC) -> str:
-    """A group of that side."""
+    """Return a group of that side."""
     candidates = (digest(f"{number}") for number in range(1000))
-    return next(one for one in candidates if in_holdout(one, project.holdout_share) == (side == "holdout"))
+    return next(group for group in candidates if in_holdout(group, project.holdout_share) == (side == "holdout"))
 
 
 def rows(fares: list[float], **columns: list[Any]) -> pl.DataFrame:
-    """Rows of titanic that differ in their fares alone."""
+    """Return rows of titanic that differ only in their fares."""
     example = {column.name: TITANIC.example.get(column.name) for column in TITANIC.schema.features}
     frame = pl.DataFrame({name: [value] * len(fares) for name, value in example.items()})
     typed = source.conform(
@@ -47,7 +47,7 @@ def rows(fares: list[float], **columns: list[Any]) -> pl.DataFrame:
 def back(
     fares: list[float], sent: list[str] | None = None, client: str = "", project: Project = TITANIC
 ) -> pl.DataFrame:
-    """Such rows as they come back, with the groups that were sent."""
+    """Return such rows as feedback, with the groups that clients sent."""
     frame = rows(fares, _id=[f"{client}-{number}-{fare}" for number, fare in enumerate(fares)])
     frame = frame.with_columns(
         _time=pl.lit(TIME).cast(pl.Datetime("us", "UTC")),
@@ -67,23 +67,23 @@ def test_without_a_group_every_row_stays_where_it_is_today() -> None:
     base = base_of(TITANIC)
     assert base.columns == [*(column.name for column in TITANIC.schema.columns), *COLUMNS]
     assert base["_group"].equals(base["_key"].rename("_group"))
-    train, held = split(base, base.clear(), TITANIC)
+    train, holdout = split(base, base.clear(), TITANIC)
     by_key = [in_holdout(key, 0.25) for key in base["_key"]]
-    assert held["fare"].to_list() == base.filter(pl.Series(by_key))["fare"].to_list()
-    assert train.height + held.height == base.height
+    assert holdout["fare"].to_list() == base.filter(pl.Series(by_key))["fare"].to_list()
+    assert train.height + holdout.height == base.height
 
 
 def test_rows_of_a_raw_group_stay_together_and_the_column_is_no_feature() -> None:
     base = base_of(BY_TICKET)
     assert base["_group"].n_unique() == 20
     assert "Ticket" not in base.columns
-    train, held = split(base, base.clear(), BY_TICKET)
+    train, holdout = split(base, base.clear(), BY_TICKET)
     assert train.height
-    assert held.height
-    assert not set(train["_group"]) & set(held["_group"])
+    assert holdout.height
+    assert not set(train["_group"]) & set(holdout["_group"])
 
 
-def test_equal_rows_of_two_groups_make_them_one() -> None:
+def test_groups_with_equal_rows_are_merged() -> None:
     """A chain: each ticket has a row that equals one of the next ticket's."""
     fares = [float(number // 2) for number in range(1, 41)]
     base = of_base(rows(fares, _group=[digest(f"{number // 2}") for number in range(40)]), BY_TICKET)
@@ -93,28 +93,28 @@ def test_equal_rows_of_two_groups_make_them_one() -> None:
 
 
 @pytest.mark.parametrize("project", [TITANIC, BY_TICKET], ids=["key", "ticket"])
-def test_what_comes_back_belongs_to_the_group_that_was_sent_else_to_itself(project: Project) -> None:
-    came = back([100.0, 101.0, 102.0], [named("holdout"), named("train"), ""], project=project)
-    assert came["_group"].to_list() == [named("holdout"), named("train"), came["_key"][2]]
-    assert came.columns == base_of(project).columns
+def test_feedback_belongs_to_the_sent_group_or_its_own(project: Project) -> None:
+    feedback_rows = back([100.0, 101.0, 102.0], [named("holdout"), named("train"), ""], project=project)
+    assert feedback_rows["_group"].to_list() == [named("holdout"), named("train"), feedback_rows["_key"][2]]
+    assert feedback_rows.columns == base_of(project).columns
 
 
 @pytest.mark.parametrize("project", [TITANIC, BY_TICKET], ids=["key", "ticket"])
 def test_no_client_moves_a_copy_of_the_source_s_row_to_the_other_side(project: Project) -> None:
     base = base_of(project)
-    train, held = split(base, base.clear(), project)
-    lied = [back(train["fare"].to_list(), [named("holdout")] * train.height, "a", project)]
-    lied.append(back(held["fare"].to_list(), [named("train")] * held.height, "b", project))
-    for frame, before in zip(split(base, pl.concat(lied), project), (train, held), strict=True):
+    train, holdout = split(base, base.clear(), project)
+    forged = [back(train["fare"].to_list(), [named("holdout")] * train.height, "a", project)]
+    forged.append(back(holdout["fare"].to_list(), [named("train")] * holdout.height, "b", project))
+    for frame, before in zip(split(base, pl.concat(forged), project), (train, holdout), strict=True):
         assert frame.equals(before)
-    honest = [back(side["fare"].to_list(), side["_group"].to_list(), "a", project) for side in (train, held)]
-    for frame, before in zip(split(base, pl.concat(honest), project), (train, held), strict=True):
+    honest = [back(side["fare"].to_list(), side["_group"].to_list(), "a", project) for side in (train, holdout)]
+    for frame, before in zip(split(base, pl.concat(honest), project), (train, holdout), strict=True):
         assert frame.height > before.height
         assert set(frame["_key"]) == set(before["_key"])
 
 
-def test_a_feature_names_the_group_whatever_was_sent() -> None:
-    project = dataclasses.replace(registry.get("driving"), group="road")
+def test_a_group_feature_overrides_the_sent_group() -> None:
+    project = dataclasses.replace(discovery.get("driving"), group="road")
     image = bytes(project.schema["image"].size)
     frame = pl.DataFrame(
         {
@@ -127,30 +127,35 @@ def test_a_feature_names_the_group_whatever_was_sent() -> None:
             "_sent": [named("train"), named("holdout"), named("train"), ""],
         }
     )
-    came = of_feedback(identified(frame, project), project)
-    assert came["_group"].to_list() == [digest("sand-7"), digest("sand-7"), came["_key"][2], digest("sand-8")]
+    feedback_rows = of_feedback(identified(frame, project), project)
+    assert feedback_rows["_group"].to_list() == [
+        digest("sand-7"),
+        digest("sand-7"),
+        feedback_rows["_key"][2],
+        digest("sand-8"),
+    ]
 
 
 def test_no_client_puts_a_twin_of_a_held_out_row_among_the_train_rows() -> None:
     base = base_of(TITANIC)
     fares = [200.0, 200.0, 201.0, 201.0]
     sent = [named("train"), named("holdout"), named("train"), named("train")]
-    train, held = split(base, back(fares, sent), TITANIC)
-    assert held.filter(pl.col("fare") == 200).height == 1
+    train, holdout = split(base, back(fares, sent), TITANIC)
+    assert holdout.filter(pl.col("fare") == 200).height == 1
     assert train.filter(pl.col("fare") == 200).height == 0
     assert train.filter(pl.col("fare") == 201).height == 2
-    assert train.filter(pl.col("_origin") == "base").height + held.filter(pl.col("_origin") == "base").height == 40
-    assert twins(train, held, TITANIC) == 0
-    # The same row, a hair away: a number that went through 32 bits.
+    assert train.filter(pl.col("_origin") == "base").height + holdout.filter(pl.col("_origin") == "base").height == 40
+    assert twins(train, holdout, TITANIC) == 0
+    # The same row with a rounding error, as from 32-bit floats.
     near, copy = back([200.0 + 1e-6], [named("holdout")]), back([200.0], [named("train")])
-    train, held = split(base, pl.concat([near, copy]), TITANIC)
+    train, holdout = split(base, pl.concat([near, copy]), TITANIC)
     assert train.filter(pl.col("fare") > 199).is_empty()
 
 
-def test_trusted_is_the_source_and_the_clients_that_the_project_names() -> None:
+def test_the_source_and_the_trusted_clients_are_trusted() -> None:
     project = dataclasses.replace(TITANIC, trusted_clients=("shop",))
     base = base_of(project)
-    frames = [back([300.0 + place], client=client, project=project) for place, client in enumerate(("shop", "", "eve"))]
+    frames = [back([300.0 + index], client=client, project=project) for index, client in enumerate(("shop", "", "eve"))]
     assert base["_trusted"].all()
     assert pl.concat(frames)["_trusted"].to_list() == [True, False, False]
     assert not back([1.0], client="shop")["_trusted"].any()
@@ -162,7 +167,7 @@ CLIENTS = st.sampled_from(["", "a", "b", "c"])
 @st.composite
 def feedback(draw: st.DrawFn) -> pl.DataFrame:
     clients = draw(st.lists(CLIENTS, max_size=120))
-    frames = [back([1000.0 + place], client=client) for place, client in enumerate(clients)]
+    frames = [back([1000.0 + index], client=client) for index, client in enumerate(clients)]
     return pl.concat(frames) if frames else back([])
 
 
@@ -175,30 +180,30 @@ def feedback(draw: st.DrawFn) -> pl.DataFrame:
 )
 @settings(max_examples=60, deadline=None)
 def test_the_choice_under_the_caps_does_not_depend_on_the_order(
-    came: pl.DataFrame, count: int, share: float, each: float, random: Any
+    feedback_rows: pl.DataFrame, count: int, share: float, each: float, random: Any
 ) -> None:
     project = dataclasses.replace(TITANIC, feedback_share=share, feedback_share_per_client=each)
     base = base_of(project, count)
 
-    def chosen(feedback: pl.DataFrame) -> set[str]:
-        kept = capped(pl.concat([base, feedback]), project)
-        assert kept.filter(pl.col("_origin") == "base").height == base.height
-        return set(kept["_id"].drop_nulls())
+    def selected_ids(feedback: pl.DataFrame) -> set[str]:
+        selected = capped(pl.concat([base, feedback]), project)
+        assert selected.filter(pl.col("_origin") == "base").height == base.height
+        return set(selected["_id"].drop_nulls())
 
-    whole = chosen(came)
-    order = list(range(came.height))
+    whole = selected_ids(feedback_rows)
+    order = list(range(feedback_rows.height))
     random.shuffle(order)
-    assert chosen(came[order]) == whole
+    assert selected_ids(feedback_rows[order]) == whole
 
 
-def test_after_a_month_of_one_world_an_hour_of_another_is_half_of_what_is_picked() -> None:
-    """Of 50 rows an hour the newest hour counts as much as all hours before it; the rest is spread over these."""
+def test_an_hour_of_new_data_is_half_of_the_sample_after_a_month() -> None:
+    """With 50 rows per hour, the newest hour has as much weight as all earlier hours together."""
     begin, hours = 1_800_000_000_000, 720
     moments = [begin + 72_000 * number for number in range(50 * hours)]
     ids = pl.Series("_id", [f"{moment:012x}{number:032x}-0" for number, moment in enumerate(moments)])
     age = pl.Series("age", [(moments[-1] - moment) / 3_600_000 for moment in moments])
     frame = pl.DataFrame([ids, age]).with_columns(ranks(ids, TITANIC)).sort("_rank")
-    # Rows of the last hour are fewer than the cap: all of them stay, then half of those of the hour before, and so on.
+    # The last hour has fewer rows than the cap, so all of them stay, then half of those of the hour before, and so on.
     assert frame.head(200).filter(pl.col("age") < 1).height == pytest.approx(50, abs=5)
     few = frame.head(40)
     assert 0.35 < (few["age"] < 1).mean() < 0.65
@@ -208,9 +213,9 @@ def test_after_a_month_of_one_world_an_hour_of_another_is_half_of_what_is_picked
     assert spread["age"].mean() == pytest.approx(360, rel=0.15)
 
 
-def test_a_rank_is_the_row_s_own_and_an_id_without_a_time_is_the_oldest() -> None:
+def test_a_rank_depends_only_on_its_id_and_ids_without_a_time_are_oldest() -> None:
     ids = pl.Series(["0" * 43 + "1-0", f"{1_800_000_000_000:012x}{7:032x}-3", "r7", None])
     together = ranks(ids, TITANIC)
-    assert [ranks(ids[place : place + 1], TITANIC)[0] for place in range(4)] == together.to_list()
+    assert [ranks(ids[index : index + 1], TITANIC)[0] for index in range(4)] == together.to_list()
     assert together[1] < together[2]
     assert together[3] is None

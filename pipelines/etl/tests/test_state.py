@@ -1,4 +1,4 @@
-"""A snapshot that extends an earlier one has the rows of a snapshot of all that is retained."""
+"""A snapshot that extends an earlier one equals a snapshot of all retained rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseflow import PermanentError, logs, registry
+from phaseflow import PermanentError, discovery, logs
 from phaseflow.contract import Project
 from phaseflow.store import Store
 from pipelines.etl import state as states
+from pipelines.etl import update
 from pipelines.etl.compact import compact
 from pipelines.etl.parts import identified, of_base, of_feedback, split
 from pipelines.etl.tests.world import TITANIC, World, base, small
 
 CLIENTS = ("", "ann", "mallory")
 GROUPS = ("", "1" * 64, "e" * 64)
-"""None, one that is held out, and one that is trained on."""
+"""No group, a holdout group, and a training group."""
 
 
 def rows(project: Project, source: pl.DataFrame, state: states.State) -> pl.DataFrame:
@@ -32,27 +33,27 @@ def rows(project: Project, source: pl.DataFrame, state: states.State) -> pl.Data
 
 
 def whole(world: World, source: pl.DataFrame) -> pl.DataFrame:
-    state, why = states.current(world.project, world.store, source, None, world.now)
+    state, why = update.current(world.project, world.store, source, None, world.now)
     assert why
     return rows(world.project, source, state)
 
 
 def by_definition(world: World, source: pl.DataFrame) -> pl.DataFrame:
-    """All rows in one frame, by the plainest code: what the snapshot is defined to be."""
+    """Return the snapshot by definition, computed from all rows in one frame."""
     frames: dict[str, list[pl.DataFrame]] = {"predictions": [], "feedback": []}
-    for kind, held in frames.items():
+    for kind, kind_frames in frames.items():
         for key in world.store.keys(f"{kind}/{world.project.name}"):
             if key.endswith(".parquet"):
-                held.append(pl.read_parquet(world.store.path(key)))
+                kind_frames.append(pl.read_parquet(world.store.path(key)))
     if not frames["feedback"] or not frames["predictions"]:
         return pl.concat(split(source, source.clear(), world.project))
-    labels = pl.concat(frames["feedback"]).sort("time", "client", "group", "truth").unique("id", keep="last")
-    answers = pl.concat(frames["predictions"]).unique("id")
-    both = answers.join(labels.rename({"time": "at"}), on="id").sort("time", "id")
+    labels = pl.concat(frames["feedback"]).sort("time", "client", "group", "label").unique("id", keep="last")
+    predictions = pl.concat(frames["predictions"]).unique("id")
+    both = predictions.join(labels.rename({"time": "at"}), on="id").sort("time", "id")
     names = world.project.schema.feature_names
     back = both.select(
         *names,
-        pl.col("truth").alias("survived"),
+        pl.col("label").alias("survived"),
         pl.col("id").alias("_id"),
         pl.col("time").alias("_time"),
         pl.col("client").alias("_client"),
@@ -91,19 +92,19 @@ turns = st.lists(
 
 @given(turns)
 @settings(max_examples=25, deadline=None)
-def test_what_is_extended_equals_what_is_made_from_all_that_is_retained(turns: list[dict[str, Any]]) -> None:
+def test_an_extended_snapshot_equals_one_of_all_retained_rows(turns: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(states, "SPARE", 1)
+        patch.setattr(update, "SPARE", 1)
         world, count = World(Store(folder), small()), 12
         state: states.State | None = None
         future: list[str] = []
         for turn in turns:
             world.pass_(turn["minutes"])
             future += world.predict(turn["predict"], hold=turn["hold_predictions"]) if turn["predict"] else []
-            for place, truth, client, group, hold in turn["labels"]:
+            for start, label, client, group, hold in turn["labels"]:
                 if world.ids:
-                    few = [world.ids[(place + step) % len(world.ids)] for step in range(4)]
-                    world.label(sorted(set(few)), truth, client, group=group, hold=hold)
+                    few = [world.ids[(start + step) % len(world.ids)] for step in range(4)]
+                    world.label(sorted(set(few)), label, client, group=group, hold=hold)
             if turn["release"]:
                 world.release()
             if turn["compact"]:
@@ -113,32 +114,32 @@ def test_what_is_extended_equals_what_is_made_from_all_that_is_retained(turns: l
             count += turn["grow"]
             source = of_base(base(world.project, count), world.project)
             if turn["snapshot"]:
-                state, _ = states.current(world.project, world.store, source, state, world.now)
-                state = states.read(states.written(state), "the state")
+                state, _ = update.current(world.project, world.store, source, state, world.now)
+                state = states.from_parquet(states.to_parquet(state), "the state")
                 expected = by_definition(world, source)
                 assert rows(world.project, source, state).equals(expected)
                 assert whole(world, source).equals(expected)
 
 
 def filled(folder: Path, **changes: Any) -> tuple[World, pl.DataFrame, states.State]:
-    """An hour of labels far above the caps, and the state after it."""
+    """Return an hour of labels far above the caps, and the state after it."""
     world = World(Store(str(folder)), small(**changes))
     source = of_base(base(world.project, 40), world.project)
     for client in CLIENTS:
         world.label(world.predict(3000), "1", client)
     world.pass_(5)
-    state, why = states.current(world.project, world.store, source, None, world.now)
+    state, why = update.current(world.project, world.store, source, None, world.now)
     assert why == "no earlier snapshot has a state"
     return world, source, state
 
 
 def test_a_state_holds_a_bounded_number_of_rows_and_its_thresholds(tmp_path: Path) -> None:
     world, source, state = filled(tmp_path)
-    most = states.limits(source, world.project)
+    max_rows = states.limits(source, world.project)
     assert {side for side, _ in state.thresholds} == {"train"}
-    for (side, client), count in states._counts(state.rows).items():
-        assert count <= (most[side] or 0) * states.SLACK + states.SPARE, client
-    assert states.suffices(state, most)
+    for (side, client), count in states.counts(state.rows).items():
+        assert count <= (max_rows[side] or 0) * states.SLACK + states.SPARE, client
+    assert states.suffices(state, max_rows)
 
 
 def test_only_the_hours_since_the_watermark_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,18 +147,18 @@ def test_only_the_hours_since_the_watermark_are_read(tmp_path: Path, monkeypatch
     for _ in range(30):
         world.pass_(60)
         world.label(world.predict(5), "0", "ann")
-    state, _ = states.current(world.project, world.store, source, state, world.now)
+    state, _ = update.current(world.project, world.store, source, state, world.now)
     world.pass_(70)
     world.label(world.predict(5), "0", "ann")
-    asked: list[str] = []
+    prefixes: list[str] = []
     entries = Store.entries
-    monkeypatch.setattr(Store, "entries", lambda self, prefix: asked.append(prefix) or entries(self, prefix))
+    monkeypatch.setattr(Store, "entries", lambda self, prefix: prefixes.append(prefix) or entries(self, prefix))
     monkeypatch.setattr(logs, "all_hours", lambda *_: pytest.fail("it lists the whole log"))
-    state, why = states.current(world.project, world.store, source, state, world.now)
+    state, why = update.current(world.project, world.store, source, state, world.now)
     assert why == ""
     recent = {logs.folder(kind, "titanic", world.now - timedelta(hours=age)) for age in range(3) for kind in logs.KINDS}
     begin = {logs.folder(kind, "titanic", world.now.replace(day=1, hour=12)) for kind in logs.KINDS}
-    assert set(asked) <= recent | begin | {"erased/titanic"}  # the first hour tells what is retained
+    assert set(prefixes) <= recent | begin | {"erased/titanic"}  # the first hour shows what is retained
     monkeypatch.undo()
     assert rows(world.project, source, state).equals(by_definition(world, source))
 
@@ -170,57 +171,57 @@ def test_only_the_hours_since_the_watermark_are_read(tmp_path: Path, monkeypatch
         ({"feedback_half_life_hours": 24.0}, "the declaration has changed"),
     ],
 )
-def test_where_the_state_does_not_suffice_all_rows_are_read(tmp_path: Path, change: dict[str, Any], why: str) -> None:
+def test_all_rows_are_read_if_the_state_does_not_suffice(tmp_path: Path, change: dict[str, Any], why: str) -> None:
     world, source, state = filled(tmp_path)
     world.project = dataclasses.replace(world.project, **change)
-    state, reason = states.current(world.project, world.store, source, state, world.now)
+    state, reason = update.current(world.project, world.store, source, state, world.now)
     assert reason.startswith(why)
     assert rows(world.project, source, state).equals(by_definition(world, source))
 
 
-def test_of_an_earlier_release_s_ids_a_label_finds_its_prediction_within_a_day(tmp_path: Path) -> None:
+def test_labels_with_ids_of_earlier_releases_find_predictions_within_a_day(tmp_path: Path) -> None:
     world = World(Store(str(tmp_path)), small())
     source = of_base(base(world.project, 40), world.project)
-    state, _ = states.current(world.project, world.store, source, None, world.now)
+    state, _ = update.current(world.project, world.store, source, None, world.now)
     early = world.predict(2, old=True)
     world.pass_(20 * 60)
     late = world.predict(2, old=True)
     world.label(["nobody", *early, *late], "1", "ann")
-    state, _ = states.current(world.project, world.store, source, state, world.now)
+    state, _ = update.current(world.project, world.store, source, state, world.now)
     assert set(state.rows["_id"]) == {*early, *late}
     assert state.pending["id"].to_list() == ["nobody"]
     world.pass_(26 * 60)
     world.label(early, "0", "ann")
-    state, _ = states.current(world.project, world.store, source, state, world.now)
+    state, _ = update.current(world.project, world.store, source, state, world.now)
     assert state.pending.is_empty()
-    assert state.rows.filter(pl.col("_id").is_in(early))["_truth"].to_list() == ["0", "0"]
+    assert state.rows.filter(pl.col("_id").is_in(early))["_label"].to_list() == ["0", "0"]
 
 
 def test_too_many_labels_without_a_prediction_are_not_kept_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(states, "MAX_PENDING", 10)
+    monkeypatch.setattr(update, "MAX_PENDING", 10)
     world = World(Store(str(tmp_path)), small())
     source = of_base(base(world.project, 40), world.project)
     moment = int(world.now.timestamp() * 1000)
     world.label([f"{moment:012x}{number:032x}-0" for number in range(50)], "1", "mallory")
-    state, _ = states.current(world.project, world.store, source, None, world.now)
+    state, _ = update.current(world.project, world.store, source, None, world.now)
     assert state.pending.height == 10
-    _, why = states.current(world.project, world.store, source, state, world.now)
+    _, why = update.current(world.project, world.store, source, state, world.now)
     assert why == "too many labels wait for their prediction"
 
 
 def test_a_state_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, state = filled(tmp_path)
-    content = states.written(state)
+    content = states.to_parquet(state)
     monkeypatch.setattr(states.formats, "STATE", 2)
     with pytest.raises(PermanentError, match="has the format 1; this release reads format 2"):
-        states.read(content, "the state")
+        states.from_parquet(content, "the state")
 
 
 @pytest.mark.parametrize("name", ["customer_segments", "recommender"])
-def test_without_a_target_and_of_a_history_a_snapshot_is_extended_too(tmp_path: Path, name: str) -> None:
-    project = dataclasses.replace(registry.get(name), feedback_share=0.5)
+def test_snapshots_without_a_target_and_of_histories_are_extended(tmp_path: Path, name: str) -> None:
+    project = dataclasses.replace(discovery.get(name), feedback_share=0.5)
     world = World(Store(str(tmp_path)), project)
     example = pl.DataFrame([dict(project.example)] * 40)
     target = project.schema.target
@@ -235,9 +236,9 @@ def test_without_a_target_and_of_a_history_a_snapshot_is_extended_too(tmp_path: 
         world.pass_(50)
         if turn == 2:
             world.release()
-        state, _ = states.current(project, world.store, source, state, world.now)
+        state, _ = update.current(project, world.store, source, state, world.now)
     assert state is not None
     assert 0 < state.rows.height < 1200
-    again, _ = states.current(project, world.store, source, None, world.now)
+    again, _ = update.current(project, world.store, source, None, world.now)
     assert rows(project, source, state).equals(rows(project, source, again))
-    assert TITANIC.history == ""
+    assert TITANIC.temporal_group == ""

@@ -1,4 +1,4 @@
-"""A service's log over simulated time: predictions, labels, files that arrive late, compactions."""
+"""A service's log over simulated time: predictions, labels, late files and compactions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from phaseflow import logs, registry
+from phaseflow import discovery, logs
 from phaseflow.contract import Project
 from phaseflow.store import Store
+from phaseflow.toolkit import source
 
-TITANIC = dataclasses.replace(registry.get("titanic"), group="")
+TITANIC = dataclasses.replace(discovery.get("titanic"), group="")
 BEGIN = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
 
 
@@ -25,7 +26,7 @@ def parquet(frame: pl.DataFrame) -> bytes:
 
 
 def base(project: Project, count: int) -> pl.DataFrame:
-    """Rows of the source, each another one."""
+    """Return distinct rows of the source."""
     rows = {
         column.name: [project.example.get(column.name)] * count
         for column in project.schema.features
@@ -36,8 +37,7 @@ def base(project: Project, count: int) -> pl.DataFrame:
         "survived": ["0", "1"] * (count // 2) + ["0"] * (count % 2),
     }
     columns = [column.name for column in project.schema.columns]
-    schema = {"number": pl.Float64, "integer": pl.Int64, "boolean": pl.Boolean}
-    types = {column.name: schema.get(column.kind, pl.String) for column in project.schema.columns}
+    types = {column.name: source.dtype(column) for column in project.schema.columns}
     return pl.DataFrame(rows, schema_overrides=types).select(columns)
 
 
@@ -49,12 +49,12 @@ class World:
     project: Project = TITANIC
     now: datetime = BEGIN
     ids: list[str] = field(default_factory=list)
-    held: list[tuple[str, pl.DataFrame, str]] = field(default_factory=list)
-    """Files that wait in a spool."""
+    spooled: list[tuple[str, pl.DataFrame, str]] = field(default_factory=list)
+    """Files that wait in the service's spool."""
     files: int = 0
 
     def predict(self, count: int, *, old: bool = False, hold: bool = False) -> list[str]:
-        """Answer rows now; `old` as an earlier release named them."""
+        """Log predictions now and return their ids. With `old`, the ids have the format of earlier releases."""
         microseconds = int(self.now.timestamp() * 1_000_000)
         digest = f"{self.files:032x}"
         request = digest if old else f"{microseconds // 1000:012x}{digest}"
@@ -69,9 +69,9 @@ class World:
         self.ids += ids
         return ids
 
-    def label(self, ids: list[str], truth: str, client: str, *, group: str = "", hold: bool = False) -> None:
+    def label(self, ids: list[str], label: str, client: str, *, group: str = "", hold: bool = False) -> None:
         """Log labels now."""
-        about = {"time": self.now, "truth": truth, "client": client, "group": group}
+        about = {"time": self.now, "label": label, "client": client, "group": group}
         rows = {"id": ids} | {name: [value] * len(ids) for name, value in about.items()}
         self._ship("feedback", pl.DataFrame(rows), hold)
 
@@ -80,26 +80,26 @@ class World:
         name = f"{self.files:06d}"
         self.files += 1
         if hold:
-            self.held.append((kind, frame, name))
+            self.spooled.append((kind, frame, name))
         else:
             self.write(kind, frame, name)
 
     def write(self, kind: str, frame: pl.DataFrame, name: str) -> None:
-        """As the service ships a file at this time."""
+        """Write a file as the service ships it at this time."""
         for hour, part in logs.by_hour(frame, self.project, kind, self.now):
             self.store.write(f"{logs.folder(kind, self.project.name, hour)}/{name}.parquet", parquet(part))
 
     def release(self) -> None:
-        """Ship what waits."""
-        for kind, frame, name in self.held:
+        """Ship the spooled files."""
+        for kind, frame, name in self.spooled:
             self.write(kind, frame, name)
-        self.held.clear()
+        self.spooled.clear()
 
     def pass_(self, minutes: float) -> None:
         self.now += timedelta(minutes=minutes)
 
     def forget_first_hour(self) -> None:
-        """As retention removes it."""
+        """Remove the first hour, as retention does."""
         hours = sorted({hour for kind in logs.KINDS for hour in logs.all_hours(self.store, kind, self.project.name)})
         for kind in logs.KINDS:
             for key in list(self.store.keys(logs.folder(kind, self.project.name, hours[0]))) if len(hours) > 1 else []:
@@ -107,5 +107,5 @@ class World:
 
 
 def small(project: Project = TITANIC, **changes: Any) -> Project:
-    """The project with caps that few rows reach."""
+    """Return the project with caps that few rows reach."""
     return dataclasses.replace(project, **{"feedback_share": 0.5, "feedback_share_per_client": 0.3, **changes})

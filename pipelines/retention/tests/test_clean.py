@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from phaseflow import Keep, PlatformError, registry
+from phaseflow import Keep, PlatformError, discovery
 from phaseflow.store import Store
 from pipelines.retention import objects
 from pipelines.retention.__main__ import main
 from pipelines.retention.clean import clean
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-PROJECT = dataclasses.replace(registry.get("titanic"), keep=Keep(log_days=30, snapshots=1, staging_days=7))
+PROJECT = dataclasses.replace(discovery.get("titanic"), keep=Keep(log_days=30, snapshots=1, staging_days=7))
 
 
 class KilledError(BaseException):
@@ -49,7 +49,7 @@ class Mortal(Store):
 
 
 def filled(folder: Path) -> Store:
-    """Old and new objects of each kind."""
+    """Return a store with old and new objects of each kind."""
     store = Store(str(folder))
 
     def write(key: str, age: float, content: bytes = b"x" * 10) -> None:
@@ -93,31 +93,31 @@ LEFT = [
 ]
 
 
-def keys(store: Store) -> list[str]:
+def object_keys(store: Store) -> list[str]:
     return [key for key in store.keys("") if not key.startswith("locks/")]
 
 
-def test_a_dry_run_removes_nothing_and_says_what_would_go(tmp_path: Path) -> None:
+def test_a_dry_run_removes_nothing_and_lists_what_would_be_removed(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    before = keys(store)
+    before = object_keys(store)
     planned = clean(store, PROJECT, VERSIONS, NOW, dry_run=True)
-    assert keys(store) == before
+    assert object_keys(store) == before
     assert clean(store, PROJECT, VERSIONS, NOW) == planned
-    assert keys(store) == LEFT
-    gone = {line["what"]: (line["count"], line["bytes"], line["why"]) for line in planned if line["remove"]}
-    assert gone["snapshots"][::2] == (3, "beyond the newest 1")
-    assert gone["predictions"] == (1, 10, "older than 30 days")
+    assert object_keys(store) == LEFT
+    removed = {line["what"]: (line["count"], line["bytes"], line["why"]) for line in planned if line["remove"]}
+    assert removed["snapshots"][::2] == (3, "beyond the newest 1")
+    assert removed["predictions"] == (1, 10, "older than 30 days")
     assert not any(line["remove"] for line in clean(store, PROJECT, VERSIONS, NOW))
 
 
-def test_empty_folders_go_too(tmp_path: Path) -> None:
+def test_empty_folders_are_removed(tmp_path: Path) -> None:
     store = filled(tmp_path)
     clean(store, PROJECT, VERSIONS, NOW)
     assert not (tmp_path / "datasets" / "titanic" / "s2").exists()
     assert not (tmp_path / "predictions" / "titanic" / "date=2026-01-01" / "hour=00").exists()
 
 
-def test_killed_before_any_change_the_next_time_ends_it(tmp_path: Path) -> None:
+def test_a_run_killed_before_any_change_is_completed_by_the_next(tmp_path: Path) -> None:
     died, lives = True, 0
     while died:
         root = tmp_path / str(lives)
@@ -127,15 +127,15 @@ def test_killed_before_any_change_the_next_time_ends_it(tmp_path: Path) -> None:
             died = False
         except KilledError:
             pass
-        for manifest in (key for key in keys(store) if key.endswith("manifest.json")):
-            assert (root / manifest).with_name("train.parquet").exists()  # what counts is whole
+        for manifest in (key for key in object_keys(store) if key.endswith("manifest.json")):
+            assert (root / manifest).with_name("train.parquet").exists()  # a snapshot with a manifest is complete
         clean(Store(store.root), PROJECT, VERSIONS, NOW)
-        assert keys(store) == LEFT
+        assert object_keys(store) == LEFT
         lives += 1
     assert lives > 5
 
 
-def test_two_do_not_clean_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_do_not_clean_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path)
     monkeypatch.setattr(objects, "PATIENCE", 0.1)
     with objects.locked(store, PROJECT), pytest.raises(PlatformError, match="Another process has held the lock"):
@@ -145,11 +145,11 @@ def test_two_do_not_clean_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_it_runs_while_rows_are_written(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    done = threading.Event()
+    stop = threading.Event()
 
     def write() -> None:
         number = 0
-        while not done.is_set():
+        while not stop.is_set():
             store.write(f"predictions/titanic/date=2026-06-01/hour=12/{number}.parquet", b"row")
             number += 1
 
@@ -159,13 +159,13 @@ def test_it_runs_while_rows_are_written(tmp_path: Path) -> None:
         for _ in range(3):
             clean(store, PROJECT, VERSIONS, NOW)
     finally:
-        done.set()
+        stop.set()
         writer.join()
-    written = [key for key in keys(store) if "date=2026-06-01" in key]
-    assert [key for key in keys(store) if key not in written] == LEFT
+    written = [key for key in object_keys(store) if "date=2026-06-01" in key]
+    assert [key for key in object_keys(store) if key not in written] == LEFT
 
 
-def test_the_command_says_what_went_in_few_bytes(
+def test_the_command_writes_a_short_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = filled(tmp_path / "store")

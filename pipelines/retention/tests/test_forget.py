@@ -1,4 +1,4 @@
-"""A row that is forgotten is in no log, no snapshot and no report, whatever arrives later."""
+"""An erased row is in no log, no snapshot and no report, whatever arrives later."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from phaseflow import PermanentError, erasure, registry
+from phaseflow import PermanentError, discovery, erasure
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from pipelines.etl import state as states
@@ -26,7 +27,7 @@ from pipelines.retention.clean import clean
 from pipelines.retention.forget import forget
 from pipelines.retention.tests.test_clean import KilledError, Mortal
 
-TITANIC = registry.get("titanic")
+TITANIC = discovery.get("titanic")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 TIME = datetime(2026, 5, 20, 7, 30, tzinfo=UTC)
 HOUR = "date=2026-05-20/hour=07"
@@ -35,7 +36,7 @@ DAMAGED = b"PAR1"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> Settings:
     return from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
 
 
@@ -56,20 +57,20 @@ def predictions(numbers: range, ages: float = 30.0) -> pl.DataFrame:
 
 def feedback(numbers: range) -> pl.DataFrame:
     rows = [
-        {"id": identity(n), "time": TIME + timedelta(hours=1, seconds=n), "truth": str(n % 2), "client": ""}
+        {"id": identity(n), "time": TIME + timedelta(hours=1, seconds=n), "label": str(n % 2), "client": ""}
         for n in numbers
     ]
     return pl.DataFrame(rows).with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
 
 
-def filled(place: Settings) -> tuple[Store, str]:
-    """A store with a log, a snapshot that has learned from it, and a report of its hour and one of another; and the snapshot's name."""
-    store = Store(place.store)
+def filled(settings: Settings) -> tuple[Store, str]:
+    """Return a store with a log, a snapshot of it and reports of two hours, and the name of the snapshot."""
+    store = Store(settings.store)
     half = ROWS // 2
     for part, numbers in enumerate((range(half), range(half, ROWS))):
         store.write(f"predictions/titanic/{HOUR}/{part}.parquet", parquet(predictions(numbers)))
     store.write("feedback/titanic/date=2026-05-20/hour=08/a.parquet", parquet(feedback(range(ROWS))))
-    extracted = extract(TITANIC, "r1", place, store)
+    extracted = extract(TITANIC, "r1", settings, store)
     validate(TITANIC, "r1", store)
     name = str(snapshot(TITANIC, "r1", store, extracted)["snapshot"])
     for hour in (8, 23):
@@ -81,7 +82,7 @@ def filled(place: Settings) -> tuple[Store, str]:
 
 
 def as_format_1(store: Store, name: str) -> None:
-    """Make of a snapshot one as earlier releases wrote it: without ids and without a state."""
+    """Convert a snapshot to the format of earlier releases: without ids and without a state."""
     folder = f"datasets/titanic/{name}"
     for side in ("train", "holdout"):
         rows = pl.read_parquet(store.read(f"{folder}/{side}.parquet"))
@@ -94,7 +95,7 @@ def as_format_1(store: Store, name: str) -> None:
 
 
 def frames(store: Store, *prefixes: str) -> dict[str, pl.DataFrame]:
-    """The rows of the files that can be read, by key."""
+    """Return the rows of the readable files by key."""
     return {
         key: pl.read_parquet(store.read(key))
         for prefix in prefixes
@@ -104,15 +105,15 @@ def frames(store: Store, *prefixes: str) -> dict[str, pl.DataFrame]:
 
 
 def traces(store: Store, number: int) -> list[str]:
-    """Where the row still is: by its id in the logs, by its age in the snapshots."""
+    """Return where the row still is: by its id in the logs, by its age in the snapshots."""
     logs = [key for key, rows in frames(store, "predictions", "feedback").items() if identity(number) in rows["id"]]
     aged = pl.col("age") == 30.0 + number
-    came = pl.col("_origin") == "feedback"
-    return logs + [key for key, rows in frames(store, "datasets").items() if rows.filter(aged & came).height]
+    is_feedback = pl.col("_origin") == "feedback"
+    return logs + [key for key, rows in frames(store, "datasets").items() if rows.filter(aged & is_feedback).height]
 
 
 def state(store: Store) -> dict[str, Any]:
-    """Everything that is there, frames as rows."""
+    """Return all objects, frames as rows."""
     return {
         key: pl.read_parquet(content).rows() if key.endswith(".parquet") else content
         for key in store.keys("")
@@ -121,34 +122,34 @@ def state(store: Store) -> dict[str, Any]:
     }
 
 
-def test_the_row_is_gone_and_the_others_are_as_before(place: Settings) -> None:
-    store, old = filled(place)
+def test_the_row_is_gone_and_the_others_are_as_before(settings: Settings) -> None:
+    store, old = filled(settings)
     before = frames(store, "datasets")
     rows = sum(frame.height for frame in before.values())
     assert len(traces(store, 3)) == 3
-    done = forget(store, TITANIC, identity(3), NOW)
+    result = forget(store, TITANIC, identity(3), NOW)
     assert traces(store, 3) == []
-    new = done["snapshots"][old]
-    assert (done["log"], done["rows"], done["reports"]) == (2, 2, ["20260520T083000Z"])
+    new = result["snapshots"][old]
+    assert (result["log"], result["rows"], result["reports"]) == (2, 2, ["20260520T083000Z"])
     assert sum(frame.height for frame in frames(store, "predictions").values()) == ROWS - 1
     after = frames(store, "datasets")
     assert set(after) == {f"datasets/titanic/{new}/{side}.parquet" for side in ("train", "holdout")}
     assert sum(frame.height for frame in after.values()) == rows - 1
     manifest = json.loads(store.read(f"datasets/titanic/{new}/manifest.json"))
     assert manifest["erased_from"] == old
-    assert not [key for key in store.keys("datasets") if key.endswith(".state")]  # it was removed with the old name
+    assert not [key for key in store.keys("datasets") if key.endswith(".state")]  # removed with the old name
     assert manifest["snapshot"] == new == latest(store, "titanic")
     assert manifest["rows"] == manifest["train_rows"] + manifest["holdout_rows"] == rows - 1
     assert manifest["feedback_rows"] == ROWS - 1
     assert list(store.keys(f"datasets/titanic/{old}")) == [f"datasets/titanic/{old}/erased.json"]
     assert [key.split("/")[2] for key in store.keys("reports/titanic")] == ["20260520T233000Z"] * 2
-    assert any("backups" in text for text in done["unreached"])
+    assert any("backups" in text for text in result["unreached"])
 
 
-def test_the_old_name_leads_to_the_new_one(place: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_name_leads_to_the_new_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.steps import data
 
-    store, old = filled(place)
+    store, old = filled(settings)
     monkeypatch.setenv("PHASEFLOW_STORE", store.root)
     forget(store, TITANIC, identity(3), NOW)
     forget(store, TITANIC, identity(4), NOW)
@@ -157,8 +158,8 @@ def test_the_old_name_leads_to_the_new_one(place: Settings, monkeypatch: pytest.
     assert train.equals(data.split(TITANIC, erasure.current(store, "titanic", old), "train"))
 
 
-def test_again_it_changes_nothing(place: Settings) -> None:
-    store, _ = filled(place)
+def test_a_second_erasure_changes_nothing(settings: Settings) -> None:
+    store, _ = filled(settings)
     forget(store, TITANIC, identity(3), NOW)
     before = state(store)
     again = forget(store, TITANIC, identity(3), NOW)
@@ -166,19 +167,19 @@ def test_again_it_changes_nothing(place: Settings) -> None:
     assert state(store) == before
 
 
-def test_an_id_that_nobody_knows_is_refused(place: Settings) -> None:
-    store, _ = filled(place)
+def test_an_unknown_id_is_refused(settings: Settings) -> None:
+    store, _ = filled(settings)
     with pytest.raises(PermanentError, match=r"holds the id 'nobody'\. Take the id from the service's answer"):
         forget(store, TITANIC, "nobody", NOW)
     assert not list(store.keys("erased/titanic"))
 
 
-def test_what_arrives_later_is_not_read_and_is_removed_by_clean(place: Settings) -> None:
-    store, _ = filled(place)
+def test_late_copies_of_the_row_are_not_read_and_clean_removes_them(settings: Settings) -> None:
+    store, _ = filled(settings)
     forget(store, TITANIC, identity(3), NOW)
     store.write(f"predictions/titanic/{HOUR}/late.parquet", parquet(predictions(range(3, 4))))
     store.write("feedback/titanic/date=2026-05-20/hour=09/late.parquet", parquet(feedback(range(3, 4))))
-    extracted = extract(TITANIC, "r2", place, store)
+    extracted = extract(TITANIC, "r2", settings, store)
     validate(TITANIC, "r2", store)
     assert snapshot(TITANIC, "r2", store, extracted)["feedback_rows"] == ROWS - 1
     lines = clean(store, TITANIC, None, NOW)
@@ -188,11 +189,11 @@ def test_what_arrives_later_is_not_read_and_is_removed_by_clean(place: Settings)
     assert traces(store, 3) == []
 
 
-def test_a_snapshot_that_was_being_made_is_rewritten_by_clean(place: Settings) -> None:
-    store, old = filled(place)
+def test_clean_rewrites_a_snapshot_that_was_being_written(settings: Settings) -> None:
+    store, old = filled(settings)
     folder = f"datasets/titanic/{old}"
     contents = {key: store.read(key) for key in store.keys(folder)}
-    with_ids = {  # as later formats have them
+    with_ids = {  # as in later formats
         key: parquet(
             pl.read_parquet(content).with_columns(
                 pl.when(pl.col("_origin") == "feedback")
@@ -212,8 +213,8 @@ def test_a_snapshot_that_was_being_made_is_rewritten_by_clean(place: Settings) -
     assert traces(store, 3) == []
 
 
-def test_the_row_leaves_what_a_snapshot_holds_for_the_next_one(place: Settings) -> None:
-    store, old = filled(place)
+def test_the_row_is_erased_from_states(settings: Settings) -> None:
+    store, old = filled(settings)
     (key,) = [key for key in store.keys("datasets") if key.endswith(".state")]
     elsewhere = key.replace(old, "another")
     store.write(elsewhere, store.read(key))
@@ -222,19 +223,19 @@ def test_the_row_leaves_what_a_snapshot_holds_for_the_next_one(place: Settings) 
     rest = pl.read_parquet(store.read(elsewhere))["_id"]
     assert identity(3) not in rest
     assert rest.len() == ROWS - 1
-    assert states.read(store.read(elsewhere), elsewhere).rows.height == ROWS - 1
+    assert states.from_parquet(store.read(elsewhere), elsewhere).rows.height == ROWS - 1
 
 
-def test_of_a_snapshot_without_ids_the_row_is_known_by_its_features_and_its_time(place: Settings) -> None:
-    store, old = filled(place)
+def test_a_snapshot_without_ids_is_matched_by_features_and_time(settings: Settings) -> None:
+    store, old = filled(settings)
     as_format_1(store, old)
     assert len(traces(store, 3)) == 3
     assert list(forget(store, TITANIC, identity(3), NOW)["snapshots"]) == [old]
     assert traces(store, 3) == []
 
 
-def test_by_ids_a_snapshot_is_searched_when_the_log_is_gone(place: Settings) -> None:
-    store, old = filled(place)
+def test_a_snapshot_with_ids_is_searched_without_the_log(settings: Settings) -> None:
+    store, old = filled(settings)
     for side in ("train", "holdout"):
         key = f"datasets/titanic/{old}/{side}.parquet"
         rows = pl.read_parquet(store.read(key))
@@ -242,14 +243,14 @@ def test_by_ids_a_snapshot_is_searched_when_the_log_is_gone(place: Settings) -> 
         store.write(key, parquet(rows.with_columns(ids.alias("_id"))))
     for key in [*store.keys("predictions/titanic"), *store.keys("feedback/titanic")]:
         store.delete(key)
-    done = forget(store, TITANIC, "3-0", NOW)
-    assert list(done["snapshots"]) == [old]
-    assert done["reports"] == ["20260520T083000Z"]  # the row's time is in the snapshot
+    result = forget(store, TITANIC, "3-0", NOW)
+    assert list(result["snapshots"]) == [old]
+    assert result["reports"] == ["20260520T083000Z"]  # the row's time is in the snapshot
     assert traces(store, 3) == []
 
 
-def test_without_ids_and_without_the_log_it_says_what_it_does_not_know(place: Settings) -> None:
-    store, old = filled(place)
+def test_a_snapshot_without_ids_and_without_the_log_is_reported(settings: Settings) -> None:
+    store, old = filled(settings)
     as_format_1(store, old)
     erasure.record(store, "titanic", identity(3), NOW)
     for key in [*store.keys("predictions/titanic"), *store.keys("feedback/titanic")]:
@@ -257,15 +258,15 @@ def test_without_ids_and_without_the_log_it_says_what_it_does_not_know(place: Se
     assert forget(store, TITANIC, identity(3), NOW)["unknown"] == [old]
 
 
-def test_killed_before_any_change_the_next_time_ends_it(place: Settings) -> None:
-    whole, _ = filled(place)
+def test_a_run_killed_before_any_change_is_completed_by_the_next(settings: Settings) -> None:
+    whole, _ = filled(settings)
 
     def copied(name: str) -> str:
-        return str(shutil.copytree(whole.root, place.home / name))
+        return str(shutil.copytree(whole.root, settings.home / name))
 
     ended = Store(copied("ended"))
     forget(ended, TITANIC, identity(3), NOW)
-    wanted, died, lives = state(ended), True, 0
+    expected, died, lives = state(ended), True, 0
     while died:
         store = Mortal(copied(str(lives)), [lives])
         inner = Store(store.root)
@@ -276,13 +277,13 @@ def test_killed_before_any_change_the_next_time_ends_it(place: Settings) -> None
             pass
         forget(inner, TITANIC, identity(3), NOW)
         assert traces(inner, 3) == []
-        assert state(inner) == wanted
+        assert state(inner) == expected
         lives += 1
     assert lives > 8
 
 
-def test_the_file_keeps_its_metadata(place: Settings) -> None:
-    store, _ = filled(place)
+def test_the_file_keeps_its_metadata(settings: Settings) -> None:
+    store, _ = filled(settings)
     output = io.BytesIO()
     predictions(range(100, 102)).write_parquet(output, metadata={"phaseflow": "merged"})
     key = f"predictions/titanic/{HOUR}/merged.parquet"
@@ -292,34 +293,34 @@ def test_the_file_keeps_its_metadata(place: Settings) -> None:
     assert pl.read_parquet(store.read(key))["id"].to_list() == [identity(101)]
 
 
-def test_a_damaged_file_does_not_hold_up_the_rest(place: Settings) -> None:
-    store, _ = filled(place)
+def test_a_damaged_file_does_not_stop_the_erasure(settings: Settings) -> None:
+    store, _ = filled(settings)
     store.write(f"predictions/titanic/{HOUR}/damaged.parquet", DAMAGED)
     for file in ("train.parquet", "holdout.parquet"):
         store.write(f"datasets/titanic/damaged/{file}", DAMAGED)
     store.write("datasets/titanic/damaged/manifest.json", b"{}")
-    done = forget(store, TITANIC, identity(3), NOW)
-    assert done["unknown"] == ["damaged"]
+    result = forget(store, TITANIC, identity(3), NOW)
+    assert result["unknown"] == ["damaged"]
     assert traces(store, 3) == []
     assert store.read(f"predictions/titanic/{HOUR}/damaged.parquet") == DAMAGED
 
 
-@settings(deadline=None)
+@hypothesis_settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_a_marker_names_its_id_and_no_other(tmp_path_factory: pytest.TempPathFactory, one: str, other: str) -> None:
+def test_a_marker_names_its_id_and_no_other(tmp_path_factory: pytest.TempPathFactory, first: str, second: str) -> None:
     store = Store(str(tmp_path_factory.mktemp("store")))
-    erasure.record(store, "toy", one, NOW)
+    erasure.record(store, "toy", first, NOW)
     erased = erasure.erasures(store, "toy")
-    assert one in erased
-    assert (other in erased) == (one == other)
-    rows = pl.DataFrame({"id": [one, other, None]})
-    assert erased.without(rows)["id"].to_list() == [value for value in (one, other, None) if value != one]
+    assert first in erased
+    assert (second in erased) == (first == second)
+    rows = pl.DataFrame({"id": [first, second, None]})
+    assert erased.without(rows)["id"].to_list() == [value for value in (first, second, None) if value != first]
 
 
-def test_the_command_forgets(
-    place: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_command_erases_a_row(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store, _ = filled(place)
+    store, _ = filled(settings)
     monkeypatch.setenv("PHASEFLOW_STORE", store.root)
     assert main(["forget", "--project", "titanic", "--id", identity(3)]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 2

@@ -1,11 +1,9 @@
-"""What the assistant is made of: its base, LoRA, prompts, retrieval, an endpoint, and the mirror of its experiments."""
+"""The assistant's parts: base model, LoRA, prompts, retrieval, endpoint client, and the mirroring of experiments."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +13,78 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from phaseflow import DataError, PlatformError, registry
+from phaseflow import DataError, PlatformError, discovery
 from phaseflow.errors import ContractError
 from phaseflow.generation import prompted
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
+from phaseflow.testing import Request, Response, http_server
 from phaseflow.toolkit import device as devices
 from phaseflow.toolkit import experiments, graph, source
 from phaseflow.toolkit.draws import drifted
-from phaseflow.toolkit.holdout import keys, sides
-from projects.assistant import ask, base, data, endpoint, model, prompts, retrieval, shop, tuning
+from phaseflow.toolkit.holdout import row_hashes, train_holdout_split
+from projects.assistant import ask, base, compare, data, endpoint, model, prompts, retrieval, rules, shop, tuning
 from projects.assistant.prompts import Prompt
 
-PROJECT = registry.get("assistant")
+PROJECT = discovery.get("assistant")
 PROMPT = Prompt(name="plain", version=1, text="{context} {instruction} :")
 ROWS: list[tuple[str, str | None, str]] = [
-    (one["instruction"], None, one["response"]) for one in data.read(data.sample(3)).head(60).iter_rows(named=True)
+    (row["instruction"], None, row["response"]) for row in data.read(data.sample(3)).head(60).iter_rows(named=True)
 ]
 
 
 @pytest.fixture(scope="module")
 def small() -> base.Base:
-    """A base that has read little."""
+    """A base model after a short training."""
     return base.tiny(30, 1, devices.choose(1))
 
 
 @pytest.fixture(scope="module")
 def tuned(small: base.Base) -> tuple[Any, list[float]]:
-    """It, tuned for a moment."""
+    """The base model after a short tuning, and the loss of each step."""
     rows = tuning.pairs(ROWS, PROMPT, small, 64)
     settings = tuning.Settings(rank=4, alpha=16, steps=40, rate=0.01, batch=8)
-    found, history, _ = tuning.tune(small, rows, settings, seed=1, device=devices.choose(1), told=lambda _: None)
-    return found, history
+    network, history, _ = tuning.tune(small, rows, settings, seed=1, device=devices.choose(1), log=lambda _: None)
+    return network, history
 
 
-def test_the_file_says_what_transformers_says(small: base.Base, tuned: tuple[Any, list[float]]) -> None:
+def test_the_exported_model_generates_the_same_texts_as_transformers(
+    small: base.Base, tuned: tuple[Any, list[float]]
+) -> None:
     content = model.to_onnx(tuned[0], small, PROMPT)
-    asked = [instruction for instruction, _, _ in ROWS[:6]]
-    rows = pl.DataFrame({"instruction": asked, "context": [None] * 6}, schema_overrides={"context": pl.String})
-    said = graph.run(content, graph.feed(rows, PROJECT.schema))["text"].tolist()
-    for instruction, answer in zip(asked, said, strict=True):
+    instructions = [instruction for instruction, _, _ in ROWS[:6]]
+    rows = pl.DataFrame({"instruction": instructions, "context": [None] * 6}, schema_overrides={"context": pl.String})
+    texts = graph.run(content, graph.feed(rows, PROJECT.schema))["text"].tolist()
+    for instruction, text in zip(instructions, texts, strict=True):
         ids = small.tokenizer.encode(prompted(PROMPT.text, {"instruction": instruction})).ids
-        theirs = tuned[0].generate(
-            torch.tensor([ids]), max_new_tokens=model.MOST_NEW, do_sample=False, eos_token_id=small.end, pad_token_id=0
+        generated = tuned[0].generate(
+            torch.tensor([ids]),
+            max_new_tokens=model.MAX_NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=small.end,
+            pad_token_id=0,
         )
-        assert answer == small.tokenizer.decode(theirs[0, len(ids) :].tolist()).strip()
+        assert text == small.tokenizer.decode(generated[0, len(ids) :].tolist()).strip()
 
 
-def test_a_model_of_the_hubs_form_is_loaded_and_one_that_is_not_there_is_replaced(
+def test_a_model_in_the_hubs_format_is_loaded_and_a_missing_one_is_replaced(
     small: base.Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.model.save_pretrained(tmp_path)
     PreTrainedTokenizerFast(tokenizer_object=small.tokenizer, eos_token="<end>").save_pretrained(tmp_path)
     device = devices.choose(1)
-    found = base.load(str(tmp_path), "main", offline=False, steps=30, seed=1, device=device)
-    assert found.origin == f"{tmp_path} of the hub"
-    assert found.end == small.end
+    loaded = base.load(str(tmp_path), "main", offline=False, steps=30, seed=1, device=device)
+    assert loaded.origin == f"{tmp_path} from the hub"
+    assert loaded.end == small.end
     rows = tuning.pairs(ROWS[:5], PROMPT, small, 64)
-    assert rows == tuning.pairs(ROWS[:5], PROMPT, found, 64)
-    assert tuning.perplexity(found.model, rows, device) == pytest.approx(tuning.perplexity(small.model, rows, device))
+    assert rows == tuning.pairs(ROWS[:5], PROMPT, loaded, 64)
+    assert tuning.perplexity(loaded.model, rows, device) == pytest.approx(tuning.perplexity(small.model, rows, device))
     (tmp_path / "config.json").unlink()
     missing = base.load(str(tmp_path), "main", offline=False, steps=30, seed=1, device=device)
     assert missing.origin.startswith("trained from scratch")
-    told = capsys.readouterr().err
-    assert "can't be had" in told
-    assert f"base model: {missing.origin}" in told
+    stderr = capsys.readouterr().err
+    assert "is unavailable" in stderr
+    assert f"base model: {missing.origin}" in stderr
 
 
 def test_tuning_learns_and_leaves_the_base_as_it_is(small: base.Base, tuned: tuple[Any, list[float]]) -> None:
@@ -96,10 +101,10 @@ def test_perplexity_by_hand(small: base.Base) -> None:
 
     class Even(torch.nn.Module):
         def forward(self, input_ids: torch.Tensor) -> Any:
-            return type("Said", (), {"logits": torch.zeros(*input_ids.shape, size, device=input_ids.device)})
+            return type("Output", (), {"logits": torch.zeros(*input_ids.shape, size, device=input_ids.device)})
 
-    found = tuning.perplexity(Even(), tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1))
-    assert found == pytest.approx(size)
+    perplexity = tuning.perplexity(Even(), tuning.pairs(ROWS, PROMPT, small, 64), devices.choose(1))
+    assert perplexity == pytest.approx(size)
 
 
 def test_only_the_response_is_learned(small: base.Base) -> None:
@@ -111,113 +116,106 @@ def test_only_the_response_is_learned(small: base.Base) -> None:
     assert small.tokenizer.decode(list(ids)).startswith(" a page what ? : so it is .")
 
 
-def test_the_newest_version_of_each_prompt_is_asked(tmp_path: Path) -> None:
+def test_only_the_newest_version_of_each_prompt_is_evaluated(tmp_path: Path) -> None:
     for name in ("short.v1.txt", "short.v2.txt", "short.v10.txt", "long.v1.txt"):
         (tmp_path / name).write_text(f"{name} {{instruction}}")
-    found = prompts.registered(tmp_path)
-    assert len(found) == 4
-    assert {(one.name, one.version) for one in prompts.newest(found)} == {("short", 10), ("long", 1)}
-    best, scores = prompts.choose(found, lambda one: float(-one.version))
-    assert best.known_as.startswith("short v10 (")
+    versions = prompts.load(tmp_path)
+    assert len(versions) == 4
+    assert {(prompt.name, prompt.version) for prompt in prompts.newest(versions)} == {("short", 10), ("long", 1)}
+    best, scores = prompts.choose(versions, lambda prompt: float(-prompt.version))
+    assert best.identifier.startswith("short v10 (")
     assert len(scores) == 4
     (tmp_path / "notes.txt").write_text("{instruction}")
-    with pytest.raises(ContractError, match=r'notes.txt is no prompt\. Call it "<name>\.v<number>\.txt"'):
-        prompts.registered(tmp_path)
+    with pytest.raises(ContractError, match=r'notes.txt is not a valid prompt\. Name it "<name>\.v<number>\.txt"'):
+        prompts.load(tmp_path)
 
 
-def test_the_projects_own_prompts_are_in_order() -> None:
-    assert {one.name for one in prompts.registered()} == {"alpaca", "assistant", "question"}
+def test_the_projects_own_prompts_are_valid() -> None:
+    assert {prompt.name for prompt in prompts.load()} == {"alpaca", "assistant", "question"}
 
 
 def test_the_page_of_a_question_is_found() -> None:
     random = np.random.default_rng(1)
-    find = retrieval.retriever(shop.pages(shop.FURNITURE), most=3)
-    every = shop.questions(shop.FURNITURE)
-    asked = [every[place] for place in random.integers(0, len(every), 30)]
-    hits = [one.page in {page.page_content for page in find.invoke(shop.politely(one.asked, random))} for one in asked]
+    retriever = retrieval.retriever(shop.pages(shop.FURNITURE), max_results=3)
+    all_questions = shop.questions(shop.FURNITURE)
+    questions = [all_questions[index] for index in random.integers(0, len(all_questions), 30)]
+    hits = [
+        question.page in {page.page_content for page in retriever.invoke(shop.politely(question.text, random))}
+        for question in questions
+    ]
     assert np.mean(hits) > 0.6
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """An endpoint of OpenAI's form on this machine, and what it was asked."""
-    seen: list[dict[str, Any]] = []
+    """The requests to an OpenAI-compatible endpoint on this machine."""
+    requests: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.append(body | {"path": self.path, "key": self.headers["Authorization"]})
-            status = 200 if body["model"] == "small" else 404
-            answer = json.dumps({"choices": [{"message": {"content": " with a soft cloth \n"}}]}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def respond(request: Request) -> Response:
+        requests.append(request.json | {"path": request.path, "key": request.headers["authorization"]})
+        status = 200 if request.json["model"] == "small" else 404
+        return Response({"choices": [{"message": {"content": " with a soft cloth \n"}}]}, status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    found = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{found.server_port}/v1/")
-    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
-    monkeypatch.setenv("OPENAI_MODEL", "small")
-    yield seen
-    found.shutdown()
-    found.server_close()
+    with http_server(respond) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1/")
+        monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+        monkeypatch.setenv("OPENAI_MODEL", "small")
+        yield requests
 
 
-def test_any_openai_compatible_endpoint_is_asked(server: list[dict[str, Any]]) -> None:
+def test_a_request_to_an_openai_compatible_endpoint(server: list[dict[str, Any]]) -> None:
     assert endpoint.ask(PROMPT.text, {"instruction": "how ?", "context": None}) == "with a soft cloth"
-    (seen,) = server
-    assert seen["path"] == "/v1/chat/completions"
-    assert seen["key"] == "Bearer sesame"
-    assert seen["messages"] == [{"role": "user", "content": " how ? :"}]
+    (request,) = server
+    assert request["path"] == "/v1/chat/completions"
+    assert request["key"] == "Bearer sesame"
+    assert request["messages"] == [{"role": "user", "content": " how ? :"}]
 
 
-def test_a_question_is_asked_with_its_page_in_sight(
+def test_a_question_is_sent_with_its_help_page(
     server: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ask.main(["--endpoint", "how do i clean the lamp ?"]) == 0
     assert capsys.readouterr().out == "page: care of the lamp\nanswer: with a soft cloth\n"
-    (seen,) = server
-    assert "about care of the lamp : clean the lamp with a soft cloth and no soap ." in seen["messages"][0]["content"]
+    (request,) = server
+    assert (
+        "about care of the lamp : clean the lamp with a soft cloth and no soap ." in request["messages"][0]["content"]
+    )
 
 
-def test_no_wording_about_a_product_comes_twice_and_a_third_have_their_page() -> None:
+def test_each_wording_about_a_product_occurs_once_and_a_third_have_their_page() -> None:
     rows = data.read(data.sample(5))
-    known = {one.asked: one for one in shop.questions(shop.FURNITURE)}
-    cores = [next(core for core in known if f" {core} " in f" {asked} ") for asked in rows["instruction"]]
+    by_text = {question.text: question for question in shop.questions(shop.FURNITURE)}
+    cores = [next(core for core in by_text if f" {core} " in f" {instruction} ") for instruction in rows["instruction"]]
     assert len(set(cores)) == rows.height
     for core, context, response in zip(cores, rows["context"], rows["response"], strict=True):
-        assert context in {None, known[core].page}
-        assert response == known[core].answer
-    assert 0.25 < rows["context"].is_not_null().mean() < 0.42  # type: ignore[operator]  # of booleans it is a number
+        assert context in {None, by_text[core].page}
+        assert response == by_text[core].answer
+    assert 0.25 < rows["context"].is_not_null().mean() < 0.42  # type: ignore[operator]  # a mean of booleans
 
 
-def test_every_prompt_is_asked_of_an_endpoint_and_a_missing_one_is_an_error(
+def test_every_prompt_is_evaluated_on_the_endpoint_and_a_missing_endpoint_is_an_error(
     server: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert prompts.main() == 0
-    assert len(server) == 3 * prompts.ASKED
+    assert compare.main() == 0
+    assert len(server) == 3 * compare.QUESTIONS
     assert capsys.readouterr().out.count("token F1") == 3
     monkeypatch.delenv("OPENAI_BASE_URL")
-    assert prompts.main() == 2
-    assert "No endpoint is set. Set OPENAI_BASE_URL and OPENAI_MODEL" in capsys.readouterr().err
+    assert compare.main() == 2
+    assert "No endpoint is configured. Set OPENAI_BASE_URL and OPENAI_MODEL" in capsys.readouterr().err
 
 
-def test_an_endpoint_that_fails_or_is_not_set_says_how_to_mend_it(
+def test_the_error_of_a_failing_or_missing_endpoint_names_a_fix(
     server: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_MODEL", "large")
-    with pytest.raises(PlatformError, match=r"gives no answer: HTTPStatusError.*Look whether it runs"):
+    with pytest.raises(PlatformError, match=r"/v1/ failed: HTTPStatusError.*Check that the endpoint is running"):
         endpoint.ask(PROMPT.text, {"instruction": "how ?"})
     monkeypatch.delenv("OPENAI_BASE_URL")
-    with pytest.raises(PlatformError, match=r"No endpoint is set\. Set OPENAI_BASE_URL and OPENAI_MODEL"):
+    with pytest.raises(PlatformError, match=r"No endpoint is configured\. Set OPENAI_BASE_URL and OPENAI_MODEL"):
         endpoint.ask(PROMPT.text, {"instruction": "how ?"})
 
 
-def test_experiments_are_mirrored_where_a_setting_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiments_are_mirrored_only_if_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     with experiments.mirrored(PROJECT, PROJECT.candidates[-1]) as log:
         log({"loss": 1.0})
@@ -234,34 +232,77 @@ def test_experiments_are_mirrored_where_a_setting_says_so(tmp_path: Path, monkey
 def test_the_real_files_layout_is_read() -> None:
     line = {"instruction": " What? ", "context": "", "response": "That.", "category": "open_qa"}
     rows = data.read((json.dumps(line) + "\n").encode())
-    assert rows.rows() == [("What?", None, "That.")]
+    assert rows.rows() == [("What?", None, "That.", "What?")]
     with pytest.raises(DataError, match=r"Line 2 is not an instruction with its response: KeyError\('response'\)"):
         data.read((json.dumps(line) + '\n{"instruction": "a", "context": ""}\n').encode())
 
 
+def test_the_copied_word_is_the_rarest_common_word_and_becomes_a_blank() -> None:
+    questions = [{"how", "clean", "lamp"}, {"how", "clean", "sofa"}, {"how", "are", "you"}]
+    responses = [["clean", "the", "lamp"], ["clean", "the", "sofa"], ["fine"]]
+    assert rules.copies(questions, responses) == ["lamp", "sofa", ""]
+    assert rules.form("Clean the Lamp .", "lamp") == f"Clean the {rules.BLANK} ."
+    assert rules.form("fine .", "") == "fine ."
+    assert rules.form("lamps are fine .", "lamp") == "lamps are fine ."
+
+
+def predict(rows: pl.DataFrame, instructions: list[str]) -> list[str]:
+    content = rules.fit(rows, PROJECT).onnx
+    features = pl.DataFrame(
+        {"instruction": instructions, "context": [None] * len(instructions)}, schema_overrides={"context": pl.String}
+    )
+    return list(graph.run(content, graph.feed(features, PROJECT.schema))["text"].tolist())
+
+
+def test_form_and_word_answer_new_questions_about_a_product_and_beat_the_nearest_question() -> None:
+    rows = data.read(data.sample(3))
+    train, rest = rows.head(800), rows.tail(200)
+    outputs = {"text": np.array(predict(train, rest["instruction"].to_list()), dtype=object)}
+    near = graph.run(model.nearest(train, PROJECT).onnx, graph.feed(rest, PROJECT.schema))
+    exact = model.evaluate(outputs, rest, PROJECT)["exact_match"]
+    assert exact > model.evaluate(near, rest, PROJECT)["exact_match"] + 0.5
+    texts = predict(train, ["how do i clean the zeppelin ?", "", "!?"])
+    assert texts[0] == "clean the zeppelin with a soft cloth and no soap ."  # an unknown word is probably the name
+    assert texts[1] == texts[2]
+
+
+def test_responses_without_a_copied_word_are_memorized() -> None:
+    rows = pl.DataFrame({"instruction": ["who are you ?"], "response": ["an assistant ."]})
+    assert predict(rows, ["and you ?"]) == ["an assistant ."]
+
+
+def test_the_base_is_one_revision_that_cannot_change() -> None:
+    revisions = {candidate.params["revision"] for candidate in PROJECT.candidates if "revision" in candidate.params}
+    (revision,) = revisions
+    assert len(revision) == 40
+    assert set(revision) <= set("0123456789abcdef")
+
+
 def test_token_f1_by_hand() -> None:
-    def token_f1(said: list[str], truths: list[str]) -> float | None:
-        told = {"text": np.array(said, dtype=object)}
-        return model.evaluate(told, pl.DataFrame({"response": truths}), PROJECT)["token_f1"]
+    def token_f1(texts: list[str], labels: list[str]) -> float | None:
+        outputs = {"text": np.array(texts, dtype=object)}
+        return model.evaluate(outputs, pl.DataFrame({"response": labels}), PROJECT)["token_f1"]
 
     assert token_f1(["a b c"], ["b c d"]) == pytest.approx(2 / 3)
     assert token_f1(["", "A, b!"], ["a", "a b"]) == pytest.approx(0.5)
 
 
 def wording(question: str) -> str:
-    """A question without how it begins and ends."""
-    begin = max((one for one in shop.OPENINGS if question.startswith(one)), key=len)
-    end = max((one for one in shop.ENDINGS if question.endswith(one)), key=len)
+    """A question without its polite opening and ending."""
+    begin = max((opening for opening in shop.OPENINGS if question.startswith(opening)), key=len)
+    end = max((ending for ending in shop.ENDINGS if question.endswith(ending)), key=len)
     return question[len(begin) : len(question) - len(end)]
 
 
-def test_no_wording_of_a_held_out_question_is_trained_on_after_the_world_drifted(tmp_path: Path) -> None:
+def test_no_wording_of_a_holdout_question_is_in_the_training_data_after_drift(tmp_path: Path) -> None:
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
-    known = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT, settings)
-    played = drifted(known, PROJECT, np.random.default_rng(1))
+    original = source.grouped_rows(source.load(PROJECT, settings, Store(settings.store)), PROJECT, settings)
+    drifted_rows = drifted(original, PROJECT, np.random.default_rng(1))
     shares = []
-    for rows in (played.with_columns(_group=pl.Series(keys(played, PROJECT))), played):
-        train, held = ({wording(text) for text in side["instruction"]} for side in sides(rows, PROJECT))
-        shares.append(len(held & train) / len(held))
-    assert shares[0] > 0.9  # each row by itself, as politely as it was asked
+    for rows in (drifted_rows.with_columns(_group=pl.Series(row_hashes(drifted_rows, PROJECT))), drifted_rows):
+        train, holdout = (
+            {wording(text) for text in side["instruction"]} for side in train_holdout_split(rows, PROJECT)
+        )
+        shares.append(len(holdout & train) / len(holdout))
+    assert shares[0] > 0.9  # grouped by row: the polite phrases make every row unique
     assert shares[1] == 0

@@ -1,4 +1,4 @@
-"""The simulator, its expert, and the judgement by laps."""
+"""The simulator, its expert, and the evaluation by laps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from sklearn.linear_model import Ridge
 
-from phaseflow import registry
-from projects.driving import data, laps
+from phaseflow import discovery
+from phaseflow.toolkit import graph
+from projects.driving import data, laps, ridge
 from projects.driving.simulator import LOOKS, SIDE, TURN, VIEW, Car, drive, road
 
-PROJECT = registry.get("driving")
+PROJECT = discovery.get("driving")
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +25,35 @@ def rows() -> pl.DataFrame:
     return data.read(data.sample(7))
 
 
-def test_a_road_that_the_simulator_does_not_know_is_passed_over() -> None:
-    named = pl.DataFrame({"road": ["sand-3", None, "my-road", "asphalt-1", "asphalt", "7", ""]})
-    assert laps.looks(named) == ["sand", "asphalt", "asphalt"]
-    _, games = laps.play(always(0.0), named.tail(1), PROJECT)
-    assert set(games["look"]) == set(LOOKS)  # nothing known: all of them
+def test_a_road_that_the_simulator_does_not_know_is_skipped() -> None:
+    frame = pl.DataFrame({"road": ["sand-3", None, "my-road", "asphalt-1", "asphalt", "7", ""]})
+    assert laps.looks(frame) == ["sand", "asphalt", "asphalt"]
+    _, games = laps.rollout(always(0.0), frame.tail(1), PROJECT)
+    assert set(games["look"]) == set(LOOKS)  # no known look: all of them are driven
 
 
-def always(steer: float) -> laps.Ask:
-    def ask(seen: pl.DataFrame) -> Mapping[str, np.ndarray]:
-        return {"action": np.full((seen.height, 1), steer, np.float32)}
+def always(steer: float) -> laps.Predict:
+    def predict(features: pl.DataFrame) -> Mapping[str, np.ndarray]:
+        return {"action": np.full((features.height, 1), steer, np.float32)}
 
-    return ask
+    return predict
+
+
+def test_ridge_regression_drives_every_road_and_its_graph_agrees_with_scikit_learn(rows: pl.DataFrame) -> None:
+    steer = np.array([json.loads(text) for text in rows["steer"]], np.float32)
+    trained = ridge.fit(rows, steer, PROJECT, alpha=10.0)
+    session = graph.session(trained.onnx)
+    outputs, games = laps.rollout(
+        lambda features: graph.run(session, graph.feed(features, PROJECT.schema)), rows, PROJECT
+    )
+    assert laps.evaluate(outputs, games, PROJECT)["lap"] > 0.9
+    subset = rows.head(50)
+    pixels = graph.pixels(subset["image"], (VIEW * VIEW * 3,)) / 255
+    images = graph.pixels(rows["image"], (VIEW, VIEW, 3)).astype(np.float32) / 255
+    both = np.concatenate([images, images[:, :, ::-1]]).reshape(-1, pixels.shape[1])
+    expected = Ridge(alpha=10.0).fit(both, np.concatenate([steer, -steer])[:, 0]).predict(pixels)
+    action = graph.run(session, graph.feed(subset, PROJECT.schema))["action"]
+    np.testing.assert_allclose(action[:, 0], expected.clip(-1, 1), atol=1e-3)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -45,10 +64,10 @@ def test_the_expert_drives_every_road_to_its_end(look: str) -> None:
 
 
 def test_a_car_that_is_not_steered_leaves_the_road() -> None:
-    said, games = laps.play(always(0), pl.DataFrame({"road": ["asphalt-1"]}), PROJECT)
+    outputs, games = laps.rollout(always(0), pl.DataFrame({"road": ["asphalt-1"]}), PROJECT)
     assert games["look"].to_list() == ["asphalt"] * laps.GAMES
-    assert 0 < said["lap"].mean() < 0.3
-    assert laps.evaluate(said, games, PROJECT)["finished"] == 0
+    assert 0 < outputs["lap"].mean() < 0.3
+    assert laps.evaluate(outputs, games, PROJECT)["finished"] == 0
 
 
 def test_only_the_way_forward_counts() -> None:
@@ -59,7 +78,7 @@ def test_only_the_way_forward_counts() -> None:
     assert car.share == 0
 
 
-def test_a_name_says_all_of_a_road_and_a_look_nothing_of_its_course() -> None:
+def test_a_name_determines_a_road_and_a_look_does_not_affect_its_course() -> None:
     first = road("asphalt-5")
     road.cache_clear()
     np.testing.assert_array_equal(first.pixels, road("asphalt-5").pixels)
@@ -77,46 +96,46 @@ def test_roads_turn_both_ways() -> None:
 
 
 def test_a_view_shows_the_road_ahead_upwards() -> None:
-    where = road("asphalt-7")
-    car = Car.start(where)
-    seen = car.view().astype(int)
-    green = seen[..., 1] - seen[..., 0]
-    assert seen.shape == (VIEW, VIEW, 3)
-    assert green[20:30, VIEW // 2].max() < 40  # road below and before the car
+    track = road("asphalt-7")
+    car = Car.start(track)
+    view = car.view().astype(int)
+    green = view[..., 1] - view[..., 0]
+    assert view.shape == (VIEW, VIEW, 3)
+    assert green[20:30, VIEW // 2].max() < 40  # the road under and ahead of the car
     car.heading += TURN
     turned = car.view().astype(int)
-    assert not np.array_equal(seen, turned)
+    assert not np.array_equal(view, turned)
     # Ten pixels straight ahead of the car are ten rows up.
     ahead = car.position + 10 * np.array([np.cos(car.heading), np.sin(car.heading)])
     across, down = np.rint(ahead).astype(int)
-    near = where.pixels[max(down - 1, 0) : down + 2, max(across - 1, 0) : across + 2].reshape(-1, 3).tolist()
+    near = track.pixels[max(down - 1, 0) : down + 2, max(across - 1, 0) : across + 2].reshape(-1, 3).tolist()
     assert car.view()[16, VIEW // 2].tolist() in near
 
 
 def test_a_turn_to_the_right_is_positive_and_shows_what_was_on_the_right() -> None:
     car = Car.start(road("asphalt-7"))
-    car.heading = 0.0  # looks to the right of the picture: the right hand is below
+    car.heading = 0.0  # heading right on the map: the car's right is down
     car.move(1.0)
     assert car.position[1] > road("asphalt-7").line[0][1]
 
 
 def test_the_sample_shows_how_to_come_back(rows: pl.DataFrame) -> None:
-    steer = np.array([json.loads(one)[0] for one in rows["steer"]])
+    steer = np.array([json.loads(text)[0] for text in rows["steer"]])
     assert 800 < rows.height < 1400
     assert rows["road"].n_unique() == data.ROADS
     assert steer.std() > 0.2
     assert np.abs(steer).max() <= 1
 
 
-def test_no_road_of_the_judgement_is_in_the_data(rows: pl.DataFrame) -> None:
+def test_no_evaluation_road_is_in_the_data(rows: pl.DataFrame) -> None:
     assert max(int(name.partition("-")[2]) for name in rows["road"]) < laps.FIRST
-    _, games = laps.play(always(0), rows, PROJECT)
+    _, games = laps.rollout(always(0), rows, PROJECT)
     assert not set(games["road"]) & set(rows["road"])
 
 
 def test_every_look_of_the_data_is_driven() -> None:
-    seen = pl.DataFrame({"road": ["asphalt-1", "sand-2", None, "never seen"]})
-    _, games = laps.play(always(0), seen, PROJECT)
+    frame = pl.DataFrame({"road": ["asphalt-1", "sand-2", None, "never seen"]})
+    _, games = laps.rollout(always(0), frame, PROJECT)
     assert sorted(set(games["look"])) == ["asphalt", "sand"]
 
 

@@ -1,4 +1,4 @@
-"""What may start a retraining: the cooldown, the caps, and clocks that are wrong."""
+"""Which alerts may start a retraining: the cooldown, the caps, and wrong clocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phaseflow import registry
+from phaseflow import discovery
 from services.monitor.decide import (
     CLOCK_TOLERANCE_SECONDS,
     Day,
@@ -22,7 +22,7 @@ from services.monitor.decide import (
     share_of_requests_in_total,
 )
 
-TITANIC = registry.get("titanic")
+TITANIC = discovery.get("titanic")
 CAP = TITANIC.drift.daily_cap
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
 DRIFT = Request(name="PhaseflowFeatureDrift", starts_at="x", summary="drift", basis="requests")
@@ -44,29 +44,29 @@ def decided(
 
 
 def outcomes(*requests: Request, cap: int = 100) -> list[str]:
-    """One after the other, a minute apart."""
-    memory, total, seen = Memory(), Day(), []
-    for place, request in enumerate(requests):
-        decision = decided(memory, total, request, NOON + 60 * place, cap=cap)
+    """The outcomes of requests that follow each other a minute apart."""
+    memory, total, results = Memory(), Day(), []
+    for index, request in enumerate(requests):
+        decision = decided(memory, total, request, NOON + 60 * index, cap=cap)
         memory, total = decision.memory, decision.total
-        seen.append(decision.outcome)
-    return seen
+        results.append(decision.outcome)
+    return results
 
 
 @given(st.lists(st.tuples(TIMES, st.booleans(), st.sampled_from([DRIFT, QUALITY])), max_size=40), st.integers(0, 7200))
 @settings(deadline=None)
 def test_no_history_beats_the_cap_or_the_cooldown(history: list[tuple[float, bool, Request]], cooldown: int) -> None:
-    memory, total, done = Memory(), Day(), []
+    memory, total, retrainings = Memory(), Day(), []
     for now, running, request in sorted(history, key=lambda item: item[0]):
         moment = now + 1e9
         decision = decide(TITANIC, memory, total, request, moment, cooldown=cooldown, cap=3, running=running)
         memory, total = decision.memory, decision.total
         if decision.outcome == "triggered":
             assert not running
-            done.append((moment, request))
-    assert all(later - earlier >= cooldown for (earlier, _), (later, _) in itertools.pairwise(done))
+            retrainings.append((moment, request))
+    assert all(later - earlier >= cooldown for (earlier, _), (later, _) in itertools.pairwise(retrainings))
     days = defaultdict(list)
-    for moment, request in done:
+    for moment, request in retrainings:
         days[datetime.fromtimestamp(moment, UTC).date()].append(request)
     for requests in days.values():
         assert len(requests) <= 3
@@ -88,7 +88,7 @@ def test_shares_of_requests(cap: int, share: int, total: int) -> None:
     assert (share_of_requests(cap), share_of_requests_in_total(cap)) == (share, total)
 
 
-def test_the_cap_over_all_projects_is_said_with_its_own_sentence() -> None:
+def test_the_cap_over_all_projects_has_its_own_message() -> None:
     day = datetime.fromtimestamp(NOON, UTC).strftime("%Y-%m-%d")
     full = Day(at=NOON - 5, day=day, count=20, by_requests=2)
     decision = decided(total=full, request=QUALITY, cap=20)
@@ -103,7 +103,7 @@ def test_the_cap_over_all_projects_is_said_with_its_own_sentence() -> None:
     assert decided(total=Day(at=NOON - 86_400, day="2026-05-31", count=20), cap=20).outcome == "triggered"
 
 
-def test_what_a_clock_that_was_ahead_wrote_counts_as_nothing() -> None:
+def test_counts_written_while_the_clock_was_ahead_are_ignored() -> None:
     ahead = NOON + 3 * 365 * 86_400
     memory = Memory(alert="a", at=ahead, day="2029-05-31", count=CAP, by_requests=CAP)
     total = Day(at=ahead, day="2029-05-31", count=20, by_requests=20)
@@ -116,7 +116,7 @@ def test_what_a_clock_that_was_ahead_wrote_counts_as_nothing() -> None:
     assert decided(memory, cooldown=3600).outcome == "triggered"
 
 
-def test_a_clock_that_is_set_back_a_little_is_no_way_round_the_cooldown() -> None:
+def test_setting_the_clock_back_a_little_does_not_evade_the_cooldown() -> None:
     memory = Memory(alert="a", at=NOON + CLOCK_TOLERANCE_SECONDS, day="2026-06-01", count=1)
     decision = decided(memory, cooldown=3600)
     assert (decision.outcome, decision.why) == ("cooldown", "retrained 0 s ago; the cooldown is 3600 s")

@@ -1,4 +1,4 @@
-"""Which alerts the hook acts on, what is written down of them, and what no caller can do to the monitor."""
+"""Which alerts the hook acts on, what it records, and what no caller can do to the monitor."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from phaseflow import events, registry
+from phaseflow import discovery, events
 from phaseflow.loops import METRIC
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
+from phaseflow.testing import wait_for
 from services.monitor import app
-from services.monitor.tests.test_monitor import World, alert, wait_for
+from services.monitor.tests.test_monitor import Upstreams, alert
 
 TOKEN = {"Authorization": "Bearer token"}
 FEEDBACK = {"basis": "feedback"}
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.server.shutdown()
+def upstreams() -> Iterator[Upstreams]:
+    with Upstreams().serve() as upstreams:
+        yield upstreams
 
 
 @pytest.fixture
-def settings(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch) -> Settings:
     parts = ("AIRFLOW", "SERVING", "PIPELINES", "PROMETHEUS")
-    environment = {f"PHASEFLOW_{part}_URL": world.url for part in parts} | {
+    environment = {f"PHASEFLOW_{part}_URL": upstreams.url for part in parts} | {
         "PHASEFLOW_HOME": str(tmp_path),
         "PHASEFLOW_DRIFT_COOLDOWN_SECONDS": "0",
         "PHASEFLOW_RETRAININGS_PER_DAY": "8",
@@ -55,8 +55,8 @@ def settings(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    with opened(settings) as made:
-        yield made
+    with opened(settings) as test_client:
+        yield test_client
 
 
 def opened(settings: Settings) -> TestClient:
@@ -64,15 +64,15 @@ def opened(settings: Settings) -> TestClient:
 
 
 def post(client: TestClient, *alerts: dict[str, Any]) -> httpx.Response:
-    answer: httpx.Response = client.post("/hooks/alertmanager", json={"alerts": list(alerts)}, headers=TOKEN)
-    return answer
+    response: httpx.Response = client.post("/hooks/alertmanager", json={"alerts": list(alerts)}, headers=TOKEN)
+    return response
 
 
 def outcomes(client: TestClient, *alerts: dict[str, Any]) -> dict[str, list[str]]:
-    answer = post(client, *alerts)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, list[str]] = answer.json()["outcomes"]
-    return found
+    response = post(client, *alerts)
+    assert response.status_code == 200, response.text
+    by_project: dict[str, list[str]] = response.json()["outcomes"]
+    return by_project
 
 
 def recorded(settings: Settings, project: str = "titanic") -> list[dict[str, Any]]:
@@ -80,30 +80,30 @@ def recorded(settings: Settings, project: str = "titanic") -> list[dict[str, Any
 
 
 def test_an_alert_that_prometheus_does_not_confirm_changes_nothing(
-    client: TestClient, world: World, settings: Settings
+    client: TestClient, upstreams: Upstreams, settings: Settings
 ) -> None:
     forged = alert()
     assert outcomes(client, forged) == {"titanic": ["unconfirmed"]}
-    world.fires(alert(project="house_prices"), alert("PhaseflowQualityDrop"))
+    upstreams.fires(alert(project="house_prices"), alert("PhaseflowQualityDrop"))
     assert outcomes(client, forged) == {"titanic": ["unconfirmed"]}
-    world.fires(forged)
-    world.firing[0]["state"] = "pending"
+    upstreams.fires(forged)
+    upstreams.firing[0]["state"] = "pending"
     assert outcomes(client, forged) == {"titanic": ["unconfirmed"]}
-    # One that fires and retrains nothing can't be made to by a label.
-    world.fires(alert("PhaseflowPredictionDrift"))
-    del world.firing[0]["labels"]["action"]
+    # A label can't turn an alert without an action into one that retrains.
+    upstreams.fires(alert("PhaseflowPredictionDrift"))
+    del upstreams.firing[0]["labels"]["action"]
     assert outcomes(client, alert("PhaseflowPredictionDrift")) == {"titanic": ["unconfirmed"]}
     assert outcomes(client, forged | {"status": "resolved"}) == {"titanic": ["unconfirmed"]}
-    assert world.runs == {}
+    assert upstreams.runs == {}
     assert recorded(settings) == []
     assert (
         'phaseflow_retrain_requests_total{outcome="unconfirmed",project="titanic"} 5.0' in client.get("/metrics").text
     )
 
 
-def test_labels_override_nothing_of_the_event(client: TestClient, world: World, settings: Settings) -> None:
+def test_labels_override_nothing_of_the_event(client: TestClient, upstreams: Upstreams, settings: Settings) -> None:
     labels = {"outcome": "promoted", "why": "spoofed", "run": "none", "status": "fine", "alert": "other"}
-    world.fires(alert(**labels))
+    upstreams.fires(alert(**labels))
     delivered = alert(**labels, external="cluster")
     delivered["annotations"] = {"description": "a page wants it so"}
     assert outcomes(client, delivered) == {"titanic": ["triggered"]}
@@ -113,11 +113,11 @@ def test_labels_override_nothing_of_the_event(client: TestClient, world: World, 
     assert event["run"].startswith("retrain__PhaseflowFeatureDrift__")
     assert event["alert"] == "PhaseflowFeatureDrift"
     assert event["labels"] == alert(**labels)["labels"]
-    assert list(world.runs.values()) == ["the age has drifted"]  # Prometheus's words, not the delivered ones
+    assert list(upstreams.runs.values()) == ["the age has drifted"]  # Prometheus's annotation, not the delivered one
 
 
-def test_a_resolved_alert_of_a_rule_is_written_down(client: TestClient, world: World, settings: Settings) -> None:
-    world.fires(alert())  # the rule is known by it
+def test_a_resolved_alert_of_a_rule_is_recorded(client: TestClient, upstreams: Upstreams, settings: Settings) -> None:
+    upstreams.fires(alert())  # this also defines the rule
     assert outcomes(client, alert() | {"status": "resolved"}) == {"titanic": ["resolved"]}
     (event,) = recorded(settings)
     assert (event["type"], event["status"], event["alert"]) == (
@@ -128,52 +128,57 @@ def test_a_resolved_alert_of_a_rule_is_written_down(client: TestClient, world: W
 
 
 @pytest.mark.parametrize("status", [500, 404])
-def test_while_prometheus_is_away_alertmanager_sends_the_alert_again(
-    client: TestClient, world: World, status: int
+def test_while_prometheus_is_unavailable_alertmanager_sends_the_alert_again(
+    client: TestClient, upstreams: Upstreams, status: int
 ) -> None:
-    world.fires(alert())
-    world.prometheus_status = status
-    answer = post(client, alert())
-    assert answer.status_code == 503
-    assert f"Prometheus answers {status}" in answer.json()["error"]["problem"]
-    assert answer.json()["error"]["fix"] == "Look at its log; Alertmanager sends the alert again."
-    assert world.runs == {}
-    world.prometheus_status = 200
+    upstreams.fires(alert())
+    upstreams.prometheus_status = status
+    response = post(client, alert())
+    assert response.status_code == 503
+    assert f"Prometheus responded with {status} to GET /api/v1/alerts" in response.json()["error"]["problem"]
+    assert response.json()["error"]["fix"] == (
+        "Check `phaseflow status` and `phaseflow logs`; Alertmanager sends the alert again."
+    )
+    assert upstreams.runs == {}
+    upstreams.prometheus_status = 200
     assert outcomes(client, alert()) == {"titanic": ["triggered"]}
 
 
-def test_a_wrong_password_of_prometheus_is_said_with_the_fix(
-    client: TestClient, world: World, settings: Settings
+def test_a_wrong_password_of_prometheus_is_reported_with_the_fix(
+    client: TestClient, upstreams: Upstreams, settings: Settings
 ) -> None:
-    world.fires(alert())
+    upstreams.fires(alert())
     (settings.secrets / "prometheus_password").write_text("wrong")
-    assert "(the secret prometheus_password)" in post(client, alert()).json()["error"]["fix"]
+    fix = "Give both the same secret prometheus_password; Alertmanager sends the alert again."
+    assert post(client, alert()).json()["error"]["fix"] == fix
     (settings.secrets / "prometheus_password").write_text("open sesame")
-    world.firing = 3  # type: ignore[assignment]  # a wrong answer
+    upstreams.firing = 3  # type: ignore[assignment]  # an invalid response
     assert post(client, alert()).status_code == 503
 
 
 def test_drift_leaves_a_retraining_for_quality_and_all_projects_have_one_cap(
-    client: TestClient, world: World, settings: Settings
+    client: TestClient, upstreams: Upstreams, settings: Settings
 ) -> None:
     drift, quality = alert(), alert("PhaseflowQualityDrop", **FEEDBACK)
-    world.fires(drift, quality)
-    cap = registry.get("titanic").drift.daily_cap
+    upstreams.fires(drift, quality)
+    cap = discovery.get("titanic").drift.daily_cap
     assert outcomes(client, *[drift] * cap)["titanic"] == ["triggered"] * (cap - 1) + ["cap"]
     why = recorded(settings)[-1]["why"]
     assert why.startswith("retrained 3 times today because of requests alone; 3 are allowed, the rest is for a drop")
     assert outcomes(client, quality, quality)["titanic"] == ["triggered", "cap"]
 
-    others = [name for name in registry.names() if name != "titanic"][:4]
-    everything = [alert("PhaseflowQualityDrop", project=name, **FEEDBACK) for name in others for _ in range(2)]
-    world.fires(*everything)
-    with ThreadPoolExecutor(8) as pool:  # at once
-        answers = [
-            outcome for told in pool.map(lambda one: outcomes(client, one), everything) for outcome in told.values()
+    others = [name for name in discovery.names() if name != "titanic"][:4]
+    quality_alerts = [alert("PhaseflowQualityDrop", project=name, **FEEDBACK) for name in others for _ in range(2)]
+    upstreams.fires(*quality_alerts)
+    with ThreadPoolExecutor(8) as pool:  # concurrently
+        results = [
+            outcome
+            for by_project in pool.map(lambda delivered: outcomes(client, delivered), quality_alerts)
+            for outcome in by_project.values()
         ]
-    flat = [outcome for answer in answers for outcome in answer]
-    assert flat.count("triggered") == 4
-    assert flat.count("cap") == 4
+    all_outcomes = [outcome for response in results for outcome in response]
+    assert all_outcomes.count("triggered") == 4
+    assert all_outcomes.count("cap") == 4
     sentences = {event["why"] for name in others for event in recorded(settings, name) if event.get("outcome") == "cap"}
     assert sentences == {"retrained 8 times today over all projects; 8 are allowed"}
     total = json.loads((settings.home / "monitor" / "all-projects.json").read_text())
@@ -186,20 +191,22 @@ def test_without_the_token_nobody_may_post(client: TestClient, settings: Setting
         assert client.post("/projects/titanic/report", headers=headers).status_code == 401
 
 
-def test_runs_that_people_start_do_not_count(client: TestClient, world: World) -> None:
-    world.runs |= {f"manual__{number}": "by hand" for number in range(20)}
-    world.fires(alert())
+def test_runs_that_people_start_do_not_count(client: TestClient, upstreams: Upstreams) -> None:
+    upstreams.runs |= {f"manual__{number}": "by hand" for number in range(20)}
+    upstreams.fires(alert())
     assert outcomes(client, alert()) == {"titanic": ["triggered"]}
 
 
-def test_a_clock_that_was_ahead_does_not_stop_retraining(client: TestClient, world: World, settings: Settings) -> None:
+def test_a_clock_that_was_ahead_does_not_stop_retraining(
+    client: TestClient, upstreams: Upstreams, settings: Settings
+) -> None:
     ahead = time.time() + 3 * 365 * 86_400
     day = datetime.fromtimestamp(ahead, UTC).strftime("%Y-%m-%d")
     folder = settings.home / "monitor"
     folder.mkdir()
     for name in ("titanic", "all-projects"):
         (folder / f"{name}.json").write_text(json.dumps({"at": ahead, "day": day, "count": 99, "by_requests": 99}))
-    world.fires(alert())
+    upstreams.fires(alert())
     assert outcomes(client, alert()) == {"titanic": ["triggered"]}
 
 
@@ -218,7 +225,7 @@ def test_a_clock_that_was_ahead_does_not_stop_retraining(client: TestClient, wor
     ],
 )
 def test_a_malformed_file_stops_neither_the_start_nor_retraining(
-    world: World, settings: Settings, content: bytes
+    upstreams: Upstreams, settings: Settings, content: bytes
 ) -> None:
     store = Store(settings.store)
     (settings.home / "monitor").mkdir()
@@ -227,7 +234,7 @@ def test_a_malformed_file_stops_neither_the_start_nor_retraining(
     store.write("reports/titanic/20260101T000000Z/report.json", content)
     good = {"time": 5, "rows": 7, "drifted": [], "scores": {"age": 0.1}}
     store.write("reports/house_prices/20260101T000000Z/report.json", json.dumps(good).encode())
-    world.fires(alert())
+    upstreams.fires(alert())
     with opened(settings) as client:
         assert client.get("/healthz").json() == {"status": "ok", "overdue": []}
         assert 'phaseflow_report_rows{project="house_prices"} 7.0' in client.get("/metrics").text
@@ -236,39 +243,41 @@ def test_a_malformed_file_stops_neither_the_start_nor_retraining(
 
 
 def test_a_project_that_cannot_be_read_stops_no_other(
-    client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = registry.get
+    real = discovery.get
 
     def get(name: str) -> Any:
         if name == "digits":
             raise SyntaxError("project.py")
         return real(name)
 
-    monkeypatch.setattr(registry, "get", get)
+    monkeypatch.setattr(discovery, "get", get)
     both = [alert(project="digits"), alert()]
-    world.fires(*both)
+    upstreams.fires(*both)
     assert outcomes(client, *both) == {"digits": ["ignored"], "titanic": ["triggered"]}
 
 
-def test_what_airflow_did_not_take_is_sent_again_without_another_alert(
-    world: World, settings: Settings, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_airflow_did_not_accept_is_sent_again_without_another_alert(
+    upstreams: Upstreams, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "RESUME_SECONDS", 0.1)
-    world.fires(alert())
-    world.refuse = 500
+    upstreams.fires(alert())
+    upstreams.refuse = 500
     with opened(settings) as client:
         assert post(client, alert()).status_code == 503
-        world.refuse = 0
-        wait_for("the run", lambda: len(world.runs) == 1)
+        upstreams.refuse = 0
+        wait_for("the run", lambda: len(upstreams.runs) == 1)
 
 
-def test_health_says_which_loop_stands_still(world: World, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_lists_the_stalled_loops(
+    upstreams: Upstreams, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app, "LOOK_MAX_AGE_SECONDS", -1.0)
     with opened(settings) as client:
         for path in ("/healthz", "/readyz"):
-            answer = client.get(path)
-            assert (answer.status_code, answer.json()) == (503, {"status": "overdue", "overdue": ["runs"]})
+            response = client.get(path)
+            assert (response.status_code, response.json()) == (503, {"status": "overdue", "overdue": ["runs"]})
         lines = client.get("/metrics").text.splitlines()
     names = [line.split(" ")[0] for line in lines if line.startswith("phaseflow_loop_last_iteration")]
     assert names == [
@@ -276,12 +285,11 @@ def test_health_says_which_loop_stands_still(world: World, settings: Settings, m
     ]
 
 
-def test_airflow_and_the_engine_away_are_no_fault_of_the_loop(
-    settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
+def test_the_loop_is_healthy_while_airflow_and_the_engine_are_unavailable(
+    settings: Settings, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "LOOK_SECONDS", 0.05)
-    world.server.shutdown()
-    world.server.server_close()
+    upstreams.stop.close()
     with opened(settings) as client:
 
         def last() -> float:
@@ -353,8 +361,8 @@ def test_no_path_or_body_makes_it_fail(client: TestClient) -> None:
     def ask(method: str, path: str, body: bytes) -> None:
         url = httpx.URL("http://127.0.0.1:8085").copy_with(raw_path=path.encode())
         headers = TOKEN | {"Content-Type": "application/json"}
-        answer = client.request(method, url, content=body, headers=headers, follow_redirects=False)
-        assert answer.status_code < 500
+        response = client.request(method, url, content=body, headers=headers, follow_redirects=False)
+        assert response.status_code < 500
 
     @given(body=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50))
     @example(body=b'{"alerts": [{"status": "firing", "labels": {"project": "titanic", "action": "retrain"}}]}')

@@ -1,4 +1,4 @@
-"""Evidently's page holds nothing of a personal column, and nothing of a row that was erased."""
+"""Evidently's page contains no values of personal columns or of erased rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import cast
 
 import polars as pl
 
-from phaseflow import Drift, Gate, Project, Schema, erasure, registry
+from phaseflow import Drift, Gate, Project, Schema, discovery, erasure
 from phaseflow.store import Store
-from services.monitor.report import frames, judged
+from services.monitor.report import drift_report, frames
 from services.monitor.tests.test_monitor import Monitor, logged
 
-TITANIC = registry.get("titanic")
+TITANIC = discovery.get("titanic")
 
 
 def declared() -> Project:
@@ -28,11 +28,13 @@ def declared() -> Project:
 def test_a_report_leaves_personal_columns_out() -> None:
     example = dict(TITANIC.example) | {"title": "Countess of Rothes", "deck": "C"}
     rows = pl.DataFrame([example | {"age": 30.0 + n, "fare": 10.0 + n} for n in range(40)])
-    page, scores = judged(declared(), rows, rows)
+    page, scores = drift_report(declared(), rows, rows)
     assert "fare" in scores
     assert not {"title", "age"} & set(scores)
     assert b"Countess" not in page
-    assert b"Countess" in judged(dataclasses.replace(TITANIC, gate=Gate()), rows, rows)[0]  # else the test can't fail
+    assert (
+        b"Countess" in drift_report(dataclasses.replace(TITANIC, gate=Gate()), rows, rows)[0]
+    )  # otherwise the test could not fail
 
 
 def test_a_report_reads_no_erased_row(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report of rows that clients wrote with ill intent, and of truths that came twice."""
+"""A report with hostile values of clients, and labels that were sent twice."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_what_clients_sent_ends_no_script_of_the_page(tmp_path: Path, monkeypatc
     hostile = [pl.when(third).then(pl.lit(HOSTILE)).otherwise(pl.col(name)).alias(name) for name in ("deck", "title")]
     predictions.with_columns(hostile).write_parquet(store.path(key))
 
-    made = report.make(TITANIC, "s1")
-    page = store.read(f"reports/titanic/{made['window']}/report.html").decode()
-    assert "document.title=" in page  # the value is there, and begins nothing
+    summary = report.make(TITANIC, "s1")
+    page = store.read(f"reports/titanic/{summary['window']}/report.html").decode()
+    assert "document.title=" in page  # the value is on the page, but begins no tag
     assert not re.search(r"(?i)<[/!]?[a-z-]*>?\s*document.title=", page)
     assert HOSTILE not in page
     parsed = Scripts()
@@ -75,18 +75,18 @@ def test_what_clients_sent_ends_no_script_of_the_page(tmp_path: Path, monkeypatc
     assert [text for text in parsed.scripts if "document.title=" in text]
     assert not [text for text in parsed.scripts if text.startswith("document.title=")]
     assert "document.title=" not in parsed.other
-    assert HOSTILE not in json.dumps(made)
-    assert "age" in made["drifted"]
-    assert "deck" in made["drifted"]
+    assert HOSTILE not in json.dumps(summary)
+    assert "age" in summary["drifted"]
+    assert "deck" in summary["drifted"]
 
     with TestClient(application(settings), base_url="http://127.0.0.1") as client:
-        answer = client.get(f"/reports/titanic/{made['window']}/report.html")
-        data = client.get(f"/reports/titanic/{made['window']}/report.json")
-    assert answer.text == page
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert data.json()["window"] == made["window"]
-    for one in (answer, data):
-        policy = one.headers["content-security-policy"].split("; ")
+        page_response = client.get(f"/reports/titanic/{summary['window']}/report.html")
+        data_response = client.get(f"/reports/titanic/{summary['window']}/report.json")
+    assert page_response.text == page
+    assert page_response.headers["content-type"] == "text/html; charset=utf-8"
+    assert data_response.json()["window"] == summary["window"]
+    for response in (page_response, data_response):
+        policy = response.headers["content-security-policy"].split("; ")
         assert {
             "default-src 'none'",
             "sandbox allow-scripts",
@@ -94,18 +94,18 @@ def test_what_clients_sent_ends_no_script_of_the_page(tmp_path: Path, monkeypatc
             "base-uri 'none'",
             "frame-ancestors 'none'",
         } <= set(policy)
-        assert one.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_of_two_truths_of_an_id_the_later_counts_whatever_the_files_are_called(tmp_path: Path) -> None:
+def test_the_later_of_two_labels_counts_whatever_the_file_names(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     part = f"feedback/titanic/date={NOW:%Y-%m-%d}/hour={NOW:%H}"
 
-    def truth(value: str, age: float) -> pl.DataFrame:
-        rows: dict[str, Any] = {"id": ["a"], "time": [NOW - timedelta(seconds=age)], "truth": [value]}
+    def label(value: str, age: float) -> pl.DataFrame:
+        rows: dict[str, Any] = {"id": ["a"], "time": [NOW - timedelta(seconds=age)], "label": [value]}
         return pl.DataFrame(rows)
 
-    write(store, f"{part}/a.parquet", truth("new", 1))
-    write(store, f"{part}/b.parquet", truth("old", 2))
+    write(store, f"{part}/a.parquet", label("new", 1))
+    write(store, f"{part}/b.parquet", label("old", 2))
     ids = pl.Series("id", ["a"])
-    assert logs.labels_of(store, "titanic", ids, NOW - timedelta(hours=1), NOW)["truth"].to_list() == ["new"]
+    assert logs.labels_of(store, "titanic", ids, NOW - timedelta(hours=1), NOW)["label"].to_list() == ["new"]

@@ -1,14 +1,11 @@
-"""A real Prometheus fed by a small exporter, hostile names among its labels, and the portal before it."""
+"""A real Prometheus that scrapes a small exporter with hostile label values, and a portal that queries it."""
 
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from phaseflow.embedded.binaries import ensure, find
+from cli.local.binaries import ensure, find
 from phaseflow.settings import PORTS, USER, Settings, from_environment
+from phaseflow.testing import Request, Response, free_port, http_server, until
 from services.portal import source
 from services.portal.app import application
 
@@ -35,37 +33,19 @@ groups:
 """
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not true within {seconds} s")
-        threading.Event().wait(0.1)
-    return found
-
-
-class Exporter(BaseHTTPRequestHandler):
-    """Metrics as the service and the monitor give them; counters grow with time."""
+class Exporter:
+    """Serves metrics like those of the service and the monitor; counters grow with time."""
 
     begin = time.time()
 
-    def do_GET(self) -> None:
+    def respond(self, _: Request) -> Response:
         own = 'project="titanic"'
-        passed = time.time() - self.begin + 10
+        elapsed = time.time() - self.begin + 10
         lines = [
-            f'phaseflow_requests_total{{{own},route="predict",code="200"}} {passed * 20}',
-            f'phaseflow_requests_total{{{own},route="predict",code="503"}} {passed * 5}',
+            f'phaseflow_requests_total{{{own},route="predict",code="200"}} {elapsed * 20}',
+            f'phaseflow_requests_total{{{own},route="predict",code="503"}} {elapsed * 5}',
             *(
-                f'phaseflow_request_duration_seconds_bucket{{{own},route="predict",le="{le}"}} {passed * count}'
+                f'phaseflow_request_duration_seconds_bucket{{{own},route="predict",le="{le}"}} {elapsed * count}'
                 for le, count in (("0.005", 20), ("0.05", 25), ("+Inf", 25))
             ),
             f'phaseflow:feature_psi{{{own},version="3",feature="fare"}} 0.5',
@@ -74,37 +54,27 @@ class Exporter(BaseHTTPRequestHandler):
             f"phaseflow_drift_minimum_rows{{{own}}} 200",
             f'phaseflow_model_info{{{own},version="3",alias="champion",candidate="random_forest"}} 1',
             f'phaseflow_model_info{{{own},version="2",alias="previous",candidate="{HOSTILE}"}} 1',
-            f'phaseflow_feature_bin_total{{{own},version="3",feature="prediction",bin="0"}} {passed * 30}',
-            f'phaseflow_feature_bin_total{{{own},version="3",feature="prediction",bin="1"}} {passed * 10}',
+            f'phaseflow_feature_bin_total{{{own},version="3",feature="prediction",bin="0"}} {elapsed * 30}',
+            f'phaseflow_feature_bin_total{{{own},version="3",feature="prediction",bin="1"}} {elapsed * 10}',
             'phaseflow_dag_runs_total{dag="titanic",state="success"} 4',
             'phaseflow_dag_run_duration_seconds{dag="titanic"} 41',
             "phaseflow_registry_up 1",
         ]
-        body = ("\n".join(lines) + "\n").encode()
-        self.send_response(200)
-        self.send_header("content-type", "text/plain; version=0.0.4")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+        return Response("\n".join(lines) + "\n", headers={"content-type": "text/plain; version=0.0.4"})
 
 
 PASSWORD = "the password of Prometheus"
 HASH = "$2b$04$zvfMXFEoLAgGoQ8zv622L.r8HPAvDWZiLaSFG7JFWaeZRvUoCQWrC"
-"""Of it, by bcrypt at its lowest cost."""
+"""The bcrypt hash of PASSWORD, with the lowest cost."""
 LOGIN = (USER, PASSWORD)
 
 
 @pytest.fixture(scope="session")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prometheus with a login that has scraped the exporter, and whose alert fires."""
+    """URL of a Prometheus with a login, which has scraped the exporter and has a firing alert."""
     home = tmp_path_factory.mktemp("prometheus")
-    exporter = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
-    threading.Thread(target=exporter.serve_forever, daemon=True).start()
     (home / "rules.yml").write_text(RULES)
-    target = f"127.0.0.1:{exporter.server_port}"
+    target = f"127.0.0.1:{free_port()}"
     scrape = {"job_name": "serving", "static_configs": [{"targets": [target]}]}
     config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
     (home / "prometheus.yml").write_text(json.dumps(config))
@@ -118,28 +88,28 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     def alerts() -> Any:
         try:
-            answer = httpx.get(f"{url}/api/v1/alerts", auth=LOGIN).raise_for_status()  # 503 while it starts
+            response = httpx.get(f"{url}/api/v1/alerts", auth=LOGIN).raise_for_status()  # 503 while it starts
         except httpx.HTTPError:
             return None
-        found = answer.json()["data"]["alerts"]
-        return [alert for alert in found if alert["state"] == "firing"]
+        alerts = response.json()["data"]["alerts"]
+        return [alert for alert in alerts if alert["state"] == "firing"]
 
     def rates() -> Any:
         query = {"query": "rate(phaseflow_requests_total[1m]) > 0"}
         return httpx.get(f"{url}/api/v1/query", params=query, auth=LOGIN).json()["data"]["result"]
 
-    with (home / "log").open("w") as log, subprocess.Popen(program, stdout=log, stderr=log) as process:
+    exporter = http_server(Exporter().respond, int(target.rpartition(":")[2]))
+    with exporter, (home / "log").open("w") as log, subprocess.Popen(program, stdout=log, stderr=log) as process:
         try:
-            eventually(alerts)
-            eventually(rates)
+            until(alerts)
+            until(rates)
             yield url
         finally:
             process.terminate()
-            exporter.shutdown()
 
 
 def settings_for(home: Path, **urls: str) -> Settings:
-    """Settings of a platform of which nothing runs but `urls` (by the part's name)."""
+    """Settings of a platform where only the parts in `urls` (name to URL) run."""
     (home / "secrets").mkdir(exist_ok=True)
     (home / "secrets" / "prometheus_password").write_text(PASSWORD)
     dead = f"http://127.0.0.1:{free_port()}"
@@ -151,35 +121,35 @@ def settings_for(home: Path, **urls: str) -> Settings:
 
 @pytest.fixture
 def measured(prometheus: str, tmp_path: Path) -> Settings:
-    """Settings of a platform of which Prometheus alone runs."""
+    """Settings of a platform where only Prometheus runs."""
     return settings_for(tmp_path, prometheus=prometheus)
 
 
 @pytest.fixture
 def away(tmp_path: Path) -> Settings:
-    """Settings of a platform of which nothing runs."""
+    """Settings of a platform where nothing runs."""
     return settings_for(tmp_path)
 
 
 @pytest.fixture
 def hurried() -> bool:
-    """Whether the portal waits for its parts no longer than in life; else a busy machine changes no page."""
+    """Whether the portal has its real timeouts; otherwise they are long, so that a busy machine does not change the pages."""
     return False
 
 
 @pytest.fixture
 def browse(hurried: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Settings], TestClient]]:
-    """Opens the portal of a platform."""
-    opened: list[TestClient] = []
+    """A function that opens the portal of a platform."""
+    clients: list[TestClient] = []
     if not hurried:
         monkeypatch.setattr(source, "HASTY", httpx.Timeout(30))
         monkeypatch.setattr(source, "PATIENT", httpx.Timeout(30))
 
     def open_(settings: Settings) -> TestClient:
         client = TestClient(application(settings), base_url="http://127.0.0.1", raise_server_exceptions=True)
-        opened.append(client.__enter__())
+        clients.append(client.__enter__())
         return client
 
     yield open_
-    for client in opened:
+    for client in clients:
         client.__exit__(None, None, None)

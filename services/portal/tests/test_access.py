@@ -1,4 +1,4 @@
-"""Who may ask the portal, and that nothing that anybody asks makes it fail."""
+"""Who may request the portal's pages, and that no request makes it fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ Browse = Callable[[Settings], TestClient]
         ({"Host": "127.0.0.1:8090", "Origin": "null"}, 403),
     ],
 )
-def test_known_hosts_and_origins_alone(away: Settings, browse: Browse, headers: dict[str, str], status: int) -> None:
+def test_only_known_hosts_and_origins_are_allowed(
+    away: Settings, browse: Browse, headers: dict[str, str], status: int
+) -> None:
     for path in ("/healthz", "/static/portal.css"):
         assert browse(away).get(path, headers=headers).status_code == status
 
@@ -43,17 +45,17 @@ def test_it_only_reads(away: Settings, browse: Browse, path: str) -> None:
         assert client.request(method, path, content=b"a=1", headers={"content-type": "text/plain"}).status_code == 415
 
 
-def test_a_wrong_password_is_said_with_the_fix(prometheus: str, tmp_path: Path, browse: Browse) -> None:
+def test_a_wrong_password_is_reported_with_the_fix(prometheus: str, tmp_path: Path, browse: Browse) -> None:
     settings = settings_for(tmp_path, prometheus=prometheus)
     (settings.secrets / "prometheus_password").write_text("wrong")
     client = browse(settings)
     status = client.get("/api/status").json()
     part = next(part for part in status["parts"] if part["name"] == "prometheus")
-    assert (part["state"], part["detail"]) == ("degraded", "does not take the portal's password")
+    assert (part["state"], part["detail"]) == ("degraded", "rejects the portal's password")
     assert [line for line in status["away"] if "Give the portal the secret prometheus_password" in line]
 
 
-def test_the_link_says_where_the_password_is_and_never_the_password(measured: Settings, browse: Browse) -> None:
+def test_the_link_shows_where_the_password_is_but_not_the_password(measured: Settings, browse: Browse) -> None:
     page = browse(measured).get("/").text
     assert f"user <code>phaseflow</code>, password in <code>{measured.secrets}/prometheus_password</code>" in page
     assert measured.secret("prometheus_password") not in page

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import json
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.portal import charts, text
 from services.portal.prometheus import Series
@@ -12,65 +12,52 @@ def series(*points: tuple[float, float]) -> Series:
     return Series({}, points)
 
 
-finite = st.floats(-1e12, 1e12, allow_nan=False)
+def test_a_plot_has_a_value_or_none_per_time() -> None:
+    plot = charts.plot([("a", series((100, 1), (110, 2), (140, 3)))], 100, 140, step=10, unit="s", floor=0)
+    assert plot.lines[0].values == (1, 2, None, None, 3)
+    assert (plot.lines[0].last, plot.lines[0].low, plot.lines[0].high) == ("3 s", "1 s", "3 s")
+    data = json.loads(plot.data)
+    assert (data["start"], data["step"], data["count"], data["floor"]) == (100, 10, 5, 0)
+    assert data["lines"] == [{"name": "a", "values": [1, 2, None, None, 3]}]
+    assert data["scale"][0] == [86400, 86400, " d", 2]
 
 
-@given(finite, finite)
-def test_a_scale_holds_its_values(one: float, other: float) -> None:
-    low, high = charts.scale(min(one, other), max(one, other))
-    slack = 1e-6 * max(abs(low), abs(high))
-    assert low < high
-    assert low - slack <= min(one, other)
-    assert max(one, other) <= high + slack
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 0.533, (0, 0.6)), (0, 1, (0, 1)), (0, 9.3, (0, 10)), (0, 0, (0, 1)), (-3, 5, (-5, 5)), (94, 96, (94, 96))],
-)
-def test_quarters_of_a_scale_are_round(low: float, high: float, expected: tuple[float, float]) -> None:
-    assert charts.scale(low, high) == pytest.approx(expected)
-
-
-def test_a_hole_is_a_gap_and_a_lone_point_a_dot() -> None:
-    chart = charts.time_series([("a", series((0, 1), (10, 1), (60, 1)))], 0, 100, step=10, floor=0, ceiling=1)
-    assert chart.lines[0].path == "M0 0L100 0M600 0h0.01"
-
-
-def test_stacked_areas_lie_on_each_other() -> None:
-    both = [("a", series((0, 1), (10, 1))), ("b", series((0, 3), (10, 3)))]
-    first, second = charts.time_series(both, 0, 10, step=10, floor=0, ceiling=4, stacked=True).lines
-    assert first.area == "M0 225L1000 225L1000 300L0 300Z"
-    assert second.area == "M0 0L1000 0L1000 225L0 225Z"
-    assert (first.last, second.last) == ("1", "3")
-
-
-def test_values_beyond_the_axis_stay_in_the_plot() -> None:
-    chart = charts.time_series([("a", series((0, -5), (10, 9)))], 0, 10, step=10, floor=0, ceiling=4)
-    assert chart.lines[0].path == "M0 300L1000 0"
+def test_points_outside_the_span_are_left_out() -> None:
+    assert charts.plot([("a", series((-20, 1), (10, 2), (90, 3)))], 0, 20, step=10).lines[0].values == (None, 2, None)
 
 
 def test_too_many_series_are_counted() -> None:
-    many = [(str(n), series((0, n))) for n in range(charts.MOST + 3)]
-    chart = charts.time_series(many, 0, 10, step=1)
-    assert (len(chart.lines), chart.left_out) == (charts.MOST, 3)
+    many = [(str(n), series((0, n))) for n in range(charts.MAX_SERIES + 3)]
+    plot = charts.plot(many, 0, 10, step=1)
+    assert (len(plot.lines), plot.omitted) == (charts.MAX_SERIES, 3)
 
 
-def test_a_threshold_and_a_mark_stand_where_they_should() -> None:
-    line = [("a", series((0, 0), (10, 1)))]
-    chart = charts.time_series(line, 0, 10, step=10, ceiling=1, thresholds=(0.25,), marks=[(5, "promoted"), (50, "x")])
-    assert chart.rules == (225.0,)
-    assert chart.marks == (charts.Mark(x=500.0, text="promoted"),)
+def test_a_mark_outside_the_span_is_left_out() -> None:
+    plot = charts.plot([("a", series((0, 0)))], 0, 10, step=10, thresholds=(0.25,), marks=[(5, "promoted"), (50, "x")])
+    assert plot.thresholds == (0.25,)
+    assert plot.marks == (charts.Mark(time=5, text="promoted"),)
+
+
+def test_a_hole_in_a_spark_is_a_gap_and_a_lone_point_a_dot() -> None:
+    spark = charts.spark(series((0, 1), (10, 1), (60, 1)), 0, 100, step=10)
+    assert spark.path == "M0 0L100 0M600 0h0.01"
+    assert spark.area.startswith("M0 300L0 0L100 0L100 300Z")
+
+
+def test_a_spark_shows_its_threshold_and_nothing_below_zero() -> None:
+    spark = charts.spark(series((0, -5), (10, 1)), 0, 10, step=10, thresholds=(2.0,))
+    assert spark.path == "M0 300L1000 150"
+    assert spark.rules == (0.0,)
+    assert charts.spark(series((0, 0), (10, 0)), 0, 10, step=10).path == "M0 300L1000 300"
 
 
 def test_bars_are_shares_of_the_greatest_and_red_beyond_the_rule() -> None:
-    found = charts.bars([("a", 0.5, "0.5"), ("b", 0.1, "0.1")], rule=0.25)
-    assert [(bar.share, bar.tone, bar.rule) for bar in found] == [(1.0, "bad", 0.5), (0.2, "ok", 0.5)]
-    assert charts.bars([("a", 0.0, "0")])[0].share == 0
+    bars = charts.bars([("a", 0.5, "0.5"), ("b", 0.1, "0.1")], rule=0.25)
+    assert [(bar.share, bar.tone, bar.rule) for bar in bars] == [(1.0, "bad", 0.5), (0.2, "ok", 0.5)]
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "said"),
+    ("value", "unit", "expected"),
     [
         (0.0221, "s", "22.1 ms"),
         (8.8, "ms", "8.8 ms"),
@@ -85,11 +72,15 @@ def test_bars_are_shares_of_the_greatest_and_red_beyond_the_rule() -> None:
         (999_999, "", "1 M"),
         (-12.5, "", "-12.5"),
         (3, "furlongs", "3 furlongs"),
-        (1, "bool_yes_no", "yes"),
+        (0, "percentunit", "0 %"),
+        (150e-6, "s", "150 µs"),
+        (0.0000228, "", "0.0000228"),
+        (640, "s", "11 min"),
+        (123_456, "reqps", "123 k req/s"),
     ],
 )
-def test_figures_are_read_by_people(value: float, unit: str, said: str) -> None:
-    assert text.figure(value, unit) == said
+def test_values_are_formatted_for_people(value: float, unit: str, expected: str) -> None:
+    assert text.figure(value, unit) == expected
 
 
 def test_how_long_ago() -> None:

@@ -11,8 +11,8 @@ from phaseflow.store import Store
 from services.portal import history
 
 CHECKS = [
-    {"check": "roc_auc", "found": 0.8714123, "allowed": ">= 0.74", "passed": True},
-    {"check": "gain", "found": -0.0041, "allowed": ">= 0.002", "passed": False},
+    {"check": "roc_auc", "observed": 0.8714123, "required": ">= 0.74", "passed": True},
+    {"check": "gain", "observed": -0.0041, "required": ">= 0.002", "passed": False},
 ]
 VERDICT = {
     "project": "titanic",
@@ -33,12 +33,12 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def test_latest_events_come_first_and_only_as_many_as_asked(store: Store) -> None:
+def test_the_latest_events_come_first_up_to_the_limit(store: Store) -> None:
     for number in range(5):
         events.record(store, "titanic", "promotion", {"version": str(number)}, source="test")
-    found = history.events(store, "titanic", 2)
-    assert [event.summary for event in found] == ["version 4 is champion", "version 3 is champion"]
-    assert found[0].time >= found[1].time > 1e9
+    latest = history.events(store, "titanic", 2)
+    assert [event.summary for event in latest] == ["version 4 is champion", "version 3 is champion"]
+    assert latest[0].time >= latest[1].time > 1e9
 
 
 def test_many_alerts_hide_no_promotion(store: Store) -> None:
@@ -54,7 +54,7 @@ def test_many_alerts_hide_no_promotion(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "said", "tone"),
+    ("kind", "data", "summary", "tone"),
     [
         ("promotion", {"version": "3", "previous": "2"}, "version 3 is champion, was version 2", "ok"),
         ("rollback", {"version": "2", "reason": "it errs"}, "back to version 2: it errs", "warn"),
@@ -65,28 +65,28 @@ def test_many_alerts_hide_no_promotion(store: Store) -> None:
             "warn",
         ),
         ("retraining", {"outcome": "triggered", "reason": "PSI 0.5"}, "triggered: PSI 0.5", "active"),
-        ("snapshot", {"snapshot": "datasets/titanic/8c31", "train_rows": 668}, "8c31: 668 to train on", ""),
+        ("snapshot", {"snapshot": "datasets/titanic/8c31", "train_rows": 668}, "8c31: 668 for training", ""),
         ("alert", {"alert": "FeatureDrift", "status": "resolved"}, "FeatureDrift resolved", "ok"),
-        ("swap", {"from": "1", "to": "2"}, "the service answers with version 2", "ok"),
+        ("swap", {"from": "1", "to": "2"}, "the service now serves version 2", "ok"),
         ("run", {"run": "manual__1", "state": "failed", "reason": "by hand"}, "manual__1 failed", "bad"),
         ("swing", {"reason": "music", "nested": {}}, "reason music", ""),
     ],
 )
-def test_an_event_is_a_sentence(kind: str, data: dict[str, Any], said: str, tone: str) -> None:
-    assert history.describe(kind, data) == (said, tone)
+def test_an_event_is_a_sentence(kind: str, data: dict[str, Any], summary: str, tone: str) -> None:
+    assert history.describe(kind, data) == (summary, tone)
 
 
-def test_verdicts_are_read_whole_and_the_newest_first(store: Store) -> None:
+def test_verdicts_are_read_completely_and_newest_first(store: Store) -> None:
     store.write("runs/titanic/manual__1/verdict.json", json.dumps(VERDICT).encode())
     newer = VERDICT | {"run": "manual__2", "created": "2026-11-24T11:00:00+00:00", "champion_metrics": None}
     store.write("runs/titanic/manual__2/verdict.json", json.dumps(newer).encode())
     second, first = history.verdicts(store, "titanic", 5)
     assert (second.run, first.run) == ("manual__2", "manual__1")
     assert second.champion_metrics == {}
-    assert first.checks[0] == history.Check(check="roc_auc", found="0.8714", allowed=">= 0.74", passed=True)
+    assert first.checks[0] == history.Check(check="roc_auc", observed="0.8714", required=">= 0.74", passed=True)
 
 
-def test_what_cannot_be_read_is_left_out(store: Store) -> None:
+def test_unreadable_files_are_skipped(store: Store) -> None:
     for content in (b"", b"[]", b'{"run": 1}', b"\xff", json.dumps(VERDICT | {"checks": [1]}).encode()):
         store.write(f"runs/titanic/r{len(content)}/verdict.json", content)
         store.write(f"events/titanic/2026-{len(content)}-x.json", content)

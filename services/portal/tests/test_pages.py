@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +18,34 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-import projects
 from phaseflow import events
 from phaseflow.settings import PORTS, ROOT, Settings
 from phaseflow.store import Store
-from services.portal.tests.conftest import HOSTILE, eventually, free_port, settings_for
+from phaseflow.testing import Request, Response, free_port, http_server, more_projects, until
+from services.portal.tests.conftest import HOSTILE, settings_for
 from services.portal.tests.test_history import CHECKS, VERDICT
 
 Browse = Callable[[Settings], TestClient]
 
 
-def test_with_everything_away_the_page_says_what_to_run(away: Settings, browse: Browse) -> None:
+def test_if_everything_is_unavailable_the_page_shows_what_to_run(away: Settings, browse: Browse) -> None:
     page = browse(away).get("/").text
     assert "The platform is down: start it with <code>bin/phaseflow up</code>" in page
-    assert "Not measured: Prometheus does not answer" in page
-    assert "the service is away" in page
-    assert "no DAG run yet" not in page  # nobody knows
-    assert "Nobody can tell" in page
+    assert "the service is unavailable" in page
+    assert "no DAG run yet" not in page  # it is unknown
+    assert "The alerts are unknown" in page
     assert "not running" in page
 
 
-def test_an_alert_says_what_was_done_about_it(measured: Settings, browse: Browse) -> None:
-    said = {"alertname": "FeatureDrift", "status": "firing", "why": "retrained 9 s ago; the cooldown is 60 s"}
-    events.record(Store(measured.store), "titanic", "alert", said, source="test")
+def test_an_alert_is_shown_with_the_decision_on_it(measured: Settings, browse: Browse) -> None:
+    data = {"alertname": "FeatureDrift", "status": "firing", "why": "retrained 9 s ago; the cooldown is 60 s"}
+    events.record(Store(measured.store), "titanic", "alert", data, source="test")
     page = browse(measured).get("/").text
     assert "retrained 9 s ago; the cooldown is 60 s" in page.split("<h2>Alerts</h2>")[1]
     assert "retrained 9 s ago" not in page.split("<h2>Alerts</h2>")[0]
 
 
-def test_an_events_labels_have_no_say_in_it(measured: Settings, browse: Browse) -> None:
+def test_an_events_labels_do_not_change_its_summary(measured: Settings, browse: Browse) -> None:
     labels = {"alertname": "FeatureDrift", "status": "fine", "why": "spoofed"}
     data = {"status": "firing", "why": "retrained 9 s ago", "alert": "FeatureDrift", "labels": labels}
     events.record(Store(measured.store), "titanic", "alert", data, source="test")
@@ -55,44 +54,63 @@ def test_an_events_labels_have_no_say_in_it(measured: Settings, browse: Browse) 
     assert "spoofed" not in page
 
 
-def test_what_is_not_measured_yet_says_what_to_run(measured: Settings, browse: Browse) -> None:
-    card = browse(measured).get("/").text.split("House prices")[1].split("</article>")[0]
-    assert "No data yet: run <code>bin/phaseflow traffic house_prices</code>" in card
-    assert "no DAG run yet" in card
-    assert ">0<" not in card
+def card(page: str, title: str) -> str:
+    """The HTML of a project's card."""
+    return page.split(f">{title}</a>")[1].split("</article>", maxsplit=1)[0]
+
+
+def test_a_project_that_was_never_trained_is_not_quiet(tmp_path: Path, prometheus: str, browse: Browse) -> None:
+    with serving({}) as url:
+        page = browse(settings_for(tmp_path, prometheus=prometheus, serving=url)).get("/").text
+    house = card(page, "House prices in Ames")
+    assert 'pill t-none">not trained yet<' in house
+    assert "Train it: <code>bin/phaseflow run house_prices</code>" in house
+    assert "no DAG run yet" in house
+    assert "quiet" not in house
+    assert "sparks" not in house
+
+
+def test_missing_metrics_are_shown_with_what_to_run(tmp_path: Path, prometheus: str, browse: Browse) -> None:
+    with serving({"house_prices": HOUSE}) as url:
+        page = browse(settings_for(tmp_path, prometheus=prometheus, serving=url)).get("/").text
+    house = card(page, "House prices in Ames")
+    assert "No data yet: run <code>bin/phaseflow traffic house_prices</code>" in house
+    assert 'pill t-ok">quiet<' in house
+    assert ">0<" not in house
+
+
+HOUSE = {"project": "house_prices", "version": "2", "candidate": "ridge", "metrics": {"rmsle": 0.13}}
+
+
+@contextmanager
+def serving(models: Mapping[str, Any]) -> Iterator[str]:
+    """URL of a service with these models by project; it responds 503 for the others, as the real one does."""
+
+    def respond(request: Request) -> Response:
+        model = models.get(request.path.split("/")[1])
+        return Response(model or {}, 200 if model or not request.path.endswith("/model") else 503)
+
+    with http_server(respond) as url:
+        yield url
 
 
 def test_a_service_without_a_model_is_no_fault(tmp_path: Path, browse: Browse) -> None:
-    class Service(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(503 if self.path == "/titanic/model" else 200)
-            self.end_headers()
-            self.wfile.write(
-                b'{"project": "house_prices", "version": "2", "candidate": "ridge", "metrics": {"rmsle": 0.13}}'
-            )
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        said = (
-            browse(settings_for(tmp_path, serving=f"http://127.0.0.1:{server.server_port}")).get("/api/status").json()
-        )
-        server.shutdown()
-    titanic, house = (next(p for p in said["projects"] if p["name"] == name) for name in ("titanic", "house_prices"))
+    with serving({"house_prices": HOUSE}) as url:
+        status = browse(settings_for(tmp_path, serving=url)).get("/api/status").json()
+    titanic, house = (next(p for p in status["projects"] if p["name"] == name) for name in ("titanic", "house_prices"))
     assert titanic["champion"] is None
+    assert titanic["state"]["text"] == "not trained yet"
     assert (house["champion"]["version"], house["champion"]["candidate"], house["champion"]["stale"]) == (
         "2",
         "ridge",
         False,
     )
-    assert not [line for line in said["away"] if "served" in line]
+    assert not [line for line in status["away"] if "served" in line]
 
 
 @pytest.fixture
 def hung() -> Iterator[str]:
-    """Address of a server that takes connections and never answers."""
+    """URL of a server that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -102,7 +120,9 @@ def hung() -> Iterator[str]:
 def test_a_page_does_not_wait_for_parts_that_hang(hung: str, tmp_path: Path, browse: Browse, path: str) -> None:
     settings = settings_for(tmp_path, **dict.fromkeys(PORTS, hung))
     spans: list[float] = []
-    while len(spans) < 3 and min(spans, default=3.0) >= 3.0:  # other processes share the machine: the best of three
+    while (
+        len(spans) < 3 and min(spans, default=3.0) >= 3.0
+    ):  # other processes share the machine: the best of three counts
         client = browse(settings)
         assert client.get("/healthz").text == "ok"
         begin = time.perf_counter()
@@ -112,38 +132,30 @@ def test_a_page_does_not_wait_for_parts_that_hang(hung: str, tmp_path: Path, bro
 
 
 @pytest.mark.parametrize("hurried", [True])
-def test_a_slow_part_does_not_take_away_what_was_known(tmp_path: Path, browse: Browse) -> None:
-    answers, asked = threading.Event(), threading.Event()
-    answers.set()
+def test_a_slow_part_does_not_hide_the_last_status(tmp_path: Path, browse: Browse) -> None:
+    may_respond, requested = threading.Event(), threading.Event()
+    may_respond.set()
 
-    class Alertmanager(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.set()
-            answers.wait(20)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"[]")
+    def respond(_: Request) -> Response:
+        requested.set()
+        may_respond.wait(20)
+        return Response([])
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Alertmanager) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = browse(settings_for(tmp_path, alertmanager=f"http://127.0.0.1:{server.server_port}"))
+    with http_server(respond) as url:
+        client = browse(settings_for(tmp_path, alertmanager=url))
 
         def part() -> Any:
             parts = client.get("/api/status").json()["parts"]
             return next(part["state"] for part in parts if part["name"] == "alertmanager")
 
         assert part() == "up"
-        answers.clear()
-        asked.clear()
-        eventually(lambda: part() == "up" and asked.is_set())  # a new round waits, and the page does not
+        may_respond.clear()
+        requested.clear()
+        until(lambda: part() == "up" and requested.is_set())  # a new round waits, and the page does not
         assert part() == "up"
-        eventually(lambda: part() == "slow")
-        answers.set()
-        eventually(lambda: part() == "up")
-        server.shutdown()
+        until(lambda: part() == "slow")
+        may_respond.set()
+        until(lambda: part() == "up")
 
 
 def test_figures_of_a_project_come_from_prometheus(measured: Settings, browse: Browse) -> None:
@@ -182,7 +194,7 @@ def test_the_project_page_shows_the_gate_and_how_to_call(measured: Settings, bro
     assert "&gt;= 0.002" in page
     assert f"curl -s {measured.serving_url}/titanic/predict" in page
     assert re.search(r'better">0\.87<', page)
-    assert "What it predicts" in page
+    assert "<h3>Predictions</h3>" in page
     assert "75 %" in page
 
 
@@ -195,64 +207,63 @@ def test_the_project_page_shows_a_confirmed_champion(measured: Settings, browse:
     assert page.index("<td>5</td>") < page.index("<td>4</td>")
 
 
-def test_the_call_on_the_page_is_one_that_a_shell_takes(away: Settings, browse: Browse) -> None:
-    from phaseflow import registry
+def test_a_shell_can_run_the_call_on_the_page(away: Settings, browse: Browse) -> None:
+    from phaseflow import discovery
     from services.portal import detail
 
-    echoed = detail.call(away, registry.get("titanic")).replace("curl", "printf '%s\\n'", 1)
-    said = subprocess.run(["sh", "-c", echoed], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert json.loads(said[-1]) == dict(registry.get("titanic").example)
+    command = detail.call(away, discovery.get("titanic")).replace("curl", "printf '%s\\n'", 1)
+    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert json.loads(output[-1]) == dict(discovery.get("titanic").example)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("/projects/titanik", "There is no project &#39;titanik&#39;"),
         ("/projects/titanik/readme", "Did you mean &#34;titanic&#34;?"),
         ("/nowhere", "Not Found"),
     ],
 )
-def test_what_is_not_there_is_said(away: Settings, browse: Browse, path: str, said: str) -> None:
-    answer = browse(away).get(path)
-    assert answer.status_code == 404
-    assert said in answer.text
+def test_unknown_pages_are_reported(away: Settings, browse: Browse, path: str, message: str) -> None:
+    response = browse(away).get(path)
+    assert response.status_code == 404
+    assert message in response.text
 
 
-def test_a_project_that_cannot_be_read_does_not_hide_the_others(
-    away: Settings, browse: Browse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_project_that_cannot_be_read_does_not_hide_the_others(away: Settings, browse: Browse, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "project.py").write_text("raise RuntimeError('<b>oh</b>')")
-    monkeypatch.setattr(projects, "__path__", [*projects.__path__, str(tmp_path)])
-    client = browse(away)
-    page = client.get("/").text
+    with more_projects(tmp_path):
+        client = browse(away)
+        page = client.get("/").text
+        assert client.get("/projects/broken").status_code == 404
     assert "RuntimeError: &lt;b&gt;oh&lt;/b&gt;" in page
     assert "Titanic survival" in page
-    assert client.get("/projects/broken").status_code == 404
 
 
-def test_nothing_comes_from_elsewhere(measured: Settings, browse: Browse) -> None:
+def test_pages_load_nothing_from_other_servers(measured: Settings, browse: Browse) -> None:
     client = browse(measured)
     for path in ("/", "/projects/titanic", "/dashboards", "/dashboards/titanic", "/nowhere"):
-        answer = client.get(path)
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
-        fetched = re.findall(r'(?:src|<link[^>]+href)="([^"]+)"', answer.text)
-        assert fetched
-        assert all(client.get(address).status_code == 200 and address.startswith("/static/") for address in fetched)
-        assert " style=" not in answer.text  # the policy would drop it
-        assert "<script>" not in answer.text
+        response = client.get(path)
+        assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+        urls = re.findall(r'(?:src|<link[^>]+href)="([^"]+)"', response.text)
+        assert {"/static/portal.js", "/static/uplot/uPlot.iife.min.js"} < set(urls)
+        assert urls
+        assert all(client.get(address).status_code == 200 and address.startswith("/static/") for address in urls)
+        assert " style=" not in response.text  # the content security policy would block it
+        assert "<script>" not in response.text
 
 
-def test_the_process_listens_on_the_loopback_alone_and_stops_when_told(tmp_path: Path) -> None:
+def test_the_process_listens_on_the_loopback_only_and_stops_on_a_signal(tmp_path: Path) -> None:
     offset = free_port() - PORTS["portal"]
     environment = os.environ | {"PHASEFLOW_PORT_OFFSET": str(offset), "PHASEFLOW_HOME": str(tmp_path)}
     url = f"http://127.0.0.1:{PORTS['portal'] + offset}"
     with subprocess.Popen([sys.executable, "-m", "services.portal"], cwd=ROOT, env=environment) as process:
         try:
-            eventually(lambda: _answers(f"{url}/healthz"))
+            until(lambda: _answers(f"{url}/healthz"))
             assert httpx.get(f"{url}/healthz").text == "ok"
             assert "phaseflow" in httpx.get(url).text
-            for other in ("127.0.0.2", "[::1]"):  # a socket of every interface would answer here too
+            for other in ("127.0.0.2", "[::1]"):  # a socket on every interface would respond here too
                 assert not _answers(f"http://{other}:{PORTS['portal'] + offset}/healthz")
         finally:
             process.terminate()
@@ -264,3 +275,44 @@ def _answers(url: str) -> bool:
         return httpx.get(url).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def test_projects_are_grouped_by_phase(away: Settings, browse: Browse) -> None:
+    page = browse(away).get("/").text
+    titles = re.findall(r'<h2 id="phase-\d"><span class="soft">Phase (\d)</span> ([^<]+?) <', page)
+    assert titles[:2] == [("1", "Foundations"), ("2", "Classic machine learning")]
+    assert page.index("Classic machine learning") < page.index("Titanic survival") < page.index("Deep learning")
+
+
+def test_a_search_shows_the_projects_that_match(away: Settings, browse: Browse) -> None:
+    client = browse(away)
+    page = client.get("/", params={"q": "  TITANIC class"}).text
+    assert "Titanic survival" in page
+    assert "House prices" not in page
+    assert 'value="  TITANIC class"' in page
+    assert "No project matches “&lt;b&gt;”." in client.get("/", params={"q": "<b>"}).text
+    dashboards = client.get("/dashboards", params={"q": "nothing"}).text
+    assert "No dashboard matches “nothing”." in dashboards
+
+
+def test_the_page_holds_sixty_projects(tmp_path: Path, browse: Browse) -> None:
+    """In a process of its own: a project stays imported."""
+    folder = tmp_path / "projects"
+    for n in range(60):
+        (folder / f"copy_{n}").mkdir(parents=True)
+        source = (ROOT / "projects" / "titanic" / "project.py").read_text()
+        (folder / f"copy_{n}" / "project.py").write_text(source.replace('name="titanic"', f'name="copy_{n}"'))
+    program = """
+from starlette.testclient import TestClient
+from phaseflow.settings import from_environment
+from services.portal.app import application
+with TestClient(application(from_environment()), base_url="http://127.0.0.1") as client:
+    print(client.get("/").text)
+"""
+    environment = os.environ | {"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_PROJECTS": str(folder)}
+    environment["PHASEFLOW_PORT_OFFSET"] = str(free_port() - PORTS["portal"])
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert set(re.findall(r'href="/projects/(copy_\d+)"', run.stdout)) == {f"copy_{n}" for n in range(60)}
+    assert run.stdout.count("<nav") == 1
+    assert "copy_" not in run.stdout.split("</nav>")[0]

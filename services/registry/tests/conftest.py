@@ -1,10 +1,9 @@
-"""A real MLflow server."""
+"""A real MLflow server, for all tests of the session."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,17 +11,16 @@ from urllib.request import urlopen
 
 import pytest
 
-from phaseflow.embedded import mlflow
+from cli.local import mlflow
 from phaseflow.settings import Settings, from_environment
+from phaseflow.testing import free_port
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("home")
     (home / "mlflow").mkdir()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     settings = from_environment({"PHASEFLOW_HOME": str(home), "PHASEFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"})
     argv = mlflow.command(settings)
     argv[argv.index("--port") + 1] = str(port)

@@ -1,10 +1,9 @@
-"""MLflow's schema is upgraded before its server starts: real databases that an older MLflow made."""
+"""MLflow's schema is upgraded before its server starts, in real databases with the schema of an older MLflow."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,14 +20,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils
 from mlflow.store.tracking.dbmodels.initial_models import Base as FirstTables
 
+from cli.local import mlflow
 from phaseflow import PlatformError
-from phaseflow.embedded import mlflow
 from phaseflow.settings import ROOT, from_environment
+from phaseflow.testing import free_port
 from services.registry import schema
 from tests import stores
 
 OLDER = "1b5f0d9ad7c1"
-"""A schema of January 2026, 18 migrations before that of MLflow 3.17."""
+"""Revision of January 2026, 18 migrations before the schema of MLflow 3.17."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def make_older(url: str) -> None:
-    """The tables of an older version, with an experiment."""
+    """Create the tables of an older version, with one experiment."""
     engine = sqlalchemy.create_engine(url)
     FirstTables.metadata.create_all(engine)
     command.upgrade(utils._get_alembic_config(url), OLDER)
@@ -80,7 +80,7 @@ def make_older(url: str) -> None:
 
 
 def verify(url: str) -> None:
-    """As MLflow's server does at its start."""
+    """Verify the schema as MLflow's server does on startup."""
     engine = sqlalchemy.create_engine(url)
     try:
         utils._verify_schema(engine)
@@ -105,7 +105,7 @@ def test_of_two_at_once_one_upgrades_and_both_find_the_schema_of_today(url: str)
     outputs = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert [output for output, _ in outputs] == ["then the command\n"] * 2
-    assert sum("upgrades the schema of MLflow's database" in errors for _, errors in outputs) == 1
+    assert sum("upgrading the schema of MLflow's database" in errors for _, errors in outputs) == 1
     verify(url)
     assert not schema.upgrade(url)
 
@@ -142,9 +142,7 @@ def test_a_failed_upgrade_leaves_the_old_file(
 def test_the_server_of_one_machine_starts_on_an_older_database(older_file: Path, tmp_path: Path) -> None:
     (tmp_path / "mlflow").mkdir()
     shutil.copy(older_file, tmp_path / "mlflow" / "mlflow.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path)})
     argv = mlflow.command(settings)
     argv[argv.index("--port") + 1] = str(port)
@@ -162,7 +160,7 @@ def test_the_server_of_one_machine_starts_on_an_older_database(older_file: Path,
             except OSError:
                 assert process.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < end, (tmp_path / "log").read_text()
-                time.sleep(0.1)  # the interval of asking
+                time.sleep(0.1)  # the polling interval
     finally:
         process.terminate()
         process.wait(30)

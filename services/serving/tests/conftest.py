@@ -1,13 +1,12 @@
-"""A real MLflow with two real versions of each project, and services over it, each a process with a home of its own."""
+"""Fixtures: an MLflow server with real versions of each project, and services as processes with their own homes."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,37 +17,21 @@ import httpx
 import polars as pl
 import pytest
 
-from phaseflow import registry
+from phaseflow import discovery, testing
 from phaseflow.settings import ROOT, from_environment
+from phaseflow.testing import free_port
 
 VENVS = from_environment().venvs
-PUBLISHED = ("titanic", "house_prices", "from_scratch", "customer_segments")
+PROJECTS = ("titanic", "house_prices", "from_scratch", "customer_segments")
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """The condition's first true value; fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            found = condition()
-        except httpx.TransportError:
-            found = None
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds} s")
+until = functools.partial(testing.until, ignore=httpx.TransportError, interval=0.02)
+"""Wait for the first true value of a condition, although the service may be down meanwhile."""
 
 
 @dataclass(slots=True)
 class Mlflow:
-    """The server, which can go away and come back."""
+    """An MLflow server that can be stopped and started again."""
 
     home: Path
     port: int
@@ -71,7 +54,7 @@ class Mlflow:
             self.process = subprocess.Popen(
                 command, env=os.environ | off, stdout=log, stderr=log, start_new_session=True, cwd=self.home
             )
-        until(lambda: httpx.get(f"{self.url}/health").status_code == 200, 90)
+        until(lambda: httpx.get(f"{self.url}/health").status_code == 200, 300)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -80,29 +63,29 @@ class Mlflow:
             self.process = None
 
     def champion(self, project: str, version: str) -> None:
-        """Set the alias."""
+        """Set the alias `champion`."""
         body = {"name": project, "alias": "champion", "version": version}
         httpx.post(f"{self.url}/api/2.0/mlflow/registered-models/alias", json=body).raise_for_status()
 
     def artifact(self, project: str, version: str) -> Path:
-        """The file of a version's model."""
-        asked = {"name": project, "version": version}
-        said = httpx.get(f"{self.url}/api/2.0/mlflow/model-versions/get-download-uri", params=asked).json()
-        return self.home / "artifacts" / str(said["artifact_uri"]).removeprefix("mlflow-artifacts:/") / "model.onnx"
+        """The model file of a version."""
+        params = {"name": project, "version": version}
+        response = httpx.get(f"{self.url}/api/2.0/mlflow/model-versions/get-download-uri", params=params).json()
+        return self.home / "artifacts" / str(response["artifact_uri"]).removeprefix("mlflow-artifacts:/") / "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What was published: rows as clients send them, and the training side's answers by version."""
+class Registry:
+    """The MLflow server, and per project: rows and labels as clients send them, and the outputs of each version."""
 
     mlflow: Mlflow
     rows: dict[str, list[dict[str, Any]]]
-    truths: dict[str, list[Any]]
-    answers: dict[str, dict[str, dict[str, Any]]]
+    labels: dict[str, list[Any]]
+    outputs: dict[str, dict[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     home = tmp_path_factory.mktemp("mlflow")
     server = Mlflow(home, free_port())
     server.start()
@@ -111,11 +94,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "PHASEFLOW_HOME": str(home / "home"),
             "PHASEFLOW_MLFLOW_URL": server.url,
             "PHASEFLOW_OFFLINE": "1",
-            "PHASEFLOW_DATA_MIRROR": "",  # the samples, whatever files this machine has
+            "PHASEFLOW_DATA_MIRROR": "",  # use the samples, even if this machine has the data
             "PYTHONPATH": str(ROOT),
         }
         script = Path(__file__).parent / "publish.py"
-        done = subprocess.run(
+        completed = subprocess.run(
             [VENVS / "tabular" / "bin" / "python", script, home],
             env=environment,
             cwd=ROOT,
@@ -123,15 +106,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        told = {name: json.loads((home / f"{name}.json").read_text()) for name in PUBLISHED}
-        yield World(
+        assert completed.returncode == 0, completed.stderr
+        published = {name: json.loads((home / f"{name}.json").read_text()) for name in PROJECTS}
+        yield Registry(
             server,
-            {name: said["rows"] for name, said in told.items()},
-            {name: said["truths"] for name, said in told.items()},
+            {name: content["rows"] for name, content in published.items()},
+            {name: content["labels"] for name, content in published.items()},
             {
-                name: {version["version"]: version["answers"] for version in said["versions"].values()}
-                for name, said in told.items()
+                name: {version["version"]: version["answers"] for version in content["versions"].values()}
+                for name, content in published.items()
             },
         )
     finally:
@@ -140,7 +123,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @dataclass(slots=True)
 class Serving:
-    """A service, its home, and how it is asked."""
+    """A service process, its home, and a client for it."""
 
     home: Path
     mlflow_url: str
@@ -175,14 +158,14 @@ class Serving:
         return self
 
     def stop(self) -> None:
-        """As the supervisor does."""
+        """Stop the process with SIGTERM, as the supervisor does."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
             self.process = None
 
     def kill(self) -> None:
-        """As nobody should."""
+        """Stop the process with SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
@@ -197,31 +180,31 @@ class Serving:
         return httpx.post(f"{self.url}{path}", timeout=30, **body)
 
     def predict(self, project: str = "titanic", **changes: Any) -> httpx.Response:
-        return self.post(f"/{project}/predict", json=dict(registry.get(project).example) | changes)
+        return self.post(f"/{project}/predict", json=dict(discovery.get(project).example) | changes)
 
     def version(self, project: str = "titanic") -> str:
         return str(self.get(f"/{project}/model").json().get("version"))
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series with these labels."""
-        found = 0.0
+        total = 0.0
         for line in self.get("/metrics").text.splitlines():
             series, _, value = line.rpartition(" ")
             if series.partition("{")[0] == name and all(f'{key}="{label}"' in series for key, label in labels.items()):
-                found += float(value)
-        return found
+                total += float(value)
+        return total
 
     def logged(self, kind: str = "predictions", project: str = "titanic") -> pl.DataFrame:
-        """What readers of the store see."""
+        """The rows of the log in the store."""
         files = sorted((self.home / "store" / kind / project).rglob("*.parquet"))
         return pl.concat([pl.read_parquet(file) for file in files]) if files else pl.DataFrame({"id": []})
 
 
 @contextmanager
 def cached(paths: pytest.TempPathFactory, script: str, projects: Sequence[str]) -> Iterator[Serving]:
-    """A service that has the models of `projects`, which `script` makes, in its cache; MLflow is away."""
+    """A service with the models of `projects` in its cache, created by `script`; MLflow is unreachable."""
     home, folder = paths.mktemp("home"), paths.mktemp("projects")
-    done = subprocess.run(
+    completed = subprocess.run(
         [VENVS / "tabular" / "bin" / "python", Path(__file__).parent / script, folder, home],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
@@ -229,34 +212,34 @@ def cached(paths: pytest.TempPathFactory, script: str, projects: Sequence[str]) 
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     environment = {"PHASEFLOW_PROJECTS": str(folder), "PHASEFLOW_ONLY": ",".join(projects)}
-    found = Serving(home, f"http://127.0.0.1:{free_port()}", environment=environment)
-    yield found.start()
-    found.kill()
+    service = Serving(home, f"http://127.0.0.1:{free_port()}", environment=environment)
+    yield service.start()
+    service.kill()
 
 
 @pytest.fixture
-def serve(world: World, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
-    """Makes services that end with the test; version 1 of every project is champion when it begins."""
-    for project in PUBLISHED:
-        world.mlflow.champion(project, "1")
+def serve(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """A factory of services that end with the test; version 1 of every project is champion at the start."""
+    for project in PROJECTS:
+        registry.mlflow.champion(project, "1")
     with ExitStack() as stack:
 
         def make(name: str = "home", **changes: Any) -> Serving:
-            found = Serving(tmp_path / name, changes.pop("mlflow_url", world.mlflow.url), **changes)
-            stack.callback(found.kill)
-            return found
+            service = Serving(tmp_path / name, changes.pop("mlflow_url", registry.mlflow.url), **changes)
+            stack.callback(service.kill)
+            return service
 
         yield make
 
 
 @pytest.fixture(scope="session")
-def serving(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """One service for all tests that only ask."""
-    for project in PUBLISHED:
-        world.mlflow.champion(project, "1")
-    found = Serving(tmp_path_factory.mktemp("serving"), world.mlflow.url).start()
-    until(lambda: len([p for p in found.get("/projects").json() if p["version"]]) == len(PUBLISHED))
-    yield found
-    found.kill()
+def serving(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A shared service for tests that only send requests."""
+    for project in PROJECTS:
+        registry.mlflow.champion(project, "1")
+    service = Serving(tmp_path_factory.mktemp("serving"), registry.mlflow.url).start()
+    until(lambda: len([p for p in service.get("/projects").json() if p["version"]]) == len(PROJECTS))
+    yield service
+    service.kill()

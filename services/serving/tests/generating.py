@@ -1,6 +1,6 @@
-"""`python generating.py FOLDER HOME`, in the environment `tabular`: language models whose next word is a table's.
+"""`python generating.py FOLDER HOME`, in the environment `tabular`: two word-by-word language models.
 
-Writes a declaration of each into FOLDER, and a version of it into the service's cache under HOME, as if it had been served before.
+Writes the declaration of each into FOLDER, and a version of it into the service's cache under HOME.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from onnx import TensorProto, helper
 from phaseflow import generation
 
 NEXT: Final = {"hello": "good", "good": "day", "day": "<end>", "again": "again", "?": "<end>", "<end>": "<end>"}
-"""What each word is followed by."""
+"""The word that follows each word."""
 WORDS: Final = tuple(NEXT)
 LIMITS: Final = {"speaks": 10.0, "too_late": 0.0}
-"""Seconds that a request may take, by project."""
+"""Deadline of a request in seconds, per project."""
 DECLARATION: Final = """
 from phaseflow import Candidate, Column, Metric, Project, Schema, Source
 
@@ -30,7 +30,6 @@ project = Project(
     name="{name}",
     title="{name}",
     phase=4,
-    task="generation",
     source=Source(url="", mirror="", sample="{name}.none:sample"),
     schema=Schema(
         features=(Column(name="asked", kind="text"), Column(name="context", kind="text", nullable=True)),
@@ -47,13 +46,13 @@ project = Project(
 
 
 def graph(deadline: float) -> bytes:
-    """The score of every word after the last one, from a table."""
+    """An ONNX graph that looks up the scores of the next word by the last word."""
     table = np.array([[float(NEXT[word] == other) for other in WORDS] for word in WORDS], np.float32)
     nodes = [
         helper.make_node("Gather", ["ids", "last"], ["word"], axis=1),
         helper.make_node("Gather", ["table", "word"], [generation.SCORES]),
     ]
-    made = helper.make_graph(
+    onnx_graph = helper.make_graph(
         nodes,
         "table",
         [helper.make_tensor_value_info(generation.IDS, TensorProto.INT64, ["rows", "tokens"])],
@@ -63,15 +62,19 @@ def graph(deadline: float) -> bytes:
             onnx.numpy_helper.from_array(np.array(-1, np.int64), "last"),
         ],
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     tokenizer = {
         "version": "1.0",
         "added_tokens": [],
         "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "model": {"type": "WordLevel", "vocab": {word: place for place, word in enumerate(WORDS)}, "unk_token": "?"},
+        "model": {"type": "WordLevel", "vocab": {word: index for index, word in enumerate(WORDS)}, "unk_token": "?"},
     }
     settings = generation.Settings(
-        prompt="{context} {asked}", end=(WORDS.index("<end>"),), most_new=5, most=16, deadline_seconds=deadline
+        prompt="{context} {asked}",
+        end=(WORDS.index("<end>"),),
+        max_new_tokens=5,
+        max_length=16,
+        deadline_seconds=deadline,
     )
     helper.set_model_props(model, generation.metadata(settings, json.dumps(tokenizer)))
     onnx.checker.check_model(model)
@@ -79,12 +82,12 @@ def graph(deadline: float) -> bytes:
 
 
 def main(folder: Path, home: Path) -> None:
-    """Both."""
+    """Write both projects and their models."""
     for name, deadline in LIMITS.items():
         (folder / name).mkdir(parents=True)
         (folder / name / "project.py").write_text(DECLARATION.format(name=name))
         content = graph(deadline)
-        about = {
+        manifest = {
             "candidate": "only",
             "sha256": hashlib.sha256(content).hexdigest(),
             "snapshot": "0" * 16,
@@ -96,10 +99,10 @@ def main(folder: Path, home: Path) -> None:
         cache = home / "serving" / "models" / name
         (cache / "1").mkdir(parents=True)
         (cache / "1" / "model.onnx").write_bytes(content)
-        (cache / "1" / "model.json").write_text(json.dumps(about))
-        told = hashlib.sha256((cache / "1" / "model.json").read_bytes()).hexdigest()
+        (cache / "1" / "model.json").write_text(json.dumps(manifest))
+        manifest_sha256 = hashlib.sha256((cache / "1" / "model.json").read_bytes()).hexdigest()
         (cache / "current.json").write_text(
-            json.dumps({"version": "1", "sha256": about["sha256"], "manifest_sha256": told})
+            json.dumps({"version": "1", "sha256": manifest["sha256"], "manifest_sha256": manifest_sha256})
         )
 
 

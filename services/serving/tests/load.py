@@ -1,4 +1,4 @@
-"""Clients that ask without pause."""
+"""Clients that send requests without pause."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """One answer."""
+class Response:
+    """The response to one request."""
 
     begin: float
     end: float
@@ -24,13 +24,13 @@ class Answered:
 
 @dataclass(slots=True)
 class Load:
-    """Six clients in a thread of their own, between `with` and its end."""
+    """Six clients in one thread that send requests while the context is active."""
 
     url: str
     body: Any
-    answers: list[Answered] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    """Connections that ended without an answer."""
+    """Errors of connections that ended without a response."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -52,16 +52,16 @@ class Load:
         while not self._stop.is_set():
             begin = time.monotonic()
             try:
-                said = await client.post(self.url, json=self.body)
+                response = await client.post(self.url, json=self.body)
             except httpx.TransportError as error:
                 self.broken.append(repr(error))
-                await asyncio.sleep(0.05)  # the service is gone for a while
+                await asyncio.sleep(0.05)  # the service is down for a while
                 continue
-            content = said.json() if said.status_code == 200 else {"version": "", "predictions": []}
-            ids = tuple(one["id"] for one in content["predictions"])
-            self.answers.append(Answered(begin, time.monotonic(), said.status_code, content["version"], ids))
+            content = response.json() if response.status_code == 200 else {"version": "", "predictions": []}
+            ids = tuple(row["id"] for row in content["predictions"])
+            self.responses.append(Response(begin, time.monotonic(), response.status_code, content["version"], ids))
 
     @property
     def ids(self) -> list[str]:
-        """Of every row that was answered."""
-        return [identity for answer in self.answers for identity in answer.ids]
+        """The ids of all predicted rows."""
+        return [identity for response in self.responses for identity in response.ids]

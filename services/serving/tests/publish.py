@@ -1,6 +1,6 @@
-"""`python publish.py FOLDER`, in the environment `tabular`: real versions of each project in the MLflow of the settings.
+"""`python publish.py FOLDER`, in the environment `tabular`: registers real versions of each project in MLflow.
 
-Writes `FOLDER/<project>.json`: rows as clients send them, and what the training side says of them, a version each.
+Writes `FOLDER/<project>.json`: rows and labels as clients send them, and the outputs of each version for the rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 import polars as pl
 
-from phaseflow import answers, reference, registry
+from phaseflow import discovery, prediction_types, reference
 from phaseflow.contract import Project
 from phaseflow.reference import Bins
 from phaseflow.settings import from_environment
@@ -29,7 +29,7 @@ from phaseflow.store import Store
 from phaseflow.toolkit import graph, source
 from phaseflow.toolkit.client import sent
 from phaseflow.toolkit.fit import fit
-from phaseflow.toolkit.scalars import answered, scalars, vocabularies, words_of_answers
+from phaseflow.toolkit.scalars import prediction_descriptors, prediction_vocabulary, scalars, vocabularies
 
 CANDIDATES = {
     "titanic": ("decision_tree", "logistic_regression"),
@@ -40,28 +40,28 @@ CANDIDATES = {
 
 
 def bins_of(name: str, values: pl.Series) -> Bins:
-    """A few bins, with what `values` put in each."""
+    """A few bins of `values`, with their shares."""
     if values.dtype.is_numeric():
         edges = tuple(float(e) for e in np.unique(np.quantile(values.drop_nulls().to_numpy(), [0.25, 0.5, 0.75])))
         empty = Bins(feature=name, edges=edges, shares=(0.0,) * (len(edges) + 2))
     else:
         words = tuple(sorted(values.drop_nulls().unique()))
         empty = Bins(feature=name, values=words, shares=(0.0,) * (len(words) + 2))
-    places = [empty.index(value) for value in values]
-    shares = tuple(places.count(place) / len(places) for place in range(len(empty.shares)))
+    indices = [empty.index(value) for value in values]
+    shares = tuple(indices.count(index) / len(indices) for index in range(len(empty.shares)))
     return Bins(feature=name, edges=empty.edges, values=empty.values, shares=shares)
 
 
 def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, candidate: str) -> dict[str, Any]:
-    """Train, log and register one version as the pipeline's last step does; gives the answers to `rows`."""
-    chosen = next(one for one in project.candidates if one.name == candidate)
-    trained = fit(rows, project, chosen)
-    said = graph.run(trained.onnx, graph.feed(rows, project.schema))
+    """Train, log and register a version as the pipeline's last step does; return its outputs for `rows`."""
+    declared = next(item for item in project.candidates if item.name == candidate)
+    trained = fit(rows, project, declared)
+    outputs = graph.run(trained.onnx, graph.feed(rows, project.schema))
     target = project.schema.target
-    predictions = answers.values(said, target, trained.classes)
-    known = vocabularies(project.schema, rows) | words_of_answers(target, predictions)
-    told = answered(target, predictions, known)
-    seen = scalars(project.schema, rows, known)
+    predictions = prediction_types.values(outputs, target, trained.classes)
+    vocabulary = vocabularies(project.schema, rows) | prediction_vocabulary(target, predictions)
+    prediction_scalars = prediction_descriptors(target, predictions, vocabulary)
+    feature_scalars = scalars(project.schema, rows, vocabulary)
     manifest = {
         "format": 1,
         "project": project.name,
@@ -75,9 +75,15 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
         "created": datetime.now(UTC).isoformat(),
         "metrics": {project.primary.name: 0.5},
         "reference": reference.to_json(
-            [bins_of(one.name, one) for one in (*(seen[name] for name in project.watched), *told.iter_columns())]
+            [
+                bins_of(item.name, item)
+                for item in (
+                    *(feature_scalars[name] for name in project.monitored_features),
+                    *prediction_scalars.iter_columns(),
+                )
+            ]
         ),
-        "vocabularies": known,
+        "vocabularies": vocabulary,
     }
     folder = Path(sys.argv[1]) / project.name / candidate
     folder.mkdir(parents=True)
@@ -101,23 +107,23 @@ def publish(client: mlflow.MlflowClient, project: Project, rows: pl.DataFrame, c
     version = client.create_model_version(
         project.name, logged.model_uri, run_id=run.info.run_id, tags=tags, model_id=logged.model_id
     )
-    return {"version": str(version.version), "answers": {name: values.tolist() for name, values in said.items()}}
+    return {"version": str(version.version), "answers": {name: values.tolist() for name, values in outputs.items()}}
 
 
 def main() -> None:
-    """All of them."""
+    """Publish all candidates of all projects."""
     settings = from_environment()
     mlflow.set_tracking_uri(settings.mlflow_url)
     client = mlflow.MlflowClient()
     for name, candidates in CANDIDATES.items():
-        project = registry.get(name)
+        project = discovery.get(name)
         rows = source.rows(source.load(project, settings, Store(settings.store)), project)
         client.create_registered_model(name)
-        told = {candidate: publish(client, project, rows, candidate) for candidate in candidates}
+        versions = {candidate: publish(client, project, rows, candidate) for candidate in candidates}
         features = sent(rows, project.schema)
-        truths = rows[project.schema.target.name].to_list() if project.schema.target else []
+        labels = rows[project.schema.target.name].to_list() if project.schema.target else []
         (Path(sys.argv[1]) / f"{name}.json").write_text(
-            json.dumps({"rows": features, "truths": truths, "versions": told})
+            json.dumps({"rows": features, "labels": labels, "versions": versions})
         )
 
 

@@ -1,6 +1,6 @@
-"""`python structured.py FOLDER HOME`, in the environment `tabular`: four projects that answer with more than a class or a number.
+"""`python structured.py FOLDER HOME`, in the environment `tabular`: four projects with structured predictions.
 
-Writes a declaration of each into FOLDER, and a version of it into the service's cache under HOME, as if it had been served before.
+Writes the declaration of each into FOLDER, and a version of it into the service's cache under HOME.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ project = Project(
     name="{name}",
     title="{name}",
     phase=4,
-    task="generation",
     source=Source(url="", mirror="", sample="{name}.none:sample"),
     schema=Schema(features=(Column(name="size", kind="number"),), target={target}),
     transform="{name}.none:transform",
@@ -49,7 +48,7 @@ def constant(name: str, values: Any, dtype: Any = np.float32) -> Any:
 
 
 def graph(kind: str) -> bytes:
-    """What a row is answered with depends on its size alone."""
+    """An ONNX graph whose prediction depends only on the feature `size`."""
     node, value = helper.make_node, helper.make_tensor_value_info
     parts: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
         "boxes": (
@@ -104,46 +103,48 @@ def graph(kind: str) -> bytes:
         ),
     }
     nodes, constants, outputs = parts[kind]
-    made = helper.make_graph(nodes, kind, [value("size", TensorProto.FLOAT, [None, 1])], outputs, initializer=constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx_graph = helper.make_graph(
+        nodes, kind, [value("size", TensorProto.FLOAT, [None, 1])], outputs, initializer=constants
+    )
+    model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
 
 def main(folder: Path, home: Path) -> None:
-    """All four."""
+    """Write all four projects and their models."""
     for kind, target in TARGETS.items():
         name = f"with_{kind}"
         (folder / name).mkdir(parents=True)
         (folder / name / "project.py").write_text(DECLARATION.format(name=name, target=target))
     os.environ["PHASEFLOW_PROJECTS"] = str(folder)
-    from phaseflow import answers, reference, registry
+    from phaseflow import discovery, prediction_types, reference
     from phaseflow.toolkit.graph import feed, run
-    from phaseflow.toolkit.scalars import words_of_answers
+    from phaseflow.toolkit.scalars import prediction_vocabulary
     from pipelines.steps import bins
 
     rows = pl.DataFrame({"size": [0.5, 1.0, 2.0, 4.0] * 10})
     for kind in TARGETS:
-        project, content = registry.get(f"with_{kind}"), graph(kind)
-        said = answers.values(run(content, feed(rows, project.schema)), project.schema.target, ())
-        known = words_of_answers(project.schema.target, said)
-        about = {
+        project, content = discovery.get(f"with_{kind}"), graph(kind)
+        predictions = prediction_types.values(run(content, feed(rows, project.schema)), project.schema.target, ())
+        vocabularies = prediction_vocabulary(project.schema.target, predictions)
+        manifest = {
             "candidate": "only",
             "sha256": hashlib.sha256(content).hexdigest(),
             "snapshot": "0" * 16,
             "created": datetime.now(UTC).isoformat(),
             "metrics": {"right": 1.0},
-            "reference": reference.to_json(bins.reference(project, rows, said, known)),
+            "reference": reference.to_json(bins.reference(project, rows, predictions, vocabularies)),
             "classes": None,
-            "vocabularies": known,
+            "vocabularies": vocabularies,
         }
         cache = home / "serving" / "models" / project.name
         (cache / "1").mkdir(parents=True)
         (cache / "1" / "model.onnx").write_bytes(content)
-        (cache / "1" / "model.json").write_text(json.dumps(about))
-        told = hashlib.sha256((cache / "1" / "model.json").read_bytes()).hexdigest()
+        (cache / "1" / "model.json").write_text(json.dumps(manifest))
+        manifest_sha256 = hashlib.sha256((cache / "1" / "model.json").read_bytes()).hexdigest()
         (cache / "current.json").write_text(
-            json.dumps({"version": "1", "sha256": about["sha256"], "manifest_sha256": told})
+            json.dumps({"version": "1", "sha256": manifest["sha256"], "manifest_sha256": manifest_sha256})
         )
 
 

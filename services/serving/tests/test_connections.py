@@ -1,4 +1,4 @@
-"""What one connection may cost, by a real server in a thread whose limits are short."""
+"""Limits of a connection, with a real server in a thread and short limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import uvicorn
 
 from phaseflow import connections
 from phaseflow.connections import LimitedProtocol, connection_limit
-from services.serving.tests.conftest import free_port, until
+from phaseflow.testing import free_port
+from services.serving.tests.conftest import until
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 HEAD = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -24,12 +25,12 @@ HEAD = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\
 
 @dataclass
 class Server:
-    """A server that answers with the size of what it was sent, or holds a request until it is told to go on."""
+    """A server that responds with the size of the body; /hold waits for `go_on`, and /large returns 16 MiB."""
 
     port: int
     bodies: list[int] = field(default_factory=list)
-    gone: int = 0
-    held: int = 0
+    disconnects: int = 0
+    held_requests: int = 0
     connections: set[Any] = field(default_factory=set)
     go_on: threading.Event = field(default_factory=threading.Event)
 
@@ -38,14 +39,14 @@ class Server:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                self.gone += 1
+                self.disconnects += 1
                 return
             body += message["body"]
             if not message["more_body"]:
                 break
         self.bodies.append(len(body))
         if scope["path"] == "/hold":
-            self.held += 1
+            self.held_requests += 1
             await asyncio.to_thread(self.go_on.wait, 30)
         content = bytes(16 << 20) if scope["path"] == "/large" else str(len(body)).encode()
         headers = [(b"content-length", str(len(content)).encode())]
@@ -58,7 +59,7 @@ class Server:
         return connection
 
     def ask(self, content: bytes) -> bytes:
-        """All that comes back until the server closes."""
+        """Send `content` and return everything until the server closes the connection."""
         with self.connect(content) as connection:
             return rest(connection)
 
@@ -79,7 +80,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(LimitedProtocol, "max_connections", 20)
     running = Server(free_port())
     config = uvicorn.Config(
-        running.app,  # a bound method: uvicorn would take it for ASGI 2
+        running.app,  # a bound method, which uvicorn would otherwise treat as ASGI 2
         interface="asgi3",
         port=running.port,
         http=LimitedProtocol,
@@ -123,21 +124,21 @@ def test_headers_are_limited(server: Server, before: bytes, piece: int) -> None:
         if before:
             until(lambda: server.bodies)
         with contextlib.suppress(ConnectionError):
-            for place in range(0, len(content), piece):
-                connection.sendall(content[place : place + piece])
-        answer = rest(connection)
-    assert b"HTTP/1.1 431 Request Header Fields Too Large" in answer
-    assert b'"problem":"The headers are larger than 64 KiB","fix":"Send fewer or shorter ones."' in answer
-    assert b"x-content-type-options: nosniff" in answer
+            for start in range(0, len(content), piece):
+                connection.sendall(content[start : start + piece])
+        response = rest(connection)
+    assert b"HTTP/1.1 431 Request Header Fields Too Large" in response
+    assert b'"problem":"The headers are larger than 64 KiB","fix":"Send fewer or shorter ones."' in response
+    assert b"x-content-type-options: nosniff" in response
 
 
 def test_a_large_body_is_no_header(server: Server) -> None:
     body = b"z" * 300_000
-    answer = server.ask(HEAD + b"content-length: 300000\r\nconnection: close\r\n\r\n" + body)
-    assert answer.endswith(b"300000")
+    response = server.ask(HEAD + b"content-length: 300000\r\nconnection: close\r\n\r\n" + body)
+    assert response.endswith(b"300000")
     many = b"".join(b"x%d: %s\r\n" % (number, b"y" * 1000) for number in range(60))  # 60 kB, within the limit
-    answer = server.ask(HEAD + many + b"content-length: 300000\r\nconnection: close\r\n\r\n" + body)
-    assert answer.endswith(b"300000")
+    response = server.ask(HEAD + many + b"content-length: 300000\r\nconnection: close\r\n\r\n" + body)
+    assert response.endswith(b"300000")
 
 
 @pytest.mark.parametrize(
@@ -153,20 +154,20 @@ def test_framing_is_limited(server: Server, part: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             for _ in range(200):
                 connection.sendall(part)
-        answer = rest(connection)
-    assert answer == b"" or b"HTTP/1.1 400 Bad Request" in answer
-    until(lambda: server.gone == 1)
+        response = rest(connection)
+    assert response == b"" or b"HTTP/1.1 400 Bad Request" in response
+    until(lambda: server.disconnects == 1)
     assert server.bodies == []
 
 
 def test_half_a_request_is_refused_in_time(server: Server) -> None:
-    answer = server.ask(HEAD)
-    assert answer.startswith(b"HTTP/1.1 408 Request Timeout")
-    assert b'"fix":"Send the request at once."' in answer
-    answer = server.ask(HEAD + b"content-length: 10\r\n\r\nabc")
-    assert answer.startswith(b"HTTP/1.1 408 Request Timeout")
-    assert b'"problem":"The body did not arrive in time"' in answer
-    until(lambda: server.gone == 1)  # and the application hears of it
+    response = server.ask(HEAD)
+    assert response.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert b'"fix":"Send the request at once."' in response
+    response = server.ask(HEAD + b"content-length: 10\r\n\r\nabc")
+    assert response.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert b'"problem":"The body did not arrive in time"' in response
+    until(lambda: server.disconnects == 1)  # the application is notified
     assert server.ask(b"") == b""
 
 
@@ -183,7 +184,7 @@ def test_a_byte_now_and_then_is_too_slow(server: Server) -> None:
 
 
 def test_a_body_that_comes_steadily_has_more_time(server: Server) -> None:
-    """A second at 200 kB a second, where 0.4 s and then 32 KiB a second are asked for."""
+    """Sends at 200 kB/s for a second; required is 32 KiB/s after the first 0.4 s."""
     with server.connect(HEAD + b"content-length: 200000\r\nconnection: close\r\n\r\n") as connection:
         pause = threading.Event()
         for _ in range(20):
@@ -220,8 +221,8 @@ def test_who_reads_no_response_is_dropped(server: Server) -> None:
 
 def test_a_flood_of_half_requests_makes_way_for_whole_ones(server: Server) -> None:
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(server.connect(HEAD[:30])) for _ in range(100)]
-        assert len(held) == 100
+        half_requests = [stack.enter_context(server.connect(HEAD[:30])) for _ in range(100)]
+        assert len(half_requests) == 100
         for _ in range(30):
             assert b"HTTP/1.1 200 OK" in server.ask(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
         assert len(LimitedProtocol.waiting) <= 20
@@ -231,11 +232,11 @@ def test_where_every_connection_is_at_work_another_is_refused(server: Server) ->
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(server.connect(GET.replace(b"GET /", b"GET /hold")))
-        until(lambda: server.held > 3)  # as many threads as there are hold them
+        until(lambda: server.held_requests > 3)  # limited by the number of threads
         until(lambda: len(server.bodies) == 20)
-        answer = server.ask(GET)
-        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable")
-        assert b"retry-after: 5" in answer
+        response = server.ask(GET)
+        assert response.startswith(b"HTTP/1.1 503 Service Unavailable")
+        assert b"retry-after: 5" in response
         server.go_on.set()
         until(lambda: b"200 OK" in server.ask(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")))
 
@@ -252,9 +253,9 @@ def test_where_every_connection_is_at_work_another_is_refused(server: Server) ->
     ids=["tls", "connect", "path", "two lengths", "negative"],
 )
 def test_what_is_no_request_is_a_400(server: Server, content: bytes) -> None:
-    answer = server.ask(content)
-    assert answer.startswith(b"HTTP/1.1 400 Bad Request"), answer
-    assert b'"fix":"Send HTTP/1.1."' in answer
+    response = server.ask(content)
+    assert response.startswith(b"HTTP/1.1 400 Bad Request"), response
+    assert b'"fix":"Send HTTP/1.1."' in response
 
 
 def test_an_upgrade_is_answered_as_http(server: Server) -> None:

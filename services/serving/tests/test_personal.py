@@ -1,4 +1,4 @@
-"""Personal values do not pass the service's door: they are hashed before the model sees them, or are not logged."""
+"""Personal values are hashed before the model sees them, or are not logged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import msgspec
 import polars as pl
 import pytest
 
-from phaseflow import personal, registry
+from phaseflow import discovery, personal
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
+from phaseflow.testing import more_projects
 from services.serving import requests
 from services.serving.requests import RefusedError
 from services.serving.spool import Log
@@ -24,7 +25,6 @@ project = Project(
     name="loans",
     title="Loans",
     phase=1,
-    task="classification",
     source=Source(url="", mirror="", sample="loans.data:sample"),
     schema=Schema(
         features=(
@@ -47,40 +47,39 @@ ROW = {"user": "ada", "employer": "Analytical Engines", "income": 12.5, "amount"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home with the secret and a project with personal columns; what is remembered of others is forgotten before and after."""
-    import projects
-
+    """A home with the secret and a project with personal columns; caches are cleared before and after."""
     folder = tmp_path / "projects" / "loans"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
     (folder / "project.py").write_text(PROJECT)
-    monkeypatch.setattr(projects, "__path__", [*projects.__path__, str(folder.parent)])
     monkeypatch.setenv("PHASEFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("PHASEFLOW_PROJECTS", str(folder.parent))
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "personal_key").write_text("key")
-    for cache in (registry.get, requests.reader, requests.pseudonyms):
+    for cache in (discovery.get, requests.get_reader, requests.pseudonyms):
         cache.cache_clear()
-    yield tmp_path
-    for cache in (registry.get, requests.reader, requests.pseudonyms):
+    with more_projects(folder.parent):
+        yield tmp_path
+    for cache in (discovery.get, requests.get_reader, requests.pseudonyms):
         cache.cache_clear()
 
 
 def test_the_model_sees_the_hash_that_the_etl_makes_too(home: Path) -> None:
-    reader = requests.reader("loans")
-    hashes = personal.pseudonyms(registry.get("loans"), from_environment())
+    reader = requests.get_reader("loans")
+    hashes = personal.pseudonyms(discovery.get("loans"), from_environment())
     assert hashes is not None
     expected = (hashes("user", "ada"), hashes("employer", "Analytical Engines"), 12.5, 7.0)
     body = json.dumps({"rows": [ROW, ROW | {"employer": None}]}).encode()
     assert requests.rows_of(reader, body) == [expected, (expected[0], None, 12.5, 7.0)]
-    assert requests.converted(reader, [ROW]) == [expected]
+    assert requests.convert(reader, [ROW]) == [expected]
     assert requests.rows_of(reader, msgspec.json.encode(ROW)) == [expected]
 
 
 def test_the_log_holds_no_personal_value(home: Path) -> None:
     store = Store(str(home / "store"))
     log = Log(home / "spool", store)
-    project = registry.get("loans")
-    rows = requests.rows_of(requests.reader("loans"), msgspec.json.encode(ROW))
+    project = discovery.get("loans")
+    rows = requests.rows_of(requests.get_reader("loans"), msgspec.json.encode(ROW))
     log.append(project, "predictions", [("id-0", 1_000_000, "1", *row, "1", 0.5, 1.0) for row in rows])
     spooled = next((home / "spool").glob("*.jsonl")).read_text()
     log.ship()
@@ -93,10 +92,10 @@ def test_the_log_holds_no_personal_value(home: Path) -> None:
         assert value not in spooled + str(logged.rows())
 
 
-def test_without_the_key_nothing_is_answered_and_the_fix_is_said(home: Path) -> None:
+def test_without_the_key_requests_are_refused_with_the_fix(home: Path) -> None:
     (home / "secrets" / "personal_key").unlink()
     with pytest.raises(RefusedError) as error:
-        requests.rows_of(requests.reader("loans"), msgspec.json.encode(ROW))
+        requests.rows_of(requests.get_reader("loans"), msgspec.json.encode(ROW))
     assert error.value.status == 503
     assert str(error.value).startswith(
         "The personal columns of loans can't be hashed: The secret 'personal_key' is not at"

@@ -1,4 +1,4 @@
-"""Wrong requests: a 4xx that says what is wrong and how to mend it; never a 5xx."""
+"""Invalid requests: a 4xx that names the problem and the fix, never a 5xx."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from phaseflow import registry
+from phaseflow import discovery
 
-EXAMPLE = dict(registry.get("titanic").example)
-HOUSE = dict(registry.get("house_prices").example)
+EXAMPLE = dict(discovery.get("titanic").example)
+HOUSE = dict(discovery.get("house_prices").example)
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -85,8 +85,8 @@ def without(name: str) -> dict[str, Any]:
     ],
 )
 def test_wrong_rows_name_field_row_and_fix(serving: Any, body: Any, field: str, problem: str, fix: str) -> None:
-    answer = serving.post("/titanic/predict", json=body)
-    assert (answer.status_code, answer.json()) == (422, {"error": {"field": field, "problem": problem, "fix": fix}})
+    response = serving.post("/titanic/predict", json=body)
+    assert (response.status_code, response.json()) == (422, {"error": {"field": field, "problem": problem, "fix": fix}})
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -121,10 +121,10 @@ def test_what_is_not_finite_is_refused_by_name(serving: Any, word: str) -> None:
 )
 @pytest.mark.parametrize("route", ["/titanic/predict", "/titanic/feedback", "/v2/models/titanic/infer"])
 def test_what_is_no_request_is_refused(serving: Any, route: str, body: bytes) -> None:
-    answer = serving.post(route, content=body)
-    assert answer.status_code == 422
-    assert len(answer.content) < 2000
-    assert "Send" in answer.text or "Did you mean" in answer.text
+    response = serving.post(route, content=body)
+    assert response.status_code == 422
+    assert len(response.content) < 2000
+    assert "Send" in response.text or "Did you mean" in response.text
 
 
 VALUES = st.recursive(
@@ -147,16 +147,16 @@ GOOD_BUT_FOR_ONE = st.tuples(st.sampled_from(list(EXAMPLE)), VALUES).map(lambda 
 )
 def test_no_json_makes_it_fail(serving: Any, body: Any) -> None:
     for route in ("/titanic/predict", "/titanic/feedback", "/v2/models/titanic/infer"):
-        answer = serving.post(route, content=json.dumps(body))
-        assert answer.status_code in {200, 422}, answer.text
-        assert route.endswith("predict") or answer.status_code == 422
-        if answer.status_code == 422 and not route.endswith("infer"):
-            assert set(answer.json()["error"]) == {"field", "problem", "fix"}
+        response = serving.post(route, content=json.dumps(body))
+        assert response.status_code in {200, 422}, response.text
+        assert route.endswith("predict") or response.status_code == 422
+        if response.status_code == 422 and not route.endswith("infer"):
+            assert set(response.json()["error"]) == {"field", "problem", "fix"}
 
 
 @FUZZ
 @given(body=st.binary(max_size=400))
-@example(body=b"\xff\xd8\xff")  # how a JPEG begins, which is no row of a table
+@example(body=b"\xff\xd8\xff")  # the start of a JPEG, which is not a row of a table
 def test_no_bytes_make_it_fail(serving: Any, body: bytes) -> None:
     expected = 415 if body.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) else 422
     assert serving.post("/titanic/predict", content=body).status_code == expected
@@ -185,55 +185,55 @@ def test_bentomls_own_route_refuses_likewise(serving: Any, body: Any) -> None:
 
 
 def test_a_strange_field_that_is_not_a_number_is_refused_by_bentomls_route(serving: Any) -> None:
-    answer = serving.post("/predict", content='{"project": "titanic", "rows": [{"pclass": null, "extra": Infinity}]}')
-    assert answer.status_code == 422
-    assert "extra" in answer.text or "pclass" in answer.text
+    response = serving.post("/predict", content='{"project": "titanic", "rows": [{"pclass": null, "extra": Infinity}]}')
+    assert response.status_code == 422
+    assert "extra" in response.text or "pclass" in response.text
 
 
 def test_the_services_log_holds_no_failure(serving: Any) -> None:
-    """After all the above."""
+    """Runs after the tests above."""
     assert serving.metric("phaseflow_requests_total", code="500") == 0
 
 
-def test_unknown_places_are_said(serving: Any) -> None:
-    answer = serving.post("/titanik/predict", json=EXAMPLE)
+def test_unknown_paths_are_refused(serving: Any) -> None:
+    response = serving.post("/titanik/predict", json=EXAMPLE)
     expected = {"field": "", "problem": "There is no project 'titanik'", "fix": 'Did you mean "titanic"?'}
-    assert (answer.status_code, answer.json()) == (404, {"error": expected})
+    assert (response.status_code, response.json()) == (404, {"error": expected})
     for path in ("/titanik/model", "/v2/models/titanik", "/v2/models/titanik/ready", "/v2/nothing", "/nothing/at/all"):
         assert serving.get(path).status_code == 404, path
     assert serving.post(f"/{'x' * 5000}/predict", json=EXAMPLE).status_code == 404
     assert serving.post("/v2/models/titanik/infer", json={"inputs": []}).status_code == 404
     assert serving.get("/titanic/predict").status_code == 405
-    assert serving.metric("phaseflow_requests_total", project="titanik") == 0  # strangers make no series
+    assert serving.metric("phaseflow_requests_total", project="titanik") == 0  # unknown names get no series
 
 
 @pytest.mark.parametrize(
-    ("truths", "problem"),
+    ("labels", "problem"),
     [
-        ([{"id": "a", "truth": 0.5}], "Expected `bool | int | str`, got `float` (at truths[0].truth)"),
-        ([{"id": "a", "truth": None}], "Expected `bool | int | str`, got `null` (at truths[0].truth)"),
-        ([{"id": "a", "truth": "2"}], "truths[0].truth is '2'; allowed: 0, 1"),
-        ([{"id": "a", "truth": 0}, {"id": "b", "truth": True}], "truths[1].truth is 'true'; allowed: 0, 1"),
-        ([{"id": 3, "truth": 0}], "Expected `str`, got `int` (at truths[0].id)"),
-        ([{"id": "a"}], "The field 'truth' is missing (at truths[0])"),
-        ([], "Expected `array` of length >= 1 (at truths)"),
+        ([{"id": "a", "label": 0.5}], "Expected `bool | int | str`, got `float` (at labels[0].label)"),
+        ([{"id": "a", "label": None}], "Expected `bool | int | str`, got `null` (at labels[0].label)"),
+        ([{"id": "a", "label": "2"}], "labels[0].label is '2'; allowed: 0, 1"),
+        ([{"id": "a", "label": 0}, {"id": "b", "label": True}], "labels[1].label is 'true'; allowed: 0, 1"),
+        ([{"id": 3, "label": 0}], "Expected `str`, got `int` (at labels[0].id)"),
+        ([{"id": "a"}], "The field 'label' is missing (at labels[0])"),
+        ([], "Expected `array` of length >= 1 (at labels)"),
     ],
 )
-def test_wrong_truths_are_refused(serving: Any, truths: Any, problem: str) -> None:
-    answer = serving.post("/titanic/feedback", json={"truths": truths})
-    assert (answer.status_code, answer.json()["error"]["problem"]) == (422, problem)
+def test_wrong_labels_are_refused(serving: Any, labels: Any, problem: str) -> None:
+    response = serving.post("/titanic/feedback", json={"labels": labels})
+    assert (response.status_code, response.json()["error"]["problem"]) == (422, problem)
 
 
 @pytest.mark.parametrize(
     "group", ["A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64, " ", "../../x", "\u0660" * 64]
 )
 def test_a_group_that_is_no_hash_is_refused(serving: Any, group: str) -> None:
-    truths = [{"id": "a", "truth": 0, "group": "b" * 64}, {"id": "b", "truth": 0, "group": group}]
-    answer = serving.post("/titanic/feedback", json={"truths": truths})
-    assert answer.status_code == 422
-    assert answer.json()["error"] == {
+    labels = [{"id": "a", "label": 0, "group": "b" * 64}, {"id": "b", "label": 0, "group": group}]
+    response = serving.post("/titanic/feedback", json={"labels": labels})
+    assert response.status_code == 422
+    assert response.json()["error"] == {
         "field": "group",
-        "problem": f"truths[1].group is {group[:100]!r}",
+        "problem": f"labels[1].group is {group[:100]!r}",
         "fix": "Send the SHA-256 of the group's name, 64 lower-case hexadecimal digits, or leave the field out.",
     }
 
@@ -241,27 +241,27 @@ def test_a_group_that_is_no_hash_is_refused(serving: Any, group: str) -> None:
 @pytest.mark.parametrize(
     ("group", "problem"),
     [
-        (7, "Expected `str`, got `int` (at truths[0].group)"),
-        (None, "Expected `str`, got `null` (at truths[0].group)"),
-        ("a" * 1001, "Expected `str` of length <= 1000 (at truths[0].group)"),
+        (7, "Expected `str`, got `int` (at labels[0].group)"),
+        (None, "Expected `str`, got `null` (at labels[0].group)"),
+        ("a" * 1001, "Expected `str` of length <= 1000 (at labels[0].group)"),
     ],
 )
 def test_a_group_that_is_no_short_text_is_refused(serving: Any, group: Any, problem: str) -> None:
-    answer = serving.post("/titanic/feedback", json={"truths": [{"id": "a", "truth": 0, "group": group}]})
-    assert (answer.status_code, answer.json()["error"]["problem"]) == (422, problem)
+    response = serving.post("/titanic/feedback", json={"labels": [{"id": "a", "label": 0, "group": group}]})
+    assert (response.status_code, response.json()["error"]["problem"]) == (422, problem)
 
 
 def test_a_number_is_no_class_and_a_text_no_number(serving: Any) -> None:
-    for truth in ("208500", None, -5, True):
-        answer = serving.post("/house_prices/feedback", json={"truths": [{"id": "a", "truth": truth}]})
-        assert answer.status_code == 422, truth
-    assert serving.post("/house_prices/feedback", json={"truths": [{"id": "a", "truth": 208500}]}).json() == {
+    for label in ("208500", None, -5, True):
+        response = serving.post("/house_prices/feedback", json={"labels": [{"id": "a", "label": label}]})
+        assert response.status_code == 422, label
+    assert serving.post("/house_prices/feedback", json={"labels": [{"id": "a", "label": 208500}]}).json() == {
         "accepted": 1
     }
 
 
 def resident(pid: int) -> int:
-    """Megabytes."""
+    """Resident memory of a process in megabytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) // 1024
@@ -277,10 +277,10 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(serving: Any, route: str, 
 
     before = resident(serving.process.pid)
     begin = time.monotonic()
-    answer = serving.post(route, content=parts() if chunked else b"".join(parts()))
-    assert answer.status_code == (411 if chunked and route == "/predict" else 413)
-    if answer.status_code == 413:
-        assert answer.json()["error"] in (
+    response = serving.post(route, content=parts() if chunked else b"".join(parts()))
+    assert response.status_code == (411 if chunked and route == "/predict" else 413)
+    if response.status_code == 413:
+        assert response.json()["error"] in (
             {"field": "", "problem": "The body is larger than 8 MiB", "fix": "Send fewer rows at once."},
             "The body is larger than 8 MiB. Send fewer rows at once.",
         )
@@ -289,25 +289,25 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(serving: Any, route: str, 
     assert serving.predict().status_code == 200
 
 
-def test_a_length_that_is_only_told_is_refused_unread(serving: Any) -> None:
-    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as one:
-        one.sendall(
+def test_a_declared_length_over_the_limit_is_refused_unread(serving: Any) -> None:
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(
             b"POST /titanic/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000000\r\n\r\n"
         )
-        assert one.recv(4096).startswith(b"HTTP/1.1 413")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 def test_who_goes_away_in_mid_request_is_not_answered_nor_logged(serving: Any) -> None:
     rows = serving.metric("phaseflow_rows_total", project="titanic")
-    gone = serving.metric("phaseflow_requests_total", project="titanic", code="499")
+    disconnects = serving.metric("phaseflow_requests_total", project="titanic", code="499")
     whole = json.dumps(EXAMPLE).encode()
-    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as one:
-        one.sendall(
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        connection.sendall(
             b"POST /titanic/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n"
             + whole
         )
     end = time.monotonic() + 10
-    while serving.metric("phaseflow_requests_total", project="titanic", code="499") == gone:
+    while serving.metric("phaseflow_requests_total", project="titanic", code="499") == disconnects:
         assert time.monotonic() < end
     assert serving.metric("phaseflow_rows_total", project="titanic") == rows
 
@@ -317,10 +317,10 @@ def test_before_the_first_champion_it_asks_for_patience(serve: Any) -> None:
         nobody.bind(("127.0.0.1", 0))
         service = serve(mlflow_url=f"http://127.0.0.1:{nobody.getsockname()[1]}").start(ready=False)
     assert service.get("/readyz").status_code == 503
-    answer = service.predict()
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert answer.json()["error"]["problem"] == "titanic has no champion yet"
-    assert answer.json()["error"]["fix"] == "Train one: trigger the DAG titanic, or `phaseflow run titanic`."
+    response = service.predict()
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert response.json()["error"]["problem"] == "titanic has no champion yet"
+    assert response.json()["error"]["fix"] == "Train one: trigger the DAG titanic, or `phaseflow run titanic`."
     assert service.get("/titanic/model").status_code == 503
     assert service.metric("phaseflow_registry_up") == 0
     assert isinstance(service.get("/projects"), httpx.Response)

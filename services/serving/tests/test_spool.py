@@ -1,4 +1,4 @@
-"""The spool: complete lines reach the store once, whatever happened to their file."""
+"""The spool: complete lines reach the store exactly once, whatever happens to their file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from phaseflow import registry
+from phaseflow import discovery
 from phaseflow.store import Store
 from services.serving.spool import Log
 
-TITANIC = registry.get("titanic")
+TITANIC = discovery.get("titanic")
 
 
-def truths(count: int, name: str = "a") -> list[tuple[str, int, str, str, str]]:
+def labels(count: int, name: str = "a") -> list[tuple[str, int, str, str, str]]:
     return [(f"{name}-{number}", 1_700_000_000_000_000, "1", "ann", "f" * 64) for number in range(count)]
 
 
@@ -27,7 +27,7 @@ def stored(store: Store) -> list[str]:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(3))
+    log.append(TITANIC, "feedback", labels(3))
     (file,) = (tmp_path / "spool").glob("*.jsonl")
     with file.open("ab") as torn:
         torn.write(b'{"id":"a-3","time":17')
@@ -38,11 +38,11 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 def test_unreadable_lines_do_not_take_others_with_them(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(1))
+    log.append(TITANIC, "feedback", labels(1))
     (file,) = (tmp_path / "spool").glob("*.jsonl")
     with file.open("ab") as torn:
         torn.write(b'{"id":"x\n\0\0\0\0\n')
-    log.append(TITANIC, "feedback", truths(1, "b"))
+    log.append(TITANIC, "feedback", labels(1, "b"))
     log.ship()
     assert stored(store) == ["a-0", "b-0"]
 
@@ -50,23 +50,25 @@ def test_unreadable_lines_do_not_take_others_with_them(tmp_path: Path) -> None:
 def test_lines_of_an_earlier_release_are_of_nobody_in_particular(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / "feedback-titanic-1.jsonl").write_text('{"id":"x","time":1,"truth":"1"}\n')
+    (tmp_path / "spool" / "feedback-titanic-1.jsonl").write_text('{"id":"x","time":1,"label":"1"}\n')
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(1))
+    log.append(TITANIC, "feedback", labels(1))
     log.ship()
-    told = [pl.read_parquet(store.path(key)).select("client", "group").rows() for key in store.keys("feedback/titanic")]
-    assert sorted(told) == [[("", "")], [("ann", "f" * 64)]]
+    clients_and_groups = [
+        pl.read_parquet(store.path(key)).select("client", "group").rows() for key in store.keys("feedback/titanic")
+    ]
+    assert sorted(clients_and_groups) == [[("", "")], [("ann", "f" * 64)]]
 
 
 def test_a_file_shipped_twice_is_one_object(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(5))
+    log.append(TITANIC, "feedback", labels(5))
     (file,) = (tmp_path / "spool").glob("*.jsonl")
     content = file.read_bytes()
     log.ship()
     assert not file.exists()
-    file.write_bytes(content)  # killed between the write to the store and the removal
+    file.write_bytes(content)  # as if killed between the write to the store and the removal
     Log(tmp_path / "spool", store).ship()
     assert stored(store) == [f"a-{number}" for number in range(5)]
     assert len(list(store.keys("feedback/titanic"))) == 1
@@ -75,10 +77,10 @@ def test_a_file_shipped_twice_is_one_object(tmp_path: Path) -> None:
 def test_another_process_file_is_left_alone(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(1))
+    log.append(TITANIC, "feedback", labels(1))
     Log(tmp_path / "spool", store).ship()
     assert stored(store) == []
-    log.append(TITANIC, "feedback", truths(1, "b"))
+    log.append(TITANIC, "feedback", labels(1, "b"))
     log.ship()
     assert stored(store) == ["a-0", "b-0"]
 
@@ -87,12 +89,12 @@ def test_a_store_that_cannot_be_written_makes_rows_wait(tmp_path: Path, capsys: 
     (tmp_path / "store").write_text("a file where the folder should be")
     store = Store(str(tmp_path / "store"))
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(4))
+    log.append(TITANIC, "feedback", labels(4))
     assert log.rows == 4
     log.ship()
     assert log.rows == 4
     (tmp_path / "store").unlink()
-    log.append(TITANIC, "feedback", truths(1, "b"))
+    log.append(TITANIC, "feedback", labels(1, "b"))
     log.ship()
     assert log.rows == 0
     assert sorted(stored(store)) == ["a-0", "a-1", "a-2", "a-3", "b-0"]
@@ -101,22 +103,22 @@ def test_a_store_that_cannot_be_written_makes_rows_wait(tmp_path: Path, capsys: 
 def test_a_file_of_a_project_that_is_gone_does_not_hold_up_others(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / "feedback-atlantis-1.jsonl").write_text('{"id":"x","time":1,"truth":"1"}\n')
+    (tmp_path / "spool" / "feedback-atlantis-1.jsonl").write_text('{"id":"x","time":1,"label":"1"}\n')
     log = Log(tmp_path / "spool", store)
-    log.append(TITANIC, "feedback", truths(2))
+    log.append(TITANIC, "feedback", labels(2))
     log.ship()
     assert stored(store) == ["a-0", "a-1"]
     assert log.rows == 1
 
 
 def test_pixels_reach_the_store_byte_for_byte(tmp_path: Path) -> None:
-    store, images = Store(str(tmp_path / "store")), registry.get("from_scratch")
+    store, images = Store(str(tmp_path / "store")), discovery.get("from_scratch")
     log = Log(tmp_path / "spool", store)
-    pixels = [bytes(range(place, place + 64)) for place in range(3)]
+    pixels = [bytes(range(start, start + 64)) for start in range(3)]
     log.append(
         images,
         "predictions",
-        [(f"a-{n}", 1_700_000_000_000_000, "1", one, "3", 0.9, 1.5) for n, one in enumerate(pixels)],
+        [(f"a-{n}", 1_700_000_000_000_000, "1", image, "3", 0.9, 1.5) for n, image in enumerate(pixels)],
     )
     log.ship()
     (key,) = store.keys("predictions/from_scratch")
@@ -126,20 +128,20 @@ def test_pixels_reach_the_store_byte_for_byte(tmp_path: Path) -> None:
 def test_writers_and_shippers_at_once_lose_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     log, other = Log(tmp_path / "spool", store), Log(tmp_path / "spool", store)
-    done = threading.Event()
+    stop = threading.Event()
 
-    def ship(one: Log) -> None:
-        while not done.is_set():
-            one.ship()
+    def ship(shipping_log: Log) -> None:
+        while not stop.is_set():
+            shipping_log.ship()
 
-    shippers = [threading.Thread(target=ship, args=(one,)) for one in (log, log, other)]
+    shippers = [threading.Thread(target=ship, args=(shipping_log,)) for shipping_log in (log, log, other)]
     for shipper in shippers:
         shipper.start()
     try:
         for number in range(300):
-            log.append(TITANIC, "feedback", truths(2, f"n{number}"))
-    finally:  # threads that go on would keep the test's process from ending
-        done.set()
+            log.append(TITANIC, "feedback", labels(2, f"n{number}"))
+    finally:  # running threads would keep the test process alive
+        stop.set()
         for shipper in shippers:
             shipper.join()
     log.ship()
@@ -149,11 +151,11 @@ def test_writers_and_shippers_at_once_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_file_is_seen_only_once_it_is_locked(tmp_path: Path) -> None:
     log = Log(tmp_path / "spool", Store(str(tmp_path / "store")))
-    log.append(TITANIC, "feedback", truths(1))
+    log.append(TITANIC, "feedback", labels(1))
     (file,) = (tmp_path / "spool").glob("*.jsonl")
-    with file.open() as one:
+    with file.open() as handle:
         try:
-            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
     raise AssertionError("nobody holds it")

@@ -1,4 +1,4 @@
-"""Answers that are no class and no number: boxes, a ranking, an action, a text; over HTTP, with their log, truths and counts."""
+"""Structured predictions (boxes, a ranking, an action, a text) over HTTP, with their log, labels and counts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from services.serving.tests.conftest import Serving, cached, until
 
 CAT = {"box": [2.0, 4.0, 6.0, 8.0], "label": "cat"}
 DOG = {"box": [2.0, 2.0, 4.0, 4.0], "label": "dog"}
-SAID = {
+PREDICTIONS = {
     "boxes": [DOG | {"score": 0.75}, CAT | {"score": 0.25}],
     "ranking": ["b", "c"],
     "action": [1.0, -2.0],
     "text": "it is large, and grows",
 }
-KEPT = {
+SERIALIZED = {
     "boxes": '[{"box":[2.0,2.0,4.0,4.0],"label":"dog","score":0.75},{"box":[2.0,4.0,6.0,8.0],"label":"cat","score":0.25}]',
     "ranking": '["b","c"]',
     "action": "[1.0,-2.0]",
@@ -27,39 +27,39 @@ KEPT = {
 
 @pytest.fixture(scope="module")
 def structured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A service that has all of them in its cache; MLflow is away."""
-    with cached(tmp_path_factory, "structured.py", [f"with_{kind}" for kind in SAID]) as found:
-        yield found
+    """A service with all four projects in its cache; MLflow is unreachable."""
+    with cached(tmp_path_factory, "structured.py", [f"with_{kind}" for kind in PREDICTIONS]) as service:
+        yield service
 
 
 def ask(service: Serving, kind: str, size: float = 2) -> dict[str, Any]:
-    answer = service.post(f"/with_{kind}/predict", json={"size": size})
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()["predictions"][0]
-    return found
+    response = service.post(f"/with_{kind}/predict", json={"size": size})
+    assert response.status_code == 200, response.text
+    prediction: dict[str, Any] = response.json()["predictions"][0]
+    return prediction
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", PREDICTIONS)
 def test_it_is_answered_in_the_form_of_its_kind_alone_and_among_others(structured: Serving, kind: str) -> None:
-    said = ask(structured, kind)
-    assert set(said) == {"id", kind}
-    assert said[kind] == SAID[kind]
+    prediction = ask(structured, kind)
+    assert set(prediction) == {"id", kind}
+    assert prediction[kind] == PREDICTIONS[kind]
     many = structured.post(f"/with_{kind}/predict", json={"rows": [{"size": 1}, {"size": 2}, {"size": 3}]}).json()
-    assert many["predictions"][1][kind] == SAID[kind]
+    assert many["predictions"][1][kind] == PREDICTIONS[kind]
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", PREDICTIONS)
 def test_the_log_holds_it_as_text_with_how_sure_it_was(structured: Serving, kind: str) -> None:
     identity = ask(structured, kind)["id"]
     rows = until(
         lambda: structured.logged(project=f"with_{kind}").rows_by_key("id", named=True, unique=True).get(identity)
     )
-    assert rows["prediction"] == KEPT[kind]
+    assert rows["prediction"] == SERIALIZED[kind]
     assert rows["score"] == {"boxes": 0.75, "ranking": 6.0}.get(kind)
 
 
 @pytest.mark.parametrize(
-    ("kind", "truth", "losses"),
+    ("kind", "label", "losses"),
     [
         ("boxes", [DOG], {"error": 0.0}),
         ("boxes", [DOG | {"score": 0.5}, CAT], {"error": 1 / 3}),
@@ -69,8 +69,8 @@ def test_the_log_holds_it_as_text_with_how_sure_it_was(structured: Serving, kind
         ("text", "It is small and grows.", {"error": 0.2}),
     ],
 )
-def test_a_truth_is_kept_and_its_loss_is_counted(
-    structured: Serving, kind: str, truth: Any, losses: dict[str, float]
+def test_a_label_is_kept_and_its_loss_is_counted(
+    structured: Serving, kind: str, label: Any, losses: dict[str, float]
 ) -> None:
     project = f"with_{kind}"
 
@@ -79,15 +79,15 @@ def test_a_truth_is_kept_and_its_loss_is_counted(
 
     before = sums()
     identity = ask(structured, kind)["id"]
-    told = structured.post(f"/{project}/feedback", json={"truths": [{"id": identity, "truth": truth}]})
-    assert told.json() == {"accepted": 1}
+    response = structured.post(f"/{project}/feedback", json={"labels": [{"id": identity, "label": label}]})
+    assert response.json() == {"accepted": 1}
     for loss, value in sums().items():
         assert value - before[loss] == pytest.approx(losses[loss], abs=1e-6)
     until(lambda: identity in structured.logged("feedback", project)["id"].to_list())
 
 
 @pytest.mark.parametrize(
-    ("kind", "truth", "problem", "fix"),
+    ("kind", "label", "problem", "fix"),
     [
         (
             "boxes",
@@ -108,20 +108,20 @@ def test_a_truth_is_kept_and_its_loss_is_counted(
         ("action", [1, "left"], "'left' is no finite number", "Send 2 numbers from -100 to 100."),
     ],
 )
-def test_a_truth_of_another_form_is_refused(structured: Serving, kind: str, truth: Any, problem: str, fix: str) -> None:
-    answer = structured.post(f"/with_{kind}/feedback", json={"truths": [{"id": "a", "truth": truth}]})
-    assert answer.status_code == 422
-    error = answer.json()["error"]
-    assert error["problem"] == f"truths[0].truth: {problem}"
+def test_a_label_of_another_form_is_refused(structured: Serving, kind: str, label: Any, problem: str, fix: str) -> None:
+    response = structured.post(f"/with_{kind}/feedback", json={"labels": [{"id": "a", "label": label}]})
+    assert response.status_code == 422
+    error = response.json()["error"]
+    assert error["problem"] == f"labels[0].label: {problem}"
     assert error["fix"].startswith(fix)
-    assert error["field"] == "truth"
+    assert error["field"] == "label"
 
 
-@pytest.mark.parametrize("kind", SAID)
-def test_a_truth_of_another_type_is_refused(structured: Serving, kind: str) -> None:
-    answer = structured.post(f"/with_{kind}/feedback", json={"truths": [{"id": "a", "truth": 3}]})
-    assert answer.status_code == 422
-    assert answer.json()["error"]["problem"].startswith("Expected `")
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_a_label_of_another_type_is_refused(structured: Serving, kind: str) -> None:
+    response = structured.post(f"/with_{kind}/feedback", json={"labels": [{"id": "a", "label": 3}]})
+    assert response.status_code == 422
+    assert response.json()["error"]["problem"].startswith("Expected `")
 
 
 @pytest.mark.parametrize(
@@ -147,36 +147,36 @@ def test_its_figures_are_counted_beside_the_references(structured: Serving, kind
 
 
 def test_no_finite_answer_is_refused(structured: Serving) -> None:
-    answer = structured.post("/with_action/predict", json={"rows": [{"size": 1}, {"size": 3.4e38}]})
-    assert answer.status_code == 200  # large, and a number
-    answer = structured.post("/with_boxes/predict", json={"rows": [{"size": 1}, {"size": 3.4e38}]})
-    assert answer.json()["error"]["problem"] == "The model has no finite answer for row 1"
+    response = structured.post("/with_action/predict", json={"rows": [{"size": 1}, {"size": 3.4e38}]})
+    assert response.status_code == 200  # large, but finite
+    response = structured.post("/with_boxes/predict", json={"rows": [{"size": 1}, {"size": 3.4e38}]})
+    assert response.json()["error"]["problem"] == "The model's prediction for row 1 is not finite"
 
 
 @pytest.mark.parametrize(
     ("kind", "datatype", "shape", "data"),
     [
-        ("boxes", "BYTES", [1], [KEPT["boxes"]]),
-        ("ranking", "BYTES", [1], [KEPT["ranking"]]),
+        ("boxes", "BYTES", [1], [SERIALIZED["boxes"]]),
+        ("ranking", "BYTES", [1], [SERIALIZED["ranking"]]),
         ("action", "FP32", [1, 2], [1.0, -2.0]),
-        ("text", "BYTES", [1], [SAID["text"]]),
+        ("text", "BYTES", [1], [PREDICTIONS["text"]]),
     ],
 )
 def test_the_open_inference_protocol_gives_it_too(
     structured: Serving, kind: str, datatype: str, shape: list[int], data: list[Any]
 ) -> None:
-    about = structured.get(f"/v2/models/with_{kind}").json()["outputs"]
-    assert [(one["name"], one["datatype"]) for one in about] == [("id", "BYTES"), (kind, datatype)]
-    sent = {"inputs": [{"name": "size", "shape": [1], "datatype": "FP64", "data": [2.0]}]}
-    said = structured.post(f"/v2/models/with_{kind}/infer", json=sent).json()["outputs"][1]
-    assert said == {"name": kind, "datatype": datatype, "shape": shape, "data": data}
+    outputs = structured.get(f"/v2/models/with_{kind}").json()["outputs"]
+    assert [(output["name"], output["datatype"]) for output in outputs] == [("id", "BYTES"), (kind, datatype)]
+    request_body = {"inputs": [{"name": "size", "shape": [1], "datatype": "FP64", "data": [2.0]}]}
+    prediction = structured.post(f"/v2/models/with_{kind}/infer", json=request_body).json()["outputs"][1]
+    assert prediction == {"name": kind, "datatype": datatype, "shape": shape, "data": data}
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", PREDICTIONS)
 def test_its_form_is_described(structured: Serving, kind: str) -> None:
     document = structured.get("/openapi.json").json()
     row = document["components"]["schemas"][f"with_{kind}_prediction"]
     assert row["required"] == ["id", kind]
     assert row["properties"][kind]["type"] == ("string" if kind == "text" else "array")
-    truths = document["paths"][f"/with_{kind}/feedback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert truths["properties"]["truths"]["items"]["properties"]["truth"]["type"] == row["properties"][kind]["type"]
+    labels = document["paths"][f"/with_{kind}/feedback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert labels["properties"]["labels"]["items"]["properties"]["label"]["type"] == row["properties"][kind]["type"]

@@ -1,4 +1,4 @@
-"""Work in a thread ends with its deadline, or with its client."""
+"""Work in a thread ends at its deadline, or when its client disconnects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.serving.requests import GoneError, RefusedError
+from services.serving.requests import ClientDisconnectedError, RefusedError
 from services.serving.work import Work, in_thread
 
 
@@ -43,28 +43,28 @@ def test_what_nobody_waits_for_ends_and_what_has_not_begun_never_does(leaves: bo
     parts, begun, stopped, later = [0], threading.Event(), threading.Event(), threading.Event()
 
     def images(work: Work) -> None:
-        """A hundred images, between which it is looked whether anybody waits."""
+        """Many images, with a check before each whether the client still waits."""
         begun.set()
         try:
             while True:
                 parts[0] += 1
                 work.check()
-        except GoneError:
+        except ClientDisconnectedError:
             stopped.set()
             raise
 
-    async def gone() -> dict[str, Any]:
+    async def disconnect() -> dict[str, Any]:
         await asyncio.to_thread(begun.wait, 30)
         return {"type": "http.disconnect"}
 
     async def main(executor: ThreadPoolExecutor) -> None:
-        receive, seconds = (gone, 30.0) if leaves else (stays, 0.2)
+        receive, seconds = (disconnect, 30.0) if leaves else (stays, 0.2)
         first = asyncio.create_task(in_thread(executor, images, receive, seconds))
         second = asyncio.create_task(in_thread(executor, lambda _: later.set(), receive, seconds))
         outcomes = await asyncio.gather(first, second, return_exceptions=True)
         assert await asyncio.to_thread(stopped.wait, 30)
         if leaves:
-            assert isinstance(outcomes[0], GoneError)
+            assert isinstance(outcomes[0], ClientDisconnectedError)
         else:
             late = outcomes[0]
             assert isinstance(late, RefusedError)

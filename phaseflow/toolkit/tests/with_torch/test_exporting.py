@@ -1,4 +1,4 @@
-"""A graph that says other numbers than its network is not served."""
+"""Export fails if the graph's outputs differ from the network's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE = {"image": torch.zeros(2, 4, 4, 1, dtype=torch.uint8)}
 
 
 class Summing(nn.Module):
-    """Sums an image's pixels; `forgetful`, it says another number each time."""
+    """Sums an image's pixels; if `forgetful`, the result differs in every call."""
 
     def __init__(self, *, forgetful: bool) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Summing(nn.Module):
         return image.float().sum(dim=(1, 2, 3)) * self.weight * next(self.times)
 
 
-def test_the_module_is_as_it_was_after_its_export() -> None:
+def test_export_does_not_change_the_module() -> None:
     module = Summing(forgetful=False).train()
     assert exporting.exported(module, EXAMPLE, ["sum"]).graph.output[0].name == "sum"
     assert module.training

@@ -1,0 +1,1 @@
+"""Generated files of the Helm charts (READMEs, schemas, list of projects, image lock) and the image mirror."""

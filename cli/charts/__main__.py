@@ -1,0 +1,115 @@
+"""`python -m cli.charts generate [--check] | lock | reach | mirror REGISTRY [--own]`: maintain the Helm charts.
+
+generate: write the charts' READMEs and schemas, the list of projects and the image lock. lock: resolve the digest of
+every image, and write it to the charts' values, the lock and the bake file of phaseflow's own images. reach: check that
+every image can be pulled, and print a JSON object of reference and problem. mirror: copy every image to a private
+registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Final
+
+import httpx
+
+from cli.charts import charts, digests, generate, images, mirror
+from phaseflow import generated
+from phaseflow.errors import PhaseflowError
+from phaseflow.settings import ROOT
+from phaseflow.store import write_atomic
+
+BAKE: Final = ROOT / "k8s" / "images.hcl"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="cli.charts")
+    subparsers = parser.add_subparsers(dest="action", required=True)
+    subparsers.add_parser("generate").add_argument(
+        "--check", action="store_true", help="write nothing; exit with status 1 if a file is stale"
+    )
+    subparsers.add_parser("lock")
+    reach_parser = subparsers.add_parser("reach")
+    reach_parser.add_argument(
+        "--without", action="append", default=[], metavar="CHART", help="skip images that only this chart uses"
+    )
+    mirror_parser = subparsers.add_parser("mirror")
+    mirror_parser.add_argument(
+        "registry", help="host of the registry, with an optional path: registry.example.com/mirror"
+    )
+    mirror_parser.add_argument(
+        "--own", action="store_true", help="also push phaseflow's own images, which `make images` builds"
+    )
+    mirror_parser.add_argument(
+        "--by", action="append", default=[], help="program that may copy the images: crane, skopeo or docker"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        match args.action:
+            case "generate":
+                return _generate(check=args.check)
+            case "lock":
+                _lock()
+            case "reach":
+                _reach(args.without)
+            case _:
+                _mirror(args.registry.rstrip("/"), own=args.own, copiers=args.by)
+    except PhaseflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _generate(*, check: bool) -> int:
+    contents = generate.files()
+    stale = generated.stale(ROOT, contents, whole=False)
+    if check:
+        if stale:
+            print(f"error: stale: {', '.join(stale)}. Run `make generate`.", file=sys.stderr)
+        return 1 if stale else 0
+    for name in stale:
+        write_atomic(ROOT / name, contents[name].encode())
+    return 0
+
+
+def _lock() -> None:
+    all_charts = [charts.read(name) for name in charts.names()]
+    with httpx.Client(follow_redirects=True, timeout=30) as client:
+        digest_by_reference = {}
+        for image in images.gather(all_charts):
+            digest_by_reference[image.reference] = digests.resolve(image.name, image.tag, client)
+            print(f"{image.reference} {digest_by_reference[image.reference]}")
+        base = digests.pinned(BAKE.read_text(), client)
+    for chart in all_charts:
+        images.write_digests(chart, digest_by_reference)
+    write_atomic(BAKE, base.encode())
+    _generate(check=False)
+
+
+def _reach(without: list[str]) -> None:
+    """Print the problem of each image as JSON; the empty string for images that can be pulled."""
+    problems: dict[str, str] = {}
+    with httpx.Client(follow_redirects=True, timeout=15) as client:
+        for image in images.gather(charts.read(name) for name in charts.names() if name not in without):
+            try:
+                digests.resolve(image.name, image.digest or image.tag, client)
+                problems[image.reference] = ""
+            except PhaseflowError as error:
+                problems[image.reference] = error.problem
+    print(json.dumps(problems))
+
+
+def _mirror(registry: str, *, own: bool, copiers: list[str]) -> None:
+    third_party = images.gather(charts.read(name) for name in charts.names())
+    with httpx.Client(follow_redirects=True, timeout=30) as client:
+        mirror.copy(third_party, registry, client, print, copiers)
+    if own:
+        mirror.push(registry, print)
+    print(f"Install with `--set global.images.registry={registry}`.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands of `phaseflow`. Each is written once, for this machine and for Kubernetes."""

@@ -1,0 +1,90 @@
+"""The programs of the platform on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import httpx
+
+from cli.local import airflow, binaries, grafana, lifecycle, mlflow, passwords, prometheus, supervisor
+from cli.local.binaries import Binaries
+from cli.local.lifecycle import silent
+from cli.local.program import Health, Plan, Program
+from cli.platforms import Watch
+from phaseflow.settings import Settings
+
+
+def plan(settings: Settings, executables: Binaries) -> Plan:
+    """The plan of the whole platform."""
+    home = binaries.grafana(settings)
+    absent = {} if home else {"grafana": f"The portal shows the dashboards. {binaries.GRAFANA}"}
+    return Plan(
+        steps=(*airflow.steps(settings), *prometheus.steps(settings)),
+        programs=(
+            *_services(settings),
+            *airflow.programs(settings),
+            *prometheus.programs(settings, executables),
+            *(grafana.programs(settings, home) if home else ()),
+        ),
+        absent=absent,
+    )
+
+
+def _services(settings: Settings) -> tuple[Program, ...]:
+    """MLflow and the platform's own services."""
+
+    def service(name: str, group: str, module: str, what: str, health: str) -> Program:
+        return Program(
+            name=name,
+            what=what,
+            argv=(str(settings.python(group)), "-m", module),
+            health=Health(url=f"http://127.0.0.1:{settings.port(name)}{health}"),
+            ports=(name,),
+            adopts=name == "pipelines",  # its runs continue
+            stop_seconds=25,  # time to finish pending requests
+        )
+
+    return (
+        Program(
+            name="mlflow",
+            what="stores runs and models",
+            argv=tuple(mlflow.command(settings)),
+            environment=mlflow.environment(),
+            health=Health(url=f"{settings.mlflow_url}/health"),
+            ports=("mlflow",),
+        ),
+        service("pipelines", "pipelines", "pipelines.engine", "Kubeflow pipelines", "/apis/v2beta1/healthz"),
+        service("serving", "serving", "services.serving", "every project's champion", "/healthz"),
+        service("monitor", "monitor", "services.monitor", "reports, retrain hook", "/healthz"),
+        service("portal", "portal", "services.portal", "the start page", "/healthz"),
+    )
+
+
+def up(settings: Settings, watch: Watch = silent, say: Callable[[str], None] = print) -> Mapping[str, str]:
+    """Start the whole platform; return the optional programs that are not installed, with how to install each."""
+    full_plan = plan(settings, binaries.ensure(settings, say))
+    lifecycle.up(settings, full_plan, watch)
+    return full_plan.absent
+
+
+def ensure(settings: Settings, names: tuple[str, ...], watch: Watch = silent) -> None:
+    """Start the services `names`. If a platform is running and one of them is not healthy, start the whole platform."""
+    states = supervisor.states(settings)
+    programs = tuple(program for program in _services(settings) if program.name in names)
+    if states:
+        with httpx.Client(timeout=2, trust_env=False) as client:
+            if all(lifecycle.healthy(program, states.get(program.name, {}), client, settings) for program in programs):
+                return
+        up(settings, watch)
+    else:
+        lifecycle.up(settings, Plan(steps=(), programs=programs), watch)
+
+
+def refresh(settings: Settings) -> None:
+    """Load the rules and dashboards of new projects into a running platform."""
+    executables = Binaries(**binaries.find(settings))
+    passwords.ensure(settings)
+    for step in prometheus.steps(settings):
+        lifecycle.run_step(settings, step)
+    for program in prometheus.programs(settings, executables):
+        lifecycle.reload(settings, program)

@@ -1,0 +1,1 @@
+"""Renders the files of a project from a table: one module per file."""

@@ -1,0 +1,1 @@
+"""Clients of the parts' REST APIs: one module per part, and `rest`, which sends their calls."""

@@ -1,1 +1,0 @@
-"""The platform on Kubernetes: what `phaseflow cluster` asks of helm and kubectl."""
