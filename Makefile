@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-cluster
+.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-charts test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -104,7 +104,10 @@ cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with 
 cluster-down: ## remove the kind cluster and all that is in it
 	@kind delete cluster --name phaseflow
 
-test-cluster: setup $(DEV) ## the platform on the cluster that KUBECONFIG names: install, loop, faults, upgrade, restore
+test-charts: setup ## the charts' manifests (needs helm)
+	@bin/suite command cli/charts/tests
+
+test-cluster: setup $(DEV) test-charts ## the platform on the cluster that KUBECONFIG names: install, loop, faults, upgrade, restore
 	@bin/test-cluster
 
 generate: setup $(DEV) ## pipelines, rules and dashboards from the declarations
