@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import stat
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from cli.local import binaries, lifecycle, passwords, prometheus
+from cli.local import binaries, launcher, lifecycle, passwords, prometheus
 from cli.local.processes import MARK
 from cli.local.program import Program
 from monitoring import login
@@ -23,7 +24,7 @@ from monitoring.queries import unreached
 from phaseflow.clients import alertmanager
 from phaseflow.clients import prometheus as prometheus_api
 from phaseflow.errors import from_output
-from phaseflow.settings import PORTS, USER, Settings, from_environment
+from phaseflow.settings import PORTS, ROOT, USER, Settings, from_environment
 from phaseflow.testing import free_ports, wait_for
 
 FOREIGN = "http://foreign.example"
@@ -41,9 +42,10 @@ def addresses() -> dict[str, str]:
 
 
 def command(program: Program, settings: Settings) -> list[str]:
-    """The program's command line with the port of the test."""
+    """The program's command line with the port of the test, through the launcher."""
     address = getattr(settings, f"{program.name}_url").removeprefix("http://")
-    return [f"--web.listen-address={address}" if "listen-address=127" in word else word for word in program.argv]
+    argv = [f"--web.listen-address={address}" if "listen-address=127" in word else word for word in program.argv]
+    return launcher.command(settings, dataclasses.replace(program, argv=tuple(argv)))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             states = []
             for program in prometheus.programs(settings, installed):
                 process = subprocess.Popen(
-                    command(program, settings), env=os.environ | {MARK: program.name}, stdout=log, stderr=log
+                    command(program, settings), cwd=ROOT, env=os.environ | {MARK: program.name}, stdout=log, stderr=log
                 )
                 stack.callback(process.wait)
                 stack.callback(process.terminate)
