@@ -10,10 +10,10 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-charts test-cluster
+.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-charts test-cluster test-cluster-all
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) $(VENVS)/.binaries ## every component's environment, Prometheus and Alertmanager (a second time: nothing to do)
 
@@ -57,7 +57,7 @@ test-units: setup $(DEV) ## tests of every component
 	@bin/unit-tests
 
 test-platform: setup $(DEV) ## the loop against the real processes
-	tests/isolated $(VENVS)/command/bin/python -m pytest tests --ignore tests/cluster
+	tests/isolated $(VENVS)/command/bin/python -m pytest tests --ignore tests/cluster --durations=40 --durations-min=5
 
 MODELS := $(VENVS)/torch/.ready $(VENVS)/language/.ready
 
@@ -107,7 +107,10 @@ cluster-down: ## remove the kind cluster and all that is in it
 test-charts: setup ## the charts' manifests (needs helm)
 	@bin/suite command cli/charts/tests
 
-test-cluster: setup $(DEV) test-charts ## the platform on the cluster that KUBECONFIG names: install, loop, faults, upgrade, restore
+test-cluster: setup $(DEV) test-charts ## the platform on the cluster that KUBECONFIG names: install, upgrade, loop, login, faults
+	@bin/test-cluster -m "not nightly"
+
+test-cluster-all: setup $(DEV) test-charts ## the same, and what takes too long for every change: backup and restore, down and up
 	@bin/test-cluster
 
 generate: setup $(DEV) ## pipelines, rules and dashboards from the declarations

@@ -8,12 +8,14 @@ import threading
 from typing import Any
 
 import httpx
+import pytest
 
 from cli.kubernetes import kube
 from phaseflow.clients import airflow, login
 from tests.cluster.conftest import Cluster, wait_for
 
 
+@pytest.mark.nightly
 def test_restore_gives_a_fresh_installation_the_same_runs_models_and_champions(
     cluster: Cluster, story: dict[str, Any]
 ) -> None:
@@ -50,6 +52,7 @@ def test_restore_gives_a_fresh_installation_the_same_runs_models_and_champions(
     assert state() == before
 
 
+@pytest.mark.nightly
 def test_the_data_survives_down_and_up(cluster: Cluster, story: dict[str, Any]) -> None:
     stored, version = cluster.secrets(), cluster.served()["version"]
     cluster.phaseflow("down")
