@@ -312,6 +312,40 @@ def test_pods_of_helm_test_are_deleted(installed: tuple[Object, ...]) -> None:
     }
 
 
+def missing_at_the_hook(objects: tuple[Object, ...]) -> list[str]:
+    """Objects that a hook's pod mounts although Helm creates them only after the hook."""
+    kept = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects if not hook(manifest)}
+    return [
+        f"{name(manifest)}: {kind} {reference}"
+        for manifest in objects
+        if hook(manifest) not in {"", "test"}  # tests run in a complete installation
+        for _, pod in pods((manifest,))
+        for kind, reference, _ in references(pod["spec"])
+        if (kind, reference) in kept
+    ]
+
+
+def hook(manifest: Object) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
+
+
+def test_a_hook_waits_for_no_object_of_the_release(installed: tuple[Object, ...]) -> None:
+    assert missing_at_the_hook(installed) == []
+
+
+@pytest.mark.parametrize(("event", "problems"), [("pre-install", ["Pod x: Secret p"]), ("test", [])])
+def test_an_object_that_a_hook_can_not_mount_is_detected(event: str, problems: list[str]) -> None:
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "x", "annotations": {"helm.sh/hook": event}},
+        "spec": {
+            "containers": [{"name": "c"}],
+            "volumes": [{"name": name, "secret": {"secretName": name}} for name in ("p", "given")],
+        },
+    }
+    assert missing_at_the_hook((pod, {"kind": "Secret", "metadata": {"name": "p"}})) == problems
+
+
 def test_the_umbrella_chart_has_every_part(helm: Helm) -> None:
     objects = helm.objects("platform", "--set", "pipelines.engine=kfp,kubeflow-pipelines.enabled=true")
     assert parts(objects) == set(charts.names())
