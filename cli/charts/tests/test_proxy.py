@@ -175,6 +175,18 @@ def test_a_page_needs_the_proxy_password_which_is_not_forwarded(proxy: Proxy) ->
         assert headers["x-forwarded-proto"] == "http", path
 
 
+def test_every_part_gets_the_forwarded_headers(proxy: Proxy) -> None:
+    outside = {"x-forwarded-proto": "https", "host": "ml.example.com", "upgrade": "websocket", "connection": "upgrade"}
+    with proxy.client(auth=LOGIN) as client:
+        for path in (*PAGES, "/airflow/", "/airflow/auth/login", "/grafana/", "/grafana/login", "/serving/titanic/x"):
+            headers = client.get(path, headers=outside).raise_for_status().json()["headers"]
+            assert headers["x-forwarded-proto"] == "https", path
+            assert headers["x-forwarded-host"] == headers["host"] == "ml.example.com", path
+            assert headers["x-forwarded-for"] == "127.0.0.1", path
+            assert headers["upgrade"] == "websocket", path
+            assert headers["connection"] == "upgrade", path
+
+
 def test_airflow_and_the_services_get_the_clients_token_but_not_the_proxy_password(proxy: Proxy) -> None:
     for path in ("/airflow/api/v2/version", "/airflow/auth/token", "/serving/titanic/feedback"):
         with proxy.client(headers={"authorization": "Bearer token"}) as client:

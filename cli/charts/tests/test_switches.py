@@ -200,6 +200,13 @@ def test_the_kubernetes_executor_has_a_pod_template(helm: Helm) -> None:
     assert "ConfigMap p-airflow worker.yaml" not in dict(pods(helm.objects("platform")))
 
 
+def test_airflow_trusts_the_proxy_about_the_scheme(helm: Helm) -> None:
+    """Without it, uvicorn takes every request for plain HTTP, and the session cookie is not Secure."""
+    objects = helm.objects("platform")
+    assert environment(objects, "p-airflow-api-server")["FORWARDED_ALLOW_IPS"] == "*"
+    assert "FORWARDED_ALLOW_IPS" not in environment(objects, "p-airflow-scheduler")
+
+
 def test_the_migration_has_another_name_if_and_only_if_it_changes(helm: Helm) -> None:
     """GitOps applies the same objects again, and a Job can't be changed."""
 

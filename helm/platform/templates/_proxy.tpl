@@ -92,12 +92,8 @@ server {
   error_page 403 @foreign;
   error_page 429 @too_many;
   proxy_http_version 1.1;
-  proxy_set_header Host $http_host;
+  {{- include "platform.forwarded" . | nindent 2 }}
   proxy_set_header Authorization $token;
-  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-  proxy_set_header X-Forwarded-Proto $scheme_outside;
-  proxy_set_header Upgrade $http_upgrade;
-  proxy_set_header Connection $connection_upgrade;
   proxy_read_timeout 300s;
   # A pod that is going away refuses the connection or breaks it off. A prediction may be asked twice: it has no effect but its log.
   proxy_next_upstream error timeout http_502 non_idempotent;
@@ -230,16 +226,22 @@ server {
 }
 {{- end }}
 
-{{/* platform.page (root): what every page behind the proxy's password begins with. A location that sets one header inherits none, so that
-all are set again. */}}
-{{- define "platform.page" -}}
-if ($foreign_page) { return 403; }
-limit_req zone=pages burst={{ .Values.proxy.limits.pagesBurst }} nodelay;
+{{/* platform.forwarded (root): what a part behind the proxy is told of the request as it came from outside. A location that sets one header
+inherits none, so it is included wherever another is set. */}}
+{{- define "platform.forwarded" -}}
 proxy_set_header Host $http_host;
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Host $http_host;
 proxy_set_header X-Forwarded-Proto $scheme_outside;
 proxy_set_header Upgrade $http_upgrade;
 proxy_set_header Connection $connection_upgrade;
+{{- end }}
+
+{{/* platform.page (root): what every page behind the proxy's password begins with. Each sets the header Authorization itself. */}}
+{{- define "platform.page" -}}
+if ($foreign_page) { return 403; }
+limit_req zone=pages burst={{ .Values.proxy.limits.pagesBurst }} nodelay;
+{{ include "platform.forwarded" . }}
 {{- end }}
 
 {{/* platform.proxyLogins (root): shell that writes how the proxy logs in to Prometheus and Alertmanager, from the Secret's passwords. */}}
