@@ -47,8 +47,8 @@ PLACEHOLDER = re.compile(r"<[a-z-]+>")
         ("platform", "backup.enabled=maybe", "at '/backup/enabled': got string, want boolean"),
         (
             "platform",
-            "global.scheduling.nodeSelector=x",
-            "at '/global/scheduling/nodeSelector': got string, want object",
+            "global.pod.nodeSelector=x",
+            "at '/global/pod/nodeSelector': got string, want object",
         ),
         ("kubeflow-pipelines", "runs.runAsUser=0", "at '/runs/runAsUser': minimum: got 0, want 1"),
         ("kubeflow-pipelines", "runs.podGC=Never", "at '/runs/podGC': value must be one of"),
@@ -166,7 +166,7 @@ def test_a_release_name_is_at_most_30_characters(helm: Helm) -> None:
     "setting",
     [
         "serving.overrides.titanic.replicas=3",
-        "global.scheduling.nodeSelector.disk=ssd",
+        "global.pod.nodeSelector.disk=ssd",
         "airflow.config.AIRFLOW__CORE__PARALLELISM=8",
         "monitoring.prometheus.scrapeConfigs[0].job_name=mine",
         "proxy.resources.limits.cpu=1",
