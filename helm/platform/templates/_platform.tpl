@@ -1,5 +1,6 @@
 {{/* platform.check: wrong values together, each with its fix. */}}
 {{- define "platform.check" -}}
+{{- include "phaseflow.checkSecrets" . -}}
 {{- $kfp := index .Values "kubeflow-pipelines" "enabled" -}}
 {{- $given := dig "addresses" "pipelines" "" .Values.global -}}
 {{- if and (eq .Values.pipelines.engine "kfp") (not $kfp) (not $given) }}
