@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cli.charts import charts, images
-from cli.charts.tests.rendering import Helm, Object, containers, name, of_kind, parts, pods
+from cli.charts.tests.rendering import Helm, Object, containers, generated_secrets, name, of_kind, parts, pods
 
 # Restricted volumes of the Pod Security Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
@@ -139,7 +139,7 @@ def test_only_who_asks_kubernetes_has_a_token(installed: tuple[Object, ...]) -> 
 
 
 def test_no_secret_is_outside_of_a_secret(installed: tuple[Object, ...]) -> None:
-    secrets = of_kind(installed, "Secret")
+    secrets = generated_secrets(installed)
     rest = json.dumps([manifest for manifest in installed if manifest["kind"] != "Secret"])
     for secret in secrets:
         for key, value in secret["stringData"].items():

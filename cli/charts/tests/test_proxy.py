@@ -187,6 +187,13 @@ def test_every_part_gets_the_forwarded_headers(proxy: Proxy) -> None:
             assert headers["connection"] == "upgrade", path
 
 
+def test_a_part_gets_one_connection_for_one_request(proxy: Proxy) -> None:
+    """Newer versions of nginx keep connections to a part, and with them its choice of a pod."""
+    with proxy.client(auth=LOGIN) as client:
+        for path in (*PAGES, "/airflow/", "/serving/titanic/x"):
+            assert client.get(path).raise_for_status().json()["headers"]["connection"] == "close", path
+
+
 def test_airflow_and_the_services_get_the_clients_token_but_not_the_proxy_password(proxy: Proxy) -> None:
     for path in ("/airflow/api/v2/version", "/airflow/auth/token", "/serving/titanic/feedback"):
         with proxy.client(headers={"authorization": "Bearer token"}) as client:

@@ -12,7 +12,7 @@ import yaml
 
 from cli.charts import charts
 from cli.charts.tests.conftest import ALONE, PROFILES, arguments
-from cli.charts.tests.rendering import Helm, name, of_kind, pods
+from cli.charts.tests.rendering import Helm, generated_secrets, name, pods
 from cli.charts.tests.test_objects import references
 from phaseflow.settings import ROOT
 
@@ -38,7 +38,7 @@ def missing(error: str) -> list[str]:
 @pytest.mark.parametrize("way", [*PROFILES, *ALONE])
 def test_an_error_lists_every_value_that_names_no_secret(helm: Helm, filled_in: Path, way: str) -> None:
     chart, *values = arguments(way, filled_in)
-    generated = {name(secret) for secret in of_kind(helm.objects(chart, *values), "Secret")}
+    generated = {name(secret) for secret in generated_secrets(helm.objects(chart, *values))}
     if not generated:
         assert helm.template(chart, *values, *NONE).returncode == 0
         return
@@ -55,7 +55,7 @@ def test_the_documented_values_generate_nothing(helm: Helm, tmp_path: Path, engi
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout
     objects = helm.objects("platform", *values)
-    assert of_kind(objects, "Secret") == []
+    assert generated_secrets(objects) == []
     # The pods mount the Secrets of the page, which the page renders with the release's name `phaseflow`.
     rendered = helm.run("template", "phaseflow", str(helm.charts / "platform"), "--set", "backup.enabled=true", *engine)
     made = {

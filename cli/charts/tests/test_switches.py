@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cli.charts import charts
-from cli.charts.tests.rendering import Helm, Object, containers, name, of_kind, parts, pods
+from cli.charts.tests.rendering import Helm, Object, containers, generated_secrets, name, of_kind, parts, pods
 from phaseflow import discovery
 
 PARTS = [name for name in charts.names() if name not in {"platform", "kubeflow-pipelines"}]
@@ -118,7 +118,7 @@ def test_a_secret_of_yours_takes_the_place_of_the_chart_s(helm: Helm, values: st
 
 
 def test_generated_secrets_stay_after_an_uninstallation(helm: Helm) -> None:
-    for secret in of_kind(helm.objects("platform"), "Secret"):
+    for secret in generated_secrets(helm.objects("platform")):
         assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep", name(secret)
 
 

@@ -133,6 +133,23 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
             "name, or run `make generate` after adding the project.",
         ),
         (
+            "serving",
+            "autoscaling.enabled=true",
+            'autoscaling.enabled is true, but each replica of assistant requests "50m" of CPU: idle replicas would count as '
+            "loaded. Set resources.requests.cpu to what a replica uses under load, such as 250m.",
+        ),
+        (
+            "monitoring",
+            "alertmanager.receivers[0].name=slack,alertmanager.receiver=people",
+            'alertmanager.receiver is "people", which is not the name of a receiver. alertmanager.receivers has: slack. '
+            "Correct the name, or add the receiver.",
+        ),
+        (
+            "monitoring",
+            "alertmanager.receivers[0].name=retrain",
+            'alertmanager.receivers has a receiver called "retrain", which is the name of the chart\'s own: rename it.',
+        ),
+        (
             "kubeflow-pipelines",
             "mysql.enabled=false",
             "mysql.enabled is false: name your MySQL by mysql.host, and a Secret with its username and password by "

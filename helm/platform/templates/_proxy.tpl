@@ -22,7 +22,9 @@ http {
 {{- define "platform.proxy" -}}
 {{- $release := .Release.Name -}}
 {{- $limits := .Values.proxy.limits -}}
-map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+# One connection for one request: a connection that is kept stays with its pod, so that a new replica would get nothing, and one to a node that
+# is gone would be waited for. Newer versions of nginx keep them by default.
+map $http_upgrade $connection_upgrade { default upgrade; '' close; }
 map $http_x_forwarded_proto $scheme_outside { default $http_x_forwarded_proto; '' $scheme; }
 # A browser that has come by TLS once comes by nothing else for a year.
 map $scheme_outside $strict_transport { default ''; https 'max-age=31536000'; }
