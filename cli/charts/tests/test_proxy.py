@@ -319,6 +319,19 @@ def test_the_proxy_terminates_tls(start: Callable[..., Proxy]) -> None:
     assert response.json()["headers"]["x-forwarded-proto"] == "https"
 
 
+def test_plain_http_at_the_tls_port_is_redirected(start: Callable[..., Proxy]) -> None:
+    proxy = start("proxy.tlsSecret=tls,proxy.allowPlainHTTP=false")
+    plain = proxy.address.replace("https:", "http:")
+    response = httpx.get(f"{plain}/airflow/home?a=1", trust_env=False)
+    assert response.status_code == 301
+    assert response.headers["location"] == f"{proxy.address}/airflow/home?a=1"
+
+
+def test_a_load_balancer_needs_no_password_for_health(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        assert client.get("/proxy/healthz").status_code == 200
+
+
 def test_responses_get_the_missing_security_headers(proxy: Proxy) -> None:
     with proxy.client() as client:
         response = client.get("/airflow/plain")

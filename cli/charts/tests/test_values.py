@@ -92,7 +92,18 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
             "platform",
             "gateway.enabled=true",
             "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of "
-            "type kubernetes.io/tls in gateway.tlsSecret, or set gateway.allowPlainHTTP for a network that you trust.",
+            "type kubernetes.io/tls in gateway.tlsSecret, set gateway.tlsByAnnotation where an annotation names the certificate, or "
+            "set gateway.allowPlainHTTP for a network that you trust.",
+        ),
+        (
+            "platform",
+            "ingress.enabled=true,ingress.allowPlainHTTP=true,proxy.enabled=false",
+            "ingress.enabled is true, but there is no reverse proxy to route to: set proxy.enabled to true.",
+        ),
+        (
+            "platform",
+            "ingress.enabled=true,ingress.tlsSecret=t",
+            "ingress.host is empty, and the certificate in ingress.tlsSecret needs it. Set it to the name in global.publicUrl.",
         ),
         (
             "platform",

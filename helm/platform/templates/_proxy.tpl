@@ -73,6 +73,8 @@ server {
   ssl_certificate /etc/phaseflow/tls/tls.crt;
   ssl_certificate_key /etc/phaseflow/tls/tls.key;
   ssl_protocols TLSv1.2 TLSv1.3;
+  # Plain HTTP on this port.
+  error_page 497 =301 https://$http_host$request_uri;
   {{- end }}
   access_log off;
   client_max_body_size 32m;
