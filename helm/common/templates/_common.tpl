@@ -24,18 +24,28 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{/* phaseflow.image (dict root image): a third-party image, by digest where one is given, from the mirror where there is one. */}}
+{{/* phaseflow.image (dict root image): a third-party image, by digest where one is given, from the mirror where there is one. `mirrors` has
+the prefix of one upstream registry, as pull-through caches want it; `mirror` that of all, before the whole name. */}}
 {{- define "phaseflow.image" -}}
-{{- $registry := dig "images" "registry" "" (.root.Values.global | default dict) -}}
-{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
-{{- if .image.digest }}{{ $name }}:{{ .image.tag }}@{{ .image.digest }}{{ else }}{{ $name }}:{{ .image.tag }}{{ end }}
+{{- $images := dig "images" dict (.root.Values.global | default dict) -}}
+{{- $name := .image.repository -}}
+{{- $parts := splitList "/" $name -}}
+{{- $named := and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) -}}
+{{- $upstream := ternary (first $parts) "docker.io" $named -}}
+{{- with get ($images.mirrors | default dict) $upstream -}}
+{{- $path := ternary (rest $parts | join "/") $name $named -}}
+{{- $name = printf "%s/%s" . (ternary (printf "library/%s" $path) $path (and (eq $upstream "docker.io") (not (contains "/" $path)))) -}}
+{{- else -}}
+{{- with $images.mirror }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
+{{- end -}}
+{{ $name }}:{{ .image.tag }}{{ with .image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* phaseflow.own (dict root group): an image of ours, by the group of the lock that it holds. `{group}` stays a placeholder. */}}
+{{/* phaseflow.own (dict root group): an image of ours, by the group of the lock that it holds. `{group}` stays a placeholder. The charts have the
+version of the images that they were made with; the application of some is another. */}}
 {{- define "phaseflow.own" -}}
 {{- $images := dig "images" dict (.root.Values.global | default dict) -}}
-{{- $registry := $images.registry | default "" -}}
-{{- ternary (printf "%s/" $registry) "" (ne $registry "") }}{{ $images.repository | default "phaseflow" }}/{{ .group }}:{{ $images.tag | default "dev" }}
+{{ with $images.registry }}{{ . }}/{{ end }}{{ $images.repository | default "phaseflow" }}/{{ .group }}:{{ $images.tag | default .root.Chart.Version }}
 {{- end }}
 
 {{- define "phaseflow.pullPolicy" -}}
