@@ -144,6 +144,12 @@ def test_kube_prometheus_stack(helm: Helm) -> None:
         assert len(chosen) == 1, name(manifest)
         assert manifest["spec"]["endpoints"][0]["port"] in [port["name"] for port in chosen[0]["spec"]["ports"]]
     assert len(monitors) == 2
+    # The alert of a target that is down names the jobs of the chart's own Prometheus.
+    jobs = {manifest["spec"]["endpoints"][0]["relabelings"][0]["replacement"] for manifest in monitors}
+    platform_rules = [rule for group in rules["p-monitoring-platform"]["spec"]["groups"] for rule in group["rules"]]
+    (down,) = [rule["expr"] for rule in platform_rules if rule.get("alert") == "PhaseflowTargetDown"]
+    assert jobs == {"serving", "monitor"}
+    assert all(re.search(rf'job=~"[^"]*\b{job}\b', down) for job in jobs)
     assert {manifest["metadata"]["labels"]["release"] for manifest in [*monitors, *rules.values()]} == {"kps"}
     boards = [
         manifest
@@ -388,6 +394,30 @@ def test_nothing_comes_in_but_through_the_proxy(helm: Helm) -> None:
     ]
     assert named == ["Deployment p-proxy"]
     assert not of_kind(helm.objects("platform", "--set", "networkPolicy.enabled=false"), "NetworkPolicy")
+
+
+def outsiders(objects: tuple[Object, ...]) -> dict[str, list[Any]]:
+    """Selectors of other namespaces that each policy lets in."""
+    return {
+        policy["metadata"]["name"]: [
+            peer["namespaceSelector"]["matchLabels"]
+            for rule in policy["spec"]["ingress"]
+            for peer in rule.get("from", [])
+            if "namespaceSelector" in peer
+        ]
+        for policy in of_kind(objects, "NetworkPolicy")
+    }
+
+
+def test_prometheus_in_another_namespace_is_let_in(helm: Helm) -> None:
+    values = "monitoring.operator.enabled=true,monitoring.operator.namespace=watch,networkPolicy.allowFrom[0].matchLabels.team=web"
+    admitted = [{"team": "web"}, {"kubernetes.io/metadata.name": "watch"}]
+    peers = outsiders(helm.objects("platform", "--set", values))
+    assert {name: selectors for name, selectors in peers.items() if selectors} == {
+        "p-serving": admitted,
+        "p-monitor": admitted,
+    }
+    assert not any(outsiders(helm.objects("platform")).values())
 
 
 def test_a_gateway_routes_to_the_proxy(helm: Helm) -> None:

@@ -7,6 +7,16 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* platform.outsiders (root): the namespaces from which metrics, the retrain hook and the services may be asked, as JSON. */}}
+{{- define "platform.outsiders" -}}
+{{- $peers := list -}}
+{{- range .Values.networkPolicy.allowFrom }}{{ $peers = append $peers (dict "namespaceSelector" .) }}{{ end -}}
+{{- if and .Values.monitoring.enabled (dig "operator" "enabled" false .Values.monitoring) -}}
+{{- $peers = append $peers (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Values.monitoring.operator.namespace))) -}}
+{{- end -}}
+{{ toJson $peers }}
+{{- end }}
+
 {{/* platform.check: wrong values together, each with its fix. */}}
 {{- define "platform.check" -}}
 {{- include "phaseflow.checkSecrets" . -}}
