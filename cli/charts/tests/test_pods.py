@@ -142,7 +142,14 @@ def test_runs_are_scheduled_apart_from_services(helm: Helm, tmp_path: Path) -> N
     assert spec["nodeSelector"] == {"pool": "gpu"}
     assert spec["tolerations"] == [*PODS["tolerations"], gpu]
     assert spec["podPriorityClassName"] == "important"
-    assert spec["podMetadata"] == {"labels": {"team": "ml"}, "annotations": {"example.com/a": "1"}}
+    assert spec["podMetadata"]["labels"] == {
+        "app.kubernetes.io/name": "kubeflow-pipelines",
+        "app.kubernetes.io/instance": "p",
+        "app.kubernetes.io/component": "run",
+        "app.kubernetes.io/part-of": "phaseflow",
+        "team": "ml",
+    }
+    assert spec["podMetadata"]["annotations"] == {"example.com/a": "1"}
     (main,) = patch["containers"]
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in main["volumeMounts"]
     assert {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}} in patch["volumes"]
