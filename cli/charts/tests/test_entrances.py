@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from cli.charts.tests.rendering import Helm, Object, name
+from cli.charts.tests.rendering import Helm, Object, name, of_kind
 
 
 def manifests(helm: Helm, tmp_path: Path, values: Any) -> dict[str, Object]:
@@ -76,3 +76,18 @@ def test_an_ingress_leads_to_the_proxy(helm: Helm, tmp_path: Path) -> None:
     (path,) = rule["http"]["paths"]
     assert (path["path"], path["pathType"]) == ("/", "Prefix")
     assert path["backend"]["service"] == {"name": "p-proxy", "port": {"name": "http"}}
+
+
+def test_a_gateway_routes_to_the_proxy(helm: Helm) -> None:
+    values = (
+        "gateway.enabled=true,gateway.className=c,gateway.host=ml.example.com,gateway.tlsSecret=t,proxy.type=ClusterIP"
+    )
+    objects = helm.objects("platform", "--set", values)
+    (route,) = [manifest for manifest in objects if name(manifest) == "HTTPRoute p"]
+    (backend,) = route["spec"]["rules"][0]["backendRefs"]
+    service = next(
+        manifest for manifest in of_kind(objects, "Service") if manifest["metadata"]["name"] == backend["name"]
+    )
+    assert backend["port"] in [port["port"] for port in service["spec"]["ports"]]
+    assert service["spec"]["type"] == "ClusterIP"
+    assert "nodePort" not in service["spec"]["ports"][0]

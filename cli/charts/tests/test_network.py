@@ -275,3 +275,38 @@ def test_an_installation_may_open_more(helm: Helm) -> None:
     assert rules(objects, "steps", "egress")[-1] == {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}
     assert rules(objects, "grafana", "ingress")[-1] == {"from": [{"podSelector": {"matchLabels": {"app": "bot"}}}]}
     assert outside(objects, "alertmanager") == [[25, 443, 465, 587]]
+
+
+def test_anyone_may_call_the_proxy_alone(helm: Helm) -> None:
+    objects = helm.objects("platform")
+    anyone = [
+        policy["metadata"]["name"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        if any("from" not in rule for rule in policy["spec"].get("ingress", []))
+    ]
+    assert anyone == ["p-proxy"]
+    assert not of_kind(helm.objects("platform", "--set", "networkPolicy.enabled=false"), "NetworkPolicy")
+
+
+def outsiders(objects: tuple[Object, ...]) -> dict[str, list[Any]]:
+    """Selectors of other namespaces that each policy lets in."""
+    return {
+        policy["metadata"]["name"]: [
+            peer["namespaceSelector"]["matchLabels"]
+            for rule in policy["spec"].get("ingress", [])
+            for peer in rule.get("from", [])
+            if "namespaceSelector" in peer
+        ]
+        for policy in of_kind(objects, "NetworkPolicy")
+    }
+
+
+def test_prometheus_in_another_namespace_is_let_in(helm: Helm) -> None:
+    values = "monitoring.operator.enabled=true,monitoring.operator.namespace=watch,networkPolicy.allowFrom[0].matchLabels.team=web"
+    admitted = [{"team": "web"}, {"kubernetes.io/metadata.name": "watch"}]
+    peers = outsiders(helm.objects("platform", "--set", values))
+    assert {name: selectors for name, selectors in peers.items() if selectors} == {
+        "p-serving": admitted,
+        "p-monitor": admitted,
+    }
+    assert not any(outsiders(helm.objects("platform")).values())

@@ -67,7 +67,7 @@ def test_the_documented_values_generate_nothing(helm: Helm, tmp_path: Path, engi
         (reference, keys)
         for _, pod in pods(objects)
         for kind, reference, keys in references(pod["spec"])
-        if kind == "Secret"
+        if kind == "Secret" and reference != "p-alertmanager"  # a configuration, which the chart makes
     }
     assert mounted
     for reference, keys in mounted:
@@ -104,5 +104,5 @@ def test_every_generated_secret_is_in_the_table() -> None:
     """A template that makes a Secret asks whether it should."""
     for path in charts.FOLDER.glob("*/templates/*.yaml"):
         text = path.read_text()
-        if "kind: Secret" in text:
+        if "kind: Secret" in text and path.name != "alertmanager.yaml":  # its Secret has no generated value
             assert '"phaseflow.generates"' in text, path

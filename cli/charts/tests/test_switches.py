@@ -275,7 +275,16 @@ def mounted_secrets(pod: Object) -> set[str]:
 
 def of_stores(pod: Object) -> set[str]:
     """Names of a pod's Secrets for Postgres and the object store."""
-    others = ("p-airflow", "p-monitoring", "p-serving", "p-pipelines", "p-proxy", "p-mysql", "p-personal")
+    others = (
+        "p-airflow",
+        "p-monitoring",
+        "p-serving",
+        "p-pipelines",
+        "p-proxy",
+        "p-mysql",
+        "p-personal",
+        "p-alertmanager",
+    )
     return {secret for secret in mounted_secrets(pod) if not secret.startswith(others)}
 
 
@@ -379,55 +388,3 @@ def test_a_subset_of_projects(helm: Helm) -> None:
     )
     assert environment(objects, "p-airflow-scheduler")["PHASEFLOW_ONLY"] == "titanic"
     assert environment(objects, "p-serving-titanic")["PHASEFLOW_ONLY"] == "titanic"
-
-
-def test_anyone_may_call_the_proxy_alone(helm: Helm) -> None:
-    objects = helm.objects("platform")
-    anyone = [
-        policy["metadata"]["name"]
-        for policy in of_kind(objects, "NetworkPolicy")
-        if any("from" not in rule for rule in policy["spec"].get("ingress", []))
-    ]
-    assert anyone == ["p-proxy"]
-    assert not of_kind(helm.objects("platform", "--set", "networkPolicy.enabled=false"), "NetworkPolicy")
-
-
-def outsiders(objects: tuple[Object, ...]) -> dict[str, list[Any]]:
-    """Selectors of other namespaces that each policy lets in."""
-    return {
-        policy["metadata"]["name"]: [
-            peer["namespaceSelector"]["matchLabels"]
-            for rule in policy["spec"].get("ingress", [])
-            for peer in rule.get("from", [])
-            if "namespaceSelector" in peer
-        ]
-        for policy in of_kind(objects, "NetworkPolicy")
-    }
-
-
-def test_prometheus_in_another_namespace_is_let_in(helm: Helm) -> None:
-    values = "monitoring.operator.enabled=true,monitoring.operator.namespace=watch,networkPolicy.allowFrom[0].matchLabels.team=web"
-    admitted = [{"team": "web"}, {"kubernetes.io/metadata.name": "watch"}]
-    peers = outsiders(helm.objects("platform", "--set", values))
-    assert {name: selectors for name, selectors in peers.items() if selectors} == {
-        "p-serving": admitted,
-        "p-monitor": admitted,
-    }
-    assert not any(outsiders(helm.objects("platform")).values())
-
-
-def test_a_gateway_routes_to_the_proxy(helm: Helm) -> None:
-    values = (
-        "gateway.enabled=true,gateway.className=c,gateway.host=ml.example.com,gateway.tlsSecret=t,proxy.type=ClusterIP"
-    )
-    objects = helm.objects("platform", "--set", values)
-    (gateway,), (route,) = of_kind(objects, "Gateway"), of_kind(objects, "HTTPRoute")
-    assert gateway["spec"]["listeners"][0]["tls"]["certificateRefs"] == [{"name": "t"}]
-    assert route["spec"]["parentRefs"] == [{"name": gateway["metadata"]["name"]}]
-    (backend,) = route["spec"]["rules"][0]["backendRefs"]
-    service = next(
-        manifest for manifest in of_kind(objects, "Service") if manifest["metadata"]["name"] == backend["name"]
-    )
-    assert backend["port"] in [port["port"] for port in service["spec"]["ports"]]
-    assert service["spec"]["type"] == "ClusterIP"
-    assert "nodePort" not in service["spec"]["ports"][0]
