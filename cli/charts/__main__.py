@@ -108,7 +108,8 @@ def _mirror(registry: str, *, own: bool, copiers: list[str]) -> None:
         mirror.copy(third_party, registry, client, print, copiers)
     if own:
         mirror.push(registry, print)
-    print(f"Install with `--set global.images.registry={registry}`.")
+    values = [f"global.images.mirror={registry}", *([f"global.images.registry={registry}"] if own else [])]
+    print(f"Install with `--set {','.join(values)}`.")
 
 
 if __name__ == "__main__":

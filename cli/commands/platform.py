@@ -251,7 +251,7 @@ def _image_findings(*, without: list[str]) -> Iterable[Finding]:
             completed.stderr.strip() or "The images could not be checked", fix="Run `python -m cli.charts reach`"
         )
     for reference, problem in json.loads(completed.stdout).items():
-        fix = "Set `global.images.registry` to a registry that has it; `make mirror REGISTRY=…` fills one"
+        fix = "Set `global.images.mirror` to a registry that has it; `make mirror REGISTRY=…` fills one"
         yield Finding(subject=reference, ok=not problem, observed=problem or "available", fix=fix if problem else "")
 
 
