@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Final
 
@@ -106,9 +107,11 @@ def _mirror(registry: str, *, own: bool, copiers: list[str]) -> None:
     third_party = images.gather(charts.read(name) for name in charts.names())
     with httpx.Client(follow_redirects=True, timeout=30) as client:
         mirror.copy(third_party, registry, client, print, copiers)
+    sets = [f"global.images.registry={registry}"]
     if own:
         mirror.push(registry, print)
-    print(f"Install with `--set global.images.registry={registry}`.")
+        sets += [f"global.images.tag={tag}"] if (tag := os.environ.get("TAG")) else []
+    print(f"Install with `{' '.join(f'--set {value}' for value in sets)}`.")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,10 @@ def test_uv_is_installed_by_version_and_hashes() -> None:
 
 def test_a_release_is_not_built_on_a_base_without_a_digest(tmp_path: Path) -> None:
     docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\necho "$BASE" "$@" >>{tmp_path}/calls\n')
+    docker.write_text(
+        f'#!/bin/sh\necho "$BASE" "$@" >>{tmp_path}/calls\n'
+        'case "$*" in *--print*) echo \'{"target": {}}\' ;; esac\n'
+    )
     docker.chmod(0o755)
 
     def build(**environment: str) -> subprocess.CompletedProcess[str]:
