@@ -17,6 +17,7 @@ from cli.commands.options import Json, Profile, Project, ShowPasswords, selectio
 from cli.demo.settings import DEFAULT_PROJECT
 from cli.kubernetes import backup as backups
 from cli.kubernetes import doctor as cluster_checks
+from cli.kubernetes import engine
 from cli.local.machine import Finding
 from cli.platforms import ChartValues
 from phaseflow import discovery
@@ -228,7 +229,10 @@ def doctor(
         chosen.refuse_cluster_options("doctor", {"--profile": profile, "--images": images})
     with show.working("checking", quiet=True):
         if kind:
-            findings = [*cluster_checks.programs(KIND_PROGRAMS), *cluster_checks.machine()]
+            programs = list(cluster_checks.programs(KIND_PROGRAMS))
+            findings = [*programs, *cluster_checks.machine()]
+            if all(finding.ok for finding in programs):
+                findings += engine.findings(profile or Profile.SMALL)
         else:
             findings = chosen.platform().findings(profile or Profile.SMALL)
         if images:
