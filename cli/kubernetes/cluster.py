@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cli import show
-from cli.kubernetes import access, doctor, install, kube
+from cli.kubernetes import access, crds, doctor, install, kube
 from cli.kubernetes.kube import Release
 from cli.local.machine import Finding
 from cli.platforms import ChartValues, Outcome, Page, Say, Watch
@@ -80,6 +80,8 @@ class KubernetesPlatform:
         findings = list(doctor.programs(("kubectl", "helm")))
         if all(finding.ok for finding in findings):
             findings += doctor.cluster(self.release, profile)
+        if profile in doctor.KUBEFLOW and any(finding.subject == "kubernetes" for finding in findings):
+            findings += crds.findings(self.release)
         return findings
 
     def log_names(self) -> list[str]:

@@ -21,6 +21,8 @@ DISK: Final = 20 * GIB
 """Images take about 6 GiB; volumes and logs grow."""
 REQUIREMENTS: Final[Mapping[str, tuple[float, int]]] = {"small": (2.0, 6 * GIB), "kind": (4.0, 8 * GIB)}
 """CPUs and bytes of memory that each profile needs. Those of `production` depend on its replicas."""
+KUBEFLOW: Final = frozenset({"kind", "production"})
+"""Profiles that enable Kubeflow Pipelines."""
 TOLERANCE: Final = 0.9
 """Share of a requirement that suffices. A machine with 6 GiB offers a little less, because it reserves some for itself."""
 INOTIFY: Final = {"max_user_instances": 512, "max_user_watches": 65_536}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.kubernetes import chart_values, kube, reasons
+from cli.kubernetes import chart_values, crds, kube, reasons
 from cli.kubernetes.kube import Release
 from cli.kubernetes.reasons import Reason
 from cli.platforms import Watch
@@ -31,17 +31,15 @@ def chart() -> Path:
 
 
 def up(release: Release, files: Sequence[Path], sets: Sequence[str], watch: Watch) -> None:
-    """Run `helm upgrade --install`, then `wait`; raises PlatformError with the reason and the fix."""
+    """Apply the custom resource definitions, run `helm upgrade --install`, then `wait`; raises PlatformError with the reason and the fix."""
     kube.namespace(release)
     platform_chart = chart()
-    arguments = ["upgrade", "--install", release.name, str(platform_chart)]
-    for file in files:
-        arguments += ["--values", str(file)]
-    for value in sets:
-        arguments += ["--set", value]
+    arguments = [word for file in files for word in ("--values", str(file))]
+    arguments += [word for value in sets for word in ("--set", value)]
     start = time.monotonic()
     try:
-        kube.helm(release, *arguments)
+        crds.apply(release, crds.of_release(release, platform_chart, arguments))
+        kube.helm(release, "upgrade", "--install", release.name, str(platform_chart), *arguments)
     except PlatformError as error:
         if explained := chart_values.unknown_value(error.problem, platform_chart.parent):
             raise explained from error
