@@ -66,7 +66,7 @@ def machine() -> Iterator[Finding]:
             limit = int(path.read_text())
             fix = "" if limit >= needed else f"`sudo sysctl fs.inotify.{name}={needed}`"
             yield Finding(subject=f"inotify {name}", ok=limit >= needed, observed=f"{limit}, {needed} needed", fix=fix)
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    architecture = this_architecture()
     yield Finding(
         subject="architecture",
         ok=architecture in ARCHITECTURES,
@@ -92,6 +92,20 @@ def cluster(release: Release, profile: str) -> Iterator[Finding]:
     yield _architecture(nodes)
     yield from _resources(nodes, kube.items(release, "pods", "--all-namespaces"), release, profile)
     yield _storage(kube.items(release, "storageclasses"))
+
+
+def architectures(release: Release) -> frozenset[str]:
+    """Architectures of the nodes; empty if the cluster can't be asked."""
+    try:
+        nodes = kube.items(release, "nodes")
+    except PlatformError:
+        return frozenset()
+    return frozenset(node["status"]["nodeInfo"]["architecture"] for node in nodes)
+
+
+def this_architecture() -> str:
+    """Architecture of this machine, in the words of Kubernetes."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def version_finding(subject: str, text: str, minimum: tuple[int, int], fix: str) -> Finding:
