@@ -21,6 +21,8 @@ TIMEOUT: Final = 900.0
 STUCK: Final = 20.0
 """Seconds that a final reason must persist. The first pull of an image may fail by chance."""
 POLL: Final = 1.0
+WORKFLOWS: Final = "workflows.argoproj.io"
+SCHEDULES: Final = "scheduledworkflows.kubeflow.org"
 KINDS: Final = "deployments,statefulsets,jobs"
 
 
@@ -159,6 +161,21 @@ def down(release: Release, *, data: bool) -> None:
     if data:
         selector = f"app.kubernetes.io/instance={release.name},app.kubernetes.io/component!=backup"
         kube.kubectl(release, "delete", "pvc,secret", "--selector", selector, "--ignore-not-found")
+        _delete_runs(release)
+
+
+def _delete_runs(release: Release) -> None:
+    """Delete what Kubeflow Pipelines has created itself: schedules, runs with their pods, and the controller's lease."""
+    resources = {
+        name
+        for group in ("argoproj.io", "kubeflow.org")
+        for name in kube.kubectl(release, "api-resources", f"--api-group={group}", "--output=name").split()
+    }
+    if SCHEDULES in resources:
+        kube.kubectl(release, "delete", SCHEDULES, "--all")
+    if WORKFLOWS in resources:
+        kube.kubectl(release, "delete", f"{WORKFLOWS},pods", "--selector", "pipeline/runid", "--ignore-not-found")
+        kube.kubectl(release, "delete", "lease", "workflow-controller", "--ignore-not-found")
 
 
 def workload(release: Release, part: str, project: str) -> str:
