@@ -23,6 +23,9 @@ STUCK: Final = 20.0
 POLL: Final = 1.0
 WORKFLOWS: Final = "workflows.argoproj.io"
 SCHEDULES: Final = "scheduledworkflows.kubeflow.org"
+RUNS: Final = ("--selector", "pipeline/runid")
+UNKNOWN_KIND: Final = "the server doesn't have a resource type"
+"""What kubectl prints for a kind that the cluster has no definition of."""
 KINDS: Final = "deployments,statefulsets,jobs"
 
 
@@ -166,16 +169,13 @@ def down(release: Release, *, data: bool) -> None:
 
 def _delete_runs(release: Release) -> None:
     """Delete what Kubeflow Pipelines has created itself: schedules, runs with their pods, and the controller's lease."""
-    resources = {
-        name
-        for group in ("argoproj.io", "kubeflow.org")
-        for name in kube.kubectl(release, "api-resources", f"--api-group={group}", "--output=name").split()
-    }
-    if SCHEDULES in resources:
-        kube.kubectl(release, "delete", SCHEDULES, "--all")
-    if WORKFLOWS in resources:
-        kube.kubectl(release, "delete", f"{WORKFLOWS},pods", "--selector", "pipeline/runid", "--ignore-not-found")
-        kube.kubectl(release, "delete", "lease", "workflow-controller", "--ignore-not-found")
+    for kind, selection in ((SCHEDULES, ("--all",)), (WORKFLOWS, RUNS), ("pods", RUNS)):
+        try:
+            kube.kubectl(release, "delete", kind, *selection)
+        except PlatformError as error:
+            if UNKNOWN_KIND not in error.problem:
+                raise
+    kube.kubectl(release, "delete", "lease", "workflow-controller", "--ignore-not-found")
 
 
 def workload(release: Release, part: str, project: str) -> str:

@@ -18,7 +18,7 @@ from tests.cluster.test_images import serve
 def test_pushed_charts_name_the_released_images(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     for registry in serve(tmp_path_factory.mktemp("registry"), "127.0.0.1", free_port()):
         target = f"oci://{registry.name}/charts"
-        argv = [ROOT / "bin" / "release-charts", "ghcr.io/owner/phaseflow", "1.2.3", target, "--plain-http"]
+        argv = [str(ROOT / "bin" / "release-charts"), "ghcr.io/owner/phaseflow", "1.2.3", target, "--plain-http"]
         completed = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert completed.returncode == 0, completed.stderr
         digests = dict(line.split("@") for line in completed.stdout.splitlines())

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from cli.kubernetes import install, kube
 from cli.kubernetes.kube import Release
-
-RESOURCES = {
-    "argoproj.io": "cronworkflows.argoproj.io\nworkflows.argoproj.io\nworkflowtaskresults.argoproj.io\n",
-    "kubeflow.org": "notebooks.kubeflow.org\nscheduledworkflows.kubeflow.org\n",
-}
+from phaseflow.errors import PlatformError
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The calls of kubectl and helm; kubectl responds with the custom resources of `RESOURCES`."""
+    """The calls of kubectl and helm."""
     recorded: list[str] = []
 
-    def kubectl(_: Release, *arguments: str, stdin: str | None = None) -> str:
-        recorded.append(" ".join(arguments))
-        return RESOURCES[arguments[1].partition("=")[2]] if arguments[0] == "api-resources" else ""
-
-    def helm(_: Release, *arguments: str) -> str:
+    def run(_: Release, *arguments: str, stdin: str | None = None) -> str:
         recorded.append(" ".join(arguments))
         return ""
 
-    monkeypatch.setattr(kube, "kubectl", kubectl)
-    monkeypatch.setattr(kube, "helm", helm)
+    monkeypatch.setattr(kube, "kubectl", run)
+    monkeypatch.setattr(kube, "helm", run)
     return recorded
 
 
@@ -38,15 +32,31 @@ def test_down_keeps_runs_and_volumes(calls: list[str]) -> None:
 
 def test_down_with_data_leaves_no_run_behind(calls: list[str]) -> None:
     install.down(Release(), data=True)
-    deletions = [call for call in calls if call.startswith("delete")]
-    assert deletions[1:] == [
+    assert calls[2:] == [
         "delete scheduledworkflows.kubeflow.org --all",
-        "delete workflows.argoproj.io,pods --selector pipeline/runid --ignore-not-found",
+        "delete workflows.argoproj.io --selector pipeline/runid",
+        "delete pods --selector pipeline/runid",
         "delete lease workflow-controller --ignore-not-found",
     ]
 
 
-def test_down_with_data_works_without_kubeflow_pipelines(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.kubernetes.tests.test_down.RESOURCES", dict.fromkeys(RESOURCES, ""))
-    install.down(Release(), data=True)
-    assert [call for call in calls if call.startswith("delete")][1:] == []
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        ('kubectl failed: error: the server doesn\'t have a resource type "workflows"', False),
+        ("kubectl failed: Error from server (Forbidden): workflows.argoproj.io is forbidden", True),
+    ],
+)
+def test_down_with_data_works_without_kubeflow_pipelines(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, error: str, raised: bool
+) -> None:
+    def kubectl(_: Release, *arguments: str, stdin: str | None = None) -> str:
+        if "." in arguments[1]:
+            raise PlatformError(error, fix="Correct it")
+        calls.append(" ".join(arguments))
+        return ""
+
+    monkeypatch.setattr(kube, "kubectl", kubectl)
+    with pytest.raises(PlatformError) if raised else contextlib.nullcontext():
+        install.down(Release(), data=True)
+    assert ("delete lease workflow-controller --ignore-not-found" in calls) is not raised
