@@ -10,10 +10,10 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-cluster
+.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-cluster test-cluster-all
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) $(VENVS)/.binaries ## every component's environment, Prometheus and Alertmanager (a second time: nothing to do)
 
@@ -106,6 +106,9 @@ cluster-down: ## remove the kind cluster and all that is in it
 
 test-cluster: setup $(DEV) ## the platform on the cluster that KUBECONFIG names: install, loop, faults, upgrade, restore
 	@bin/test-cluster
+
+test-cluster-all: setup $(DEV) ## what takes too long for CI: both profiles on kind with upstream's images, upgrades, and test-cluster
+	@bin/test-cluster-all
 
 generate: setup $(DEV) ## pipelines, rules and dashboards from the declarations
 	@bin/generate

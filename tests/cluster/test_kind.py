@@ -174,3 +174,22 @@ def test_the_current_context_stays_the_users(checkout: Checkout, current: str) -
     assert checkout.run("bin/cluster").returncode == 0
     assert checkout.kubectl("config", "current-context") == current
     assert "kind-phaseflow" in checkout.kubectl("config", "get-contexts", "--output", "name").splitlines()
+
+
+@pytest.mark.parametrize(("second", "code"), [("1", 0), ("2", 1)])
+def test_the_nightly_run_fails_if_an_upgrade_without_a_change_replaces_pods(
+    checkout: Checkout, second: str, code: int
+) -> None:
+    shutil.copy(ROOT / "bin" / "test-cluster-all", checkout.folder / "bin")
+    for folder, name in (("bin", "cluster"), ("bin", "test-cluster"), ("programs", "kubectl"), ("programs", "helm")):
+        path = checkout.folder / folder / name
+        path.write_text(
+            RECORD + (f"test -e $STATE/once && echo {second} || echo 1; touch $STATE/once" * (name == "kubectl"))
+        )
+        path.chmod(0o755)
+    (checkout.folder / "programs" / "kind").write_text(RECORD)
+    completed = checkout.run("bin/test-cluster-all", "-x")
+    assert completed.returncode == code
+    assert checkout.calls("cluster ")[:3] == ["cluster small", "cluster kind", "cluster kind"]
+    assert checkout.calls("test-cluster") == (["test-cluster -x"] if code == 0 else [])
+    assert ("an upgrade without a change replaced pods" in completed.stderr) is bool(code)
