@@ -66,7 +66,7 @@ def copy(images: Iterable[Image], registry: str, client: httpx.Client, say: Say,
 
 
 def push(registry: str, say: Say) -> None:
-    """Push phaseflow's own images, which `make images` built on this machine.
+    """Push phaseflow's own images, which `make images` built on this machine with the same variable TAG.
 
     Raises PlatformError if an image is missing or the registry refuses it.
     """

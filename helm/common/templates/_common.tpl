@@ -264,7 +264,9 @@ empty where the pod's own role is used, and for the part "" that uses no object.
 {{- end }}
 {{- with dig "kfp" "namespace" "" (.Values.global | default dict) }}
 - {name: PHASEFLOW_KFP_NAMESPACE, value: {{ . }}}
+{{- if dig "kfp" "ui" true $root.Values.global }}
 - {name: PHASEFLOW_KFP_PAGE, value: "1"}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
