@@ -342,8 +342,9 @@ register that name. */}}
 {{ dig "existingSecrets" .role "" $postgres | default $postgres.existingSecret | default $default }}
 {{- end }}
 
-{{/* phaseflow.untilPostgres (root): shell that goes on when the database answers: a pod that waits looks better than one that crashes. */}}
+{{/* phaseflow.untilPostgres (root): shell that goes on when the database answers: a pod that waits looks better than one that crashes. Any
+server may accept a connection, also that of another network while the Service is new; only Postgres answers its SSLRequest with S or N. */}}
 {{- define "phaseflow.untilPostgres" -}}
 {{- $where := include "phaseflow.postgres" . | splitList ":" -}}
-until python -c 'import socket; socket.create_connection(("{{ first $where }}", {{ last $where }}), 3)' 2>/dev/null; do echo "waits for the database {{ join ":" $where }}"; sleep 1; done
+until python -c 'import socket, sys; server = socket.create_connection(("{{ first $where }}", {{ last $where }}), 3); server.sendall(bytes.fromhex("0000000804d2162f")); sys.exit(server.recv(1) not in (b"S", b"N"))' 2>/dev/null; do echo "waits for the database {{ join ":" $where }}"; sleep 1; done
 {{- end }}
