@@ -86,6 +86,21 @@ A URL may be followed by a space and the name of a secret: the password of the u
 {{- end }}
 {{- end }}
 
+{{/* phaseflow.ask: Python's `ask(url, login)`, the status of a GET request or its error. Network policies refuse the first connections of a new
+pod until they know its address. */}}
+{{- define "phaseflow.ask" -}}
+import httpx, sys, time
+end = time.monotonic() + 30
+def ask(url, login):
+    while True:
+        try:
+            return httpx.get(url, auth=login, timeout=20).status_code
+        except httpx.HTTPError as error:
+            if not isinstance(error, httpx.ConnectError) or time.monotonic() > end:
+                return error
+        time.sleep(1)
+{{- end }}
+
 {{- define "phaseflow.asking" -}}
 restartPolicy: Never
 containers:
@@ -94,15 +109,12 @@ containers:
     command: [python, -c]
     args:
       - |
-        import httpx, sys
+        {{- include "phaseflow.ask" . | nindent 8 }}
         wrong = 0
         for argument in sys.argv[1:]:
             url, _, secret = argument.partition(" ")
             login = ("phaseflow", open(f"/var/lib/phaseflow/secrets/{secret}").read().strip()) if secret else None
-            try:
-                status = httpx.get(url, auth=login, timeout=20).status_code
-            except httpx.HTTPError as error:
-                status = error
+            status = ask(url, login)
             wrong += status != 200
             print(f"{url} {status}")
         sys.exit(wrong)
