@@ -144,16 +144,16 @@ def _missing_versions(manifest: Mapping[str, Any], installed: Mapping[str, Any])
     return ", ".join(sorted(needed - served))
 
 
-def _contains(actual: Any, wanted: Any) -> bool:
-    """Whether `actual` has everything of `wanted`; the API server adds defaults to what was applied."""
-    if isinstance(wanted, Mapping):
+def _contains(actual: Any, expected: Any) -> bool:
+    """Whether `actual` has everything of `expected`; the API server adds defaults to what was applied."""
+    if isinstance(expected, Mapping):
         return isinstance(actual, Mapping) and all(
-            key in actual and _contains(actual[key], value) for key, value in wanted.items()
+            key in actual and _contains(actual[key], value) for key, value in expected.items()
         )
-    if isinstance(wanted, list):
-        same_length = isinstance(actual, list) and len(actual) == len(wanted)
-        return same_length and all(_contains(*pair) for pair in zip(actual, wanted, strict=True))
-    return bool(actual == wanted)
+    if isinstance(expected, list):
+        same_length = isinstance(actual, list) and len(actual) == len(expected)
+        return same_length and all(_contains(*pair) for pair in zip(actual, expected, strict=True))
+    return bool(actual == expected)
 
 
 def _controllers(release: Release) -> list[dict[str, Any]]:

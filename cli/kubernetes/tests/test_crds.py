@@ -77,7 +77,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return state
 
 
-def found() -> dict[str, Finding]:
+def subjects() -> dict[str, Finding]:
     return {finding.subject: finding for finding in crds.findings(RELEASE)}
 
 
@@ -92,12 +92,12 @@ def test_definitions_of_the_chart_are_in_order(server: Server) -> None:
 
 def test_a_missing_definition_is_a_fault_only_if_something_needs_it(server: Server) -> None:
     del server.definitions[NAME]
-    assert found()["custom resources"].ok
-    assert "`phaseflow --context kind-test up`" in found()["custom resources"].observed
+    assert subjects()["custom resources"].ok
+    assert "`phaseflow --context kind-test up`" in subjects()["custom resources"].observed
     server.deployments = [controller("phaseflow", "--namespaced", instance="phaseflow")]
-    assert found().keys() == {NAME}
-    assert found()[NAME].observed == "missing"
-    assert "`phaseflow --context kind-test up`" in found()[NAME].fix
+    assert subjects().keys() == {NAME}
+    assert subjects()[NAME].observed == "missing"
+    assert "`phaseflow --context kind-test up`" in subjects()[NAME].fix
     crds.apply(RELEASE, crds.of_charts())
     assert NAME in server.applied()
 
@@ -106,8 +106,8 @@ def test_an_older_definition_is_named_and_replaced(server: Server) -> None:
     spec = server.definitions[NAME]["spec"]
     spec["versions"][0]["schema"]["openAPIV3Schema"]["required"] = ["metadata"]
     server.definitions[NAME]["metadata"]["managedFields"][0]["manager"] = "phaseflow"
-    assert not found()[NAME].ok
-    assert found()[NAME].observed == "another version than the chart's"
+    assert not subjects()[NAME].ok
+    assert subjects()[NAME].observed == "another version than the chart's"
     crds.apply(RELEASE, crds.of_charts())
     assert NAME in server.applied()
 
@@ -117,7 +117,7 @@ def test_a_definition_of_another_installation_is_named_and_left_alone(server: Se
     foreign["metadata"]["annotations"] = {"meta.helm.sh/release-name": "argo", "meta.helm.sh/release-namespace": "ci"}
     foreign["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"a": {}}}}
     server.definitions["workflowtemplates.argoproj.io"]["metadata"]["managedFields"][0]["manager"] = "kubectl-create"
-    findings = found()
+    findings = subjects()
     assert findings.keys() == {NAME, "workflowtemplates.argoproj.io"}
     assert (findings[NAME].ok, findings[NAME].required) == (False, False)
     assert findings[NAME].observed == "belongs to the Helm release argo in ci"
@@ -130,7 +130,7 @@ def test_a_definition_of_another_installation_without_our_version_is_an_error(se
     foreign = server.definitions[NAME]
     foreign["metadata"]["managedFields"][0]["manager"] = "kubectl-client-side-apply"
     foreign["spec"]["versions"][0]["name"] = "v1beta1"
-    assert found()[NAME].required
+    assert subjects()[NAME].required
     with pytest.raises(
         PermanentError, match=rf"{NAME} belongs to another installation .*, and has no v1alpha1\. Update"
     ):
@@ -155,7 +155,7 @@ def test_another_controller_that_would_run_our_workflows_is_named(
         controller("ci", *arguments),
         controller("phaseflow", "--namespaced", instance="phaseflow"),
     ]
-    findings = found()
+    findings = subjects()
     assert ("argo workflows" in findings) is conflict
     if conflict:
         assert findings["argo workflows"].observed == "ci/workflow-controller would also run this release's workflows"
@@ -165,7 +165,7 @@ def test_another_controller_that_would_run_our_workflows_is_named(
 def test_a_controller_with_an_instance_id_runs_its_own_workflows_alone(server: Server) -> None:
     server.deployments = [controller("ci")]
     server.configuration = {"config": "instanceID: mine\n"}
-    assert found().keys() == {"custom resources"}
+    assert subjects().keys() == {"custom resources"}
 
 
 @pytest.mark.skipif(not shutil.which("helm"), reason="needs helm")

@@ -31,14 +31,14 @@ def install(programs: Path, name: str, output: str, *, error: str = "", code: in
     (programs / name).chmod(0o755)
 
 
-def found(profile: str = "small") -> dict[str, Finding]:
+def subjects(profile: str = "small") -> dict[str, Finding]:
     return {finding.subject: finding for finding in engine.findings(profile)}
 
 
 def test_a_machine_with_enough_of_everything_is_ready(programs: Path) -> None:
     install(programs, "docker", json.dumps(INFO | {"Name": platform.node(), "DockerRootDir": str(programs)}))
     install(programs, "kind", "kind v0.30.0 go1.24.6 linux/amd64\n")
-    findings = found()
+    findings = subjects()
     assert findings.keys() == {"container engine", "engine CPU", "engine memory", "engine disk", "kind version"}
     assert [name for name, finding in findings.items() if not finding.ok] in ([], ["engine disk"])
     assert "GiB free" in findings["engine disk"].observed
@@ -50,7 +50,7 @@ def test_an_engine_that_does_not_respond_is_named_before_anything_is_built(progr
     error = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
     install(programs, "docker", '{"ServerErrors": ["x"]}\n', error=error, code=1)
     install(programs, "kind", "kind v0.30.0 go1.24.6 darwin/arm64\n")
-    findings = found()
+    findings = subjects()
     assert findings.keys() == {"container engine", "kind version"}
     assert not findings["container engine"].ok
     assert findings["container engine"].observed == error.strip()
@@ -60,7 +60,7 @@ def test_an_engine_that_does_not_respond_is_named_before_anything_is_built(progr
 def test_an_engine_that_is_too_small_is_named_with_the_setting(programs: Path) -> None:
     install(programs, "docker", json.dumps(INFO | {"NCPU": 2, "MemTotal": 4 * GIB}))
     install(programs, "kind", "kind v0.30.0 go1.24.6 darwin/arm64\n")
-    findings = found("kind")
+    findings = subjects("kind")
     assert findings["engine CPU"].observed == "2, 4 needed"
     assert findings["engine memory"].observed == "4.0 GiB, 8 needed"
     for subject in ("engine CPU", "engine memory"):
@@ -71,7 +71,7 @@ def test_an_engine_that_is_too_small_is_named_with_the_setting(programs: Path) -
 def test_the_disk_of_an_engine_in_a_virtual_machine_is_only_mentioned(programs: Path) -> None:
     install(programs, "docker", json.dumps(INFO))
     install(programs, "kind", "kind v0.30.0 go1.24.6 darwin/arm64\n")
-    disk = found()["engine disk"]
+    disk = subjects()["engine disk"]
     assert (disk.ok, disk.required) == (True, False)
     assert disk.observed == "on a-virtual-machine, which this machine can't see; 20 GiB needed"
 
@@ -80,6 +80,6 @@ def test_the_disk_of_an_engine_in_a_virtual_machine_is_only_mentioned(programs: 
 def test_kind_creates_nodes_of_a_supported_kubernetes(programs: Path, version: str, ok: bool) -> None:
     install(programs, "docker", json.dumps(INFO))
     install(programs, "kind", f"kind v{version} go1.24.6 linux/amd64\n")
-    finding = found()["kind version"]
+    finding = subjects()["kind version"]
     assert finding.ok is ok
     assert bool(finding.fix) is not ok
