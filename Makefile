@@ -78,12 +78,12 @@ MINUTES ?= 30
 soak: setup ## MINUTES=30 of load under swaps on the platform that `make demo` leaves up: memory and missing ids
 	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m bench.soak --minutes $(MINUTES)
 
-images: ## one container image a component; REGISTRY=… TAG=… name them, PUSH=1 pushes them for amd64 and arm64
+images: ## one container image a component; REGISTRY=… TAG=… name them (the tag of bin/image-tag otherwise), PUSH=1 pushes them for amd64 and arm64
 	@bin/images
 
 mirror: $(VENVS)/command/.ready ## copy every image the charts name into REGISTRY, for a cluster that reaches no other
 	@test -n "$(REGISTRY)" || { echo "error: name the registry: make mirror REGISTRY=registry.example.com/phaseflow" >&2; exit 2; }
-	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.charts mirror "$(REGISTRY)" --own
+	@TAG="$${TAG:-$$(bin/image-tag)}" PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.charts mirror "$(REGISTRY)" --own
 
 lock-images: $(VENVS)/command/.ready ## ask the registries for every image's digest, the base's too, and write it into the charts and k8s/images.hcl
 	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.charts lock
@@ -98,7 +98,7 @@ docs-serve: $(DEV) ## the documentation site at http://127.0.0.1:8000, rebuilt w
 	$(RUN) mkdocs serve
 
 PROFILE ?= small
-cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with the platform and one turn of the loop (PROFILE=small|kind)
+cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with the platform, at first with one turn of the loop (PROFILE=small|kind); again: an upgrade
 	@bin/cluster $(PROFILE)
 
 cluster-down: ## remove the kind cluster and all that is in it
@@ -110,8 +110,8 @@ test-charts: setup ## the charts' manifests (needs helm)
 test-cluster: setup $(DEV) test-charts ## the platform on the cluster that KUBECONFIG names: install, upgrade, loop, login, faults
 	@bin/test-cluster -m "not nightly"
 
-test-cluster-all: setup $(DEV) test-charts ## the same, and what takes too long for every change: backup and restore, down and up
-	@bin/test-cluster
+test-cluster-all: setup $(DEV) test-charts ## what takes too long for CI: both profiles on kind with upstream's images, upgrades, restore, and test-cluster
+	@bin/test-cluster-all
 
 generate: setup $(DEV) ## pipelines, rules and dashboards from the declarations
 	@bin/generate

@@ -59,7 +59,10 @@ def failed_logs(run_id: str, lines: int) -> Iterator[str]:
             if pod.status.phase != "Failed":
                 continue
             yield f"--- {pod.metadata.name}"
-            text = core.read_namespaced_pod_log(pod.metadata.name, namespace, container="main", tail_lines=lines)
-            yield from text.splitlines()
+            # Version 36 of the client returns the `repr` of the bytes as the text, so they are decoded here.
+            response = core.read_namespaced_pod_log(
+                pod.metadata.name, namespace, container="main", tail_lines=lines, _preload_content=False
+            )
+            yield from response.data.decode(errors="replace").splitlines()
     except client.ApiException as error:
         yield f"The logs of the run's pods can't be read: {error.reason}"

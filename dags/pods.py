@@ -50,7 +50,7 @@ class PodModuleOperator(KubernetesPodOperator):
             cmds=["python", "-m", module],
             arguments=[*arguments, "--result", RESULT],
             pod_template_file=str(TEMPLATES[part]),
-            labels=dict(labels or {}) | {"app.kubernetes.io/component": "task"},
+            labels=dict(labels or {}),  # beside the template's, by which the network policies know the part
             container_resources=k8s.V1ResourceRequirements(
                 requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": f"{memory_mb}Mi"}
             ),

@@ -1,4 +1,4 @@
-# docker buildx bake -f k8s/images.hcl: builds all images of phaseflow. REGISTRY and TAG set their names.
+# docker buildx bake -f k8s/images.hcl: builds all images of phaseflow. REGISTRY and TAG set their names; bin/images sets TAG to a hash of their content.
 variable "REGISTRY" { default = "phaseflow" }
 variable "TAG" { default = "dev" }
 variable "CODE" { default = "" } # the commit, which every model has as a tag

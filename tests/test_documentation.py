@@ -64,7 +64,6 @@ NOT_RUN: Final = {
     "make test": "runs these tests",
     "make soak": "takes 30 minutes",
     "make cluster": "needs Docker and kind",
-    "kubectl config get-contexts": "needs a kubeconfig",
     "bin/phaseflow doctor --kind --images": "needs kind, and the registries of the images",
 }
 """Commands that need what a machine for tests may lack."""

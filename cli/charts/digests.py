@@ -1,4 +1,4 @@
-"""Resolve tags to digests with the API of the Distribution specification (HEAD /v2/<name>/manifests/<tag>)."""
+"""Digests and architectures of images, from the API of the Distribution specification (/v2/<name>/manifests/<tag>)."""
 
 from __future__ import annotations
 
@@ -42,27 +42,46 @@ def resolve(name: str, tag: str, client: httpx.Client) -> str:
 
     Raises PlatformError if the registry is unreachable, lacks the image or requires a login.
     """
-    registry, path = address(name)
-    url = f"{registry}/v2/{path}/manifests/{tag}"
-    headers = {"Accept": _ACCEPT}
-    try:
-        response = client.head(url, headers=headers)
-        if response.status_code == httpx.codes.UNAUTHORIZED and (token := _token(response, client)):
-            headers["Authorization"] = f"Bearer {token}"
-            response = client.head(url, headers=headers)
-    except httpx.HTTPError as error:
-        raise PlatformError(f"{registry} can't be asked for {name}:{tag}: {error}", fix="See to the network") from error
-    if response.is_error:
-        raise PlatformError(
-            f"{registry} answers {response.status_code} for {name}:{tag}",
-            fix="Correct name and tag in the chart's values",
-        )
-    digest = response.headers.get("Docker-Content-Digest", "")
+    digest = _request("HEAD", name, f"manifests/{tag}", client).headers.get("Docker-Content-Digest", "")
     if not _DIGEST.fullmatch(digest):
+        registry, _ = address(name)
         raise PlatformError(
             f"{registry} returned no valid digest for {name}:{tag}: {digest!r}", fix="Use another registry"
         )
     return str(digest)
+
+
+def architectures(name: str, reference: str, client: httpx.Client) -> frozenset[str]:
+    """The architectures that an image is built for. `reference` is a tag or a digest.
+
+    Raises PlatformError like `resolve`.
+    """
+    manifest = _request("GET", name, f"manifests/{reference}", client).json()
+    if "manifests" in manifest:  # an index; its attestations have the architecture "unknown"
+        platforms = (entry.get("platform", {}).get("architecture", "") for entry in manifest["manifests"])
+        return frozenset(platforms) - {"", "unknown"}
+    config = _request("GET", name, f"blobs/{manifest['config']['digest']}", client).json()
+    return frozenset({config["architecture"]})
+
+
+def _request(method: str, name: str, path: str, client: httpx.Client) -> httpx.Response:
+    """Response of an image's registry, after an anonymous login if it asks for one."""
+    registry, repository = address(name)
+    url = f"{registry}/v2/{repository}/{path}"
+    image = f"{name}:{path.partition('/')[2]}"
+    headers = {"Accept": _ACCEPT}
+    try:
+        response = client.request(method, url, headers=headers)
+        if response.status_code == httpx.codes.UNAUTHORIZED and (token := _token(response, client)):
+            headers["Authorization"] = f"Bearer {token}"
+            response = client.request(method, url, headers=headers)
+    except httpx.HTTPError as error:
+        raise PlatformError(f"{registry} can't be asked for {image}: {error}", fix="See to the network") from error
+    if response.is_error:
+        raise PlatformError(
+            f"{registry} answers {response.status_code} for {image}", fix="Correct name and tag in the chart's values"
+        )
+    return response
 
 
 def pinned(bake: str, client: httpx.Client) -> str:

@@ -6,7 +6,7 @@ Each image is specified in a values.yaml. The lock lists all images, for mirrors
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import yaml
@@ -40,6 +40,11 @@ class Image:
     def reference(self) -> str:
         """Name and tag, as `name:tag`."""
         return f"{self.name}:{self.tag}"
+
+
+def with_values(chart: Chart, values: Mapping[str, Any]) -> Chart:
+    """The chart with values of the umbrella chart over its own."""
+    return replace(chart, values=_merged(chart.values, values if chart.parts else values.get(chart.name, {})))
 
 
 def gather(all_charts: Iterable[Chart]) -> tuple[Image, ...]:
@@ -91,6 +96,11 @@ def write_digests(chart: Chart, digests: Mapping[str, str]) -> None:
         image["digest"] = digests[f"{image['repository']}:{image['tag']}"]  # type: ignore[index]  # a mutable map, from `charts.load`
     with path.open("w") as file:
         charts.yaml().dump(values, file)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {key: _merged(base[key], value) for key, value in over.items() if isinstance(base.get(key), Mapping)}
+    return {**base, **over, **nested}
 
 
 def _put(tree: dict[str, Any], path: tuple[str, ...], value: str) -> None:

@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 
 def copy(images: Iterable[Image], registry: str, client: httpx.Client, say: Say, copiers: Sequence[str] = ()) -> None:
-    """Copy each image to `<registry>/<full name>:<tag>`, where the charts find it with `global.images.registry`.
+    """Copy each image to `<registry>/<full name>:<tag>`, where the charts find it with `global.images.mirror`.
 
     `copiers` are the names of the allowed programs; if empty, all are allowed. Raises PlatformError if no program is
     installed, a copy fails or a copy has another digest.
@@ -66,7 +66,7 @@ def copy(images: Iterable[Image], registry: str, client: httpx.Client, say: Say,
 
 
 def push(registry: str, say: Say) -> None:
-    """Push phaseflow's own images, which `make images` built on this machine.
+    """Push phaseflow's own images, which `make images` built on this machine with the same variable TAG.
 
     Raises PlatformError if an image is missing or the registry refuses it.
     """

@@ -19,6 +19,21 @@ _RESOURCES: Final[Schema] = {
     "additionalProperties": False,
     "properties": {"requests": _QUANTITIES, "limits": _QUANTITIES, "claims": {"type": "array"}},
 }
+_MAP: Final[Schema] = {"type": "object"}
+_TEXTS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
+_ENTRIES: Final[Schema] = {"type": "array", "items": _MAP}
+_POD: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **dict.fromkeys(("labels", "annotations", "nodeSelector"), _TEXTS),
+        **dict.fromkeys(("extraEnv", "envFrom", "volumes", "volumeMounts", "initContainers", "tolerations"), _ENTRIES),
+        **dict.fromkeys(("affinity", "securityContext"), _MAP),
+        "topologySpreadConstraints": _ENTRIES,
+        "priorityClassName": {"type": "string"},
+    },
+}
+"""What `phaseflow.podTemplate` adds to pods."""
 _DIGEST: Final = r"^(sha256:[0-9a-f]{64})?$"
 
 
@@ -77,5 +92,5 @@ def _type(value: Value) -> Schema:
         case list():
             type_schema = {"type": "array"} | ({"items": {"type": value.items}} if value.items else {})
         case _:
-            type_schema = _RESOURCES if value.path[-1] == "resources" else {"type": "object"}
+            type_schema = {"resources": _RESOURCES, "pod": _POD}.get(value.path[-1], _MAP)
     return type_schema

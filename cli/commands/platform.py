@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,11 +13,11 @@ from cli.commands.options import Json, Profile, Project, ShowPasswords, selectio
 from cli.demo.settings import DEFAULT_PROJECT
 from cli.kubernetes import backup as backups
 from cli.kubernetes import doctor as cluster_checks
-from cli.local.machine import Finding
+from cli.kubernetes import engine
+from cli.kubernetes import images as image_checks
 from cli.platforms import ChartValues
 from phaseflow import discovery
 from phaseflow.errors import PermanentError, PlatformError, suggestion
-from phaseflow.settings import ROOT
 
 KIND_PROGRAMS: Final = ("kubectl", "helm", "docker", "kind")
 """Programs for a cluster by kind."""
@@ -228,31 +224,25 @@ def doctor(
         chosen.refuse_cluster_options("doctor", {"--profile": profile, "--images": images})
     with show.working("checking", quiet=True):
         if kind:
-            findings = [*cluster_checks.programs(KIND_PROGRAMS), *cluster_checks.machine()]
+            programs = list(cluster_checks.programs(KIND_PROGRAMS))
+            findings = [*programs, *cluster_checks.machine()]
+            if all(finding.ok for finding in programs):
+                findings += engine.findings(profile or Profile.SMALL)
         else:
             findings = chosen.platform().findings(profile or Profile.SMALL)
         if images:
-            findings += _image_findings(without=[] if profile not in {None, Profile.SMALL} else ["kubeflow-pipelines"])
+            architectures = (
+                frozenset({cluster_checks.this_architecture()})
+                if kind
+                else cluster_checks.architectures(chosen.require_cluster("doctor"))
+            )
+            findings += image_checks.findings(profile or Profile.SMALL, architectures)
     if as_json:
         show.data([asdict(finding) for finding in findings])
     else:
         show.findings(findings)
     if any(finding.required and not finding.ok for finding in findings):
         raise typer.Exit(1)
-
-
-def _image_findings(*, without: list[str]) -> Iterable[Finding]:
-    """Whether the registry of each third-party image has it."""
-    exclusions = [argument for chart in without for argument in ("--without", chart)]
-    argv = [sys.executable, "-m", "cli.charts", "reach", *exclusions]
-    completed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    if completed.returncode:
-        raise PlatformError(
-            completed.stderr.strip() or "The images could not be checked", fix="Run `python -m cli.charts reach`"
-        )
-    for reference, problem in json.loads(completed.stdout).items():
-        fix = "Set `global.images.registry` to a registry that has it; `make mirror REGISTRY=…` fills one"
-        yield Finding(subject=reference, ok=not problem, observed=problem or "available", fix=fix if problem else "")
 
 
 def backup(context: typer.Context) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cli import show
-from cli.kubernetes import access, doctor, install, kube
+from cli.kubernetes import access, crds, doctor, install, kube
 from cli.kubernetes.kube import Release
 from cli.local.machine import Finding
 from cli.platforms import ChartValues, Outcome, Page, Say, Watch
@@ -20,6 +20,8 @@ from phaseflow.errors import PlatformError
 from phaseflow.settings import ROOT, Settings
 
 HELM: Final = ROOT / "helm" / "platform"
+ARM64: Final = HELM / "values-arm64.yaml"
+"""Images that upstream builds for amd64 alone, from another source. `up` adds it if a node has arm64."""
 DEMO_WINDOW_SECONDS: Final = 600
 """Largest drift window for a demo. With a larger one it would take hours."""
 
@@ -42,9 +44,13 @@ class KubernetesPlatform:
     def up(self, values: ChartValues, watch: Watch) -> list[str]:
         """Install or upgrade the release. If a part can't become ready, the error has the reason."""
         files = [HELM / f"values-{values.profile}.yaml", *[HELM / "values-rehearsal.yaml"] * values.rehearsal]
+        remarks = []
+        if "arm64" in doctor.architectures(self.release):
+            files.append(ARM64)
+            remarks.append(f"with {ARM64.name}, because nodes have arm64")
         start = time.monotonic()
         install.up(self.release, [*files, *values.files], values.sets, watch)
-        return [f"ready after {show.duration(time.monotonic() - start)}"]
+        return [*remarks, f"ready after {show.duration(time.monotonic() - start)}"]
 
     def down(self, *, data: bool) -> Outcome:
         """Uninstall the release. Volumes and passwords are kept unless `data` is set."""
@@ -80,6 +86,8 @@ class KubernetesPlatform:
         findings = list(doctor.programs(("kubectl", "helm")))
         if all(finding.ok for finding in findings):
             findings += doctor.cluster(self.release, profile)
+        if profile in doctor.KUBEFLOW and any(finding.subject == "kubernetes" for finding in findings):
+            findings += crds.findings(self.release)
         return findings
 
     def log_names(self) -> list[str]:

@@ -21,6 +21,10 @@ DISK: Final = 20 * GIB
 """Images take about 6 GiB; volumes and logs grow."""
 REQUIREMENTS: Final[Mapping[str, tuple[float, int]]] = {"small": (2.0, 6 * GIB), "kind": (4.0, 8 * GIB)}
 """CPUs and bytes of memory that each profile needs. Those of `production` depend on its replicas."""
+KUBEFLOW: Final = frozenset({"kind", "production"})
+"""Profiles that enable Kubeflow Pipelines."""
+TOLERANCE: Final = 0.9
+"""Share of a requirement that suffices. A machine with 6 GiB offers a little less, because it reserves some for itself."""
 INOTIFY: Final = {"max_user_instances": 512, "max_user_watches": 65_536}
 """Minimum of each limit. Below it, the processes in kind's nodes, which share this machine's kernel, fail with "too
 many open files"."""
@@ -62,7 +66,7 @@ def machine() -> Iterator[Finding]:
             limit = int(path.read_text())
             fix = "" if limit >= needed else f"`sudo sysctl fs.inotify.{name}={needed}`"
             yield Finding(subject=f"inotify {name}", ok=limit >= needed, observed=f"{limit}, {needed} needed", fix=fix)
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    architecture = this_architecture()
     yield Finding(
         subject="architecture",
         ok=architecture in ARCHITECTURES,
@@ -80,8 +84,8 @@ def cluster(release: Release, profile: str) -> Iterator[Finding]:
         fix = "Start a cluster (`make cluster` makes one with kind), or set KUBECONFIG to yours"
         yield Finding(subject="cluster", ok=False, observed=problem[:300], fix=fix)
         return
-    yield _version("kubernetes", version["gitVersion"], KUBERNETES, "Upgrade the cluster")
-    yield _version(
+    yield version_finding("kubernetes", version["gitVersion"], KUBERNETES, "Upgrade the cluster")
+    yield version_finding(
         "helm version", kube.helm(release, "version", "--short").strip(), HELM, f"Upgrade helm: {kube.TOOLS['helm']}"
     )
     nodes = kube.items(release, "nodes")
@@ -90,7 +94,22 @@ def cluster(release: Release, profile: str) -> Iterator[Finding]:
     yield _storage(kube.items(release, "storageclasses"))
 
 
-def _version(subject: str, text: str, minimum: tuple[int, int], fix: str) -> Finding:
+def architectures(release: Release) -> frozenset[str]:
+    """Architectures of the nodes; empty if the cluster can't be asked."""
+    try:
+        nodes = kube.items(release, "nodes")
+    except PlatformError:
+        return frozenset()
+    return frozenset(node["status"]["nodeInfo"]["architecture"] for node in nodes)
+
+
+def this_architecture() -> str:
+    """Architecture of this machine, in the words of Kubernetes."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def version_finding(subject: str, text: str, minimum: tuple[int, int], fix: str) -> Finding:
+    """Check that the first version in `text` is at least `minimum`."""
     match = re.search(r"v?(\d+)\.(\d+)", text)
     ok = match is not None and (int(match[1]), int(match[2])) >= minimum
     minimum_text = ".".join(map(str, minimum))
@@ -131,8 +150,7 @@ def _resources(
             yield Finding(subject=kind, ok=True, observed=f"{free / size:.1f} {unit} free", required=False)
             continue
         needed = float(requirements[index])
-        # A node reserves some of its memory, so a machine with 6 GiB offers a little less.
-        ok = free >= 0.9 * needed
+        ok = free >= TOLERANCE * needed
         fix = "" if ok else "Add a node, or reduce the requests of other pods (`kubectl describe nodes`)"
         yield Finding(
             subject=kind, ok=ok, observed=f"{free / size:.1f} {unit} free, {needed / size:.0f} needed", fix=fix

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.kubernetes import chart_values, kube, reasons
+from cli.kubernetes import chart_values, crds, kube, reasons
 from cli.kubernetes.kube import Release
 from cli.kubernetes.reasons import Reason
 from cli.platforms import Watch
@@ -21,6 +21,11 @@ TIMEOUT: Final = 900.0
 STUCK: Final = 20.0
 """Seconds that a final reason must persist. The first pull of an image may fail by chance."""
 POLL: Final = 1.0
+WORKFLOWS: Final = "workflows.argoproj.io"
+SCHEDULES: Final = "scheduledworkflows.kubeflow.org"
+RUNS: Final = ("--selector", "pipeline/runid")
+UNKNOWN_KIND: Final = "the server doesn't have a resource type"
+"""What kubectl prints for a kind that the cluster has no definition of."""
 KINDS: Final = "deployments,statefulsets,jobs"
 
 
@@ -31,17 +36,15 @@ def chart() -> Path:
 
 
 def up(release: Release, files: Sequence[Path], sets: Sequence[str], watch: Watch) -> None:
-    """Run `helm upgrade --install`, then `wait`; raises PlatformError with the reason and the fix."""
+    """Apply the custom resource definitions, run `helm upgrade --install`, then `wait`; raises PlatformError with the reason and the fix."""
     kube.namespace(release)
     platform_chart = chart()
-    arguments = ["upgrade", "--install", release.name, str(platform_chart)]
-    for file in files:
-        arguments += ["--values", str(file)]
-    for value in sets:
-        arguments += ["--set", value]
+    arguments = [word for file in files for word in ("--values", str(file))]
+    arguments += [word for value in sets for word in ("--set", value)]
     start = time.monotonic()
     try:
-        kube.helm(release, *arguments)
+        crds.apply(release, crds.of_release(release, platform_chart, arguments))
+        kube.helm(release, "upgrade", "--install", release.name, str(platform_chart), *arguments)
     except PlatformError as error:
         if explained := chart_values.unknown_value(error.problem, platform_chart.parent):
             raise explained from error
@@ -161,6 +164,18 @@ def down(release: Release, *, data: bool) -> None:
     if data:
         selector = f"app.kubernetes.io/instance={release.name},app.kubernetes.io/component!=backup"
         kube.kubectl(release, "delete", "pvc,secret", "--selector", selector, "--ignore-not-found")
+        _delete_runs(release)
+
+
+def _delete_runs(release: Release) -> None:
+    """Delete what Kubeflow Pipelines has created itself: schedules, runs with their pods, and the controller's lease."""
+    for kind, selection in ((SCHEDULES, ("--all",)), (WORKFLOWS, RUNS), ("pods", RUNS)):
+        try:
+            kube.kubectl(release, "delete", kind, *selection)
+        except PlatformError as error:
+            if UNKNOWN_KIND not in error.problem:
+                raise
+    kube.kubectl(release, "delete", "lease", "workflow-controller", "--ignore-not-found")
 
 
 def workload(release: Release, part: str, project: str) -> str:

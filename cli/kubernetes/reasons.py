@@ -47,7 +47,7 @@ def of_pod(release: Release, pod: dict[str, Any]) -> Reason | None:
                 what=name,
                 problem=f"The image {container['image']!r} can't be had ({reason}): {message[:300]}",
                 fix="Correct its name or tag, load it into the cluster (`kind load docker-image`), or set "
-                "`global.images.registry` to a registry that has it",
+                "`global.images.registry` (phaseflow's own) or `global.images.mirror` to a registry that has it",
                 final=True,
             )
         if reason in CONFIG:

@@ -100,7 +100,10 @@ def test_uv_is_installed_by_version_and_hashes() -> None:
 
 def test_a_release_is_not_built_on_a_base_without_a_digest(tmp_path: Path) -> None:
     docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\necho "$BASE" "$@" >>{tmp_path}/calls\n')
+    docker.write_text(
+        f'#!/bin/sh\necho "$BASE" "$@" >>{tmp_path}/calls\n'
+        'case "$*" in *--print*) echo \'{"target": {}}\' ;; esac\n'
+    )
     docker.chmod(0o755)
 
     def build(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -134,20 +137,50 @@ def test_every_image_has_the_same_base() -> None:
     assert f"BASE={base.partition('@')[0]} " in (ROOT / "bin" / "test-images").read_text()
 
 
-def test_the_scan_covers_every_group_and_image_with_pinned_actions() -> None:
-    path = ROOT / ".github" / "workflows" / "security.yaml"
+def components(target: str) -> list[str]:
+    """The components that a target of the bake file builds an image of."""
+    bake = (ROOT / "k8s" / "images.hcl").read_text()
+    match = re.search(rf'target "{target}" \{{.*?component = (\[[^\]]*\])', bake, re.DOTALL)
+    assert match is not None
+    names: list[str] = json.loads(match[1])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_workflow_may_only_read_and_pins_its_actions(path: Path) -> None:
     text = path.read_text()
     workflow = yaml.safe_load(text)
     assert "This workflow has not run yet" in text
     assert workflow["permissions"] == {"contents": "read"}
-    loop = re.search(r"for group in ([\w ]+); do", text)
-    assert loop is not None
-    assert set(loop[1].split()) == GROUPS.keys() - {"test"}  # the group `dev` includes it
-    bake = (ROOT / "k8s" / "images.hcl").read_text()
-    components = re.search(r'target "image" \{.*?component = (\[[^\]]*\])', bake, re.DOTALL)
-    assert components is not None
-    assert workflow["jobs"]["images"]["strategy"]["matrix"]["component"] == json.loads(components[1])
     for job in workflow["jobs"].values():
+        assert "timeout-minutes" in job
         for step in job["steps"]:
             if "uses" in step:
                 assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+\.\d+\.\d+|[0-9a-f]{40})", step["uses"]), step["uses"]
+            if step.get("uses", "").startswith("actions/checkout"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_a_release_has_every_image_for_both_architectures_signed_with_a_bill_of_materials() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yaml").read_text())
+    images, release_charts = workflow["jobs"]["images"], workflow["jobs"]["charts"]
+    assert images["strategy"]["matrix"]["component"] == [*components("image"), *components("environment")]
+    for job in (images, release_charts):
+        assert job["permissions"] == {"contents": "read", "packages": "write", "id-token": "write"}
+    scripts = [step.get("run", "") for step in images["steps"]]
+    (build,) = (step for step in images["steps"] if "bin/images" in step.get("run", ""))
+    assert build["env"]["PUSH"] == "1"  # bin/images then builds for amd64 and arm64
+    assert "--sbom=true" in build["run"]
+    for command in ("cosign sign --yes", "cosign attest --yes --type cyclonedx", "k8s/sbom.py"):
+        assert any(command in script for script in scripts), command
+    assert "cosign sign --yes" in release_charts["steps"][-1]["run"]
+    assert "bin/release-charts" in release_charts["steps"][-1]["run"]
+
+
+def test_the_scan_covers_every_group_and_image() -> None:
+    text = (ROOT / ".github" / "workflows" / "security.yaml").read_text()
+    workflow = yaml.safe_load(text)
+    loop = re.search(r"for group in ([\w ]+); do", text)
+    assert loop is not None
+    assert set(loop[1].split()) == GROUPS.keys() - {"test"}  # the group `dev` includes it
+    assert workflow["jobs"]["images"]["strategy"]["matrix"]["component"] == components("image")

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ MAX_PAYLOAD_BYTES: Final = 1 << 20
 REPORT_SECONDS: Final = 240
 LOOK_SECONDS: Final = float(os.environ.get("PHASEFLOW_MONITOR_LOOK_SECONDS", "5"))
 LOOK_MAX_AGE_SECONDS: Final = 120.0
+RESTORE_SECONDS: Final = 5.0
 RESUME_SECONDS: Final = 30.0
 RESUME_MAX_AGE_SECONDS: Final = 600.0
 """Long enough for Airflow to be slow for every project."""
@@ -106,7 +108,10 @@ class Monitor:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Poll the runs and send pending ones while the service is up."""
         loops = self._loops
-        _last_reports(self._store, self._metrics)
+        stopped = threading.Event()
+        # Not a loop of `loops`: the monitor is healthy while the store is unavailable. A daemon, because a call may take a minute.
+        restore = (self._store, self._metrics, stopped)
+        threading.Thread(target=_restore_reports, args=restore, name="reports", daemon=True).start()
         loops.start(
             "runs",
             lambda: self._runs.look(lambda: loops.beat("runs")),
@@ -115,6 +120,7 @@ class Monitor:
         )
         loops.start("pending", self._hook.resume, seconds=RESUME_SECONDS, max_age=RESUME_MAX_AGE_SECONDS)
         yield
+        stopped.set()
         await loops.stop()
 
     async def alerts(self, request: Request) -> Response:
@@ -232,12 +238,29 @@ async def _report(settings: Settings, name: str) -> tuple[int, dict[str, Any]]:
     return 200, summary
 
 
-def _last_reports(store: Store, metrics: MonitorMetrics) -> None:
-    """Restore the metrics of the projects' last reports; a report that can't be read is skipped."""
-    for name in discovery.names():
+def _restore_reports(store: Store, metrics: MonitorMetrics, stopped: threading.Event) -> None:
+    """Restore the metrics of the projects' last reports, as soon as the store is available."""
+    names = list(discovery.names())
+    while names:
         try:
-            keys = [key for key in store.keys(f"reports/{name}") if key.endswith("report.json")]
-            if keys:
-                metrics.report(name, json.loads(store.read(keys[-1])))
-        except Exception as error:  # the hook must start whatever the file contains
-            logger.warning("the last report of %s can't be read: %s: %s", name, type(error).__name__, error)
+            _last_report(store, metrics, names[0])
+            del names[0]
+        except PlatformError as error:
+            logger.warning("the last reports can't be read yet: %s", error)
+            if stopped.wait(RESTORE_SECONDS):
+                return
+
+
+def _last_report(store: Store, metrics: MonitorMetrics, name: str) -> None:
+    """Restore the metrics of a project's last report. A report that can't be read is skipped.
+
+    Raises PlatformError if the store is unavailable.
+    """
+    try:
+        keys = [key for key in store.keys(f"reports/{name}") if key.endswith("report.json")]
+        if keys:
+            metrics.report(name, json.loads(store.read(keys[-1])))
+    except PlatformError:
+        raise
+    except Exception as error:  # a report may contain anything
+        logger.warning("the last report of %s can't be read: %s: %s", name, type(error).__name__, error)

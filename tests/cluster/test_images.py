@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from cli.charts import charts, digests, images, mirror
+from cli.charts.__main__ import main
 from cli.charts.images import Image
 from phaseflow.errors import PlatformError
 from phaseflow.testing import free_port
@@ -126,6 +127,33 @@ def image(upstream: Registry, digest: str = "") -> Image:
 def test_a_tag_s_digest_is_that_of_the_index_of_all_architectures(upstream: Registry, client: httpx.Client) -> None:
     digest = upstream.push("team/thing", "1.2", "hello")
     assert digests.resolve(f"{upstream.name}/team/thing", "1.2", client) == digest
+
+
+def test_platforms_are_those_of_the_index_or_of_the_one_image(mirror_registry: Registry, client: httpx.Client) -> None:
+    index = mirror_registry.push("team/thing", "1.2", "hello")
+    name = f"{mirror_registry.name}/team/thing"
+    assert digests.architectures(name, "1.2", client) == {"amd64", "arm64"}
+    manifests = client.get(f"http://{mirror_registry.name}/v2/team/thing/manifests/{index}", headers={"Accept": INDEX})
+    for entry in manifests.json()["manifests"]:
+        assert digests.architectures(name, entry["digest"], client) == {entry["platform"]["architecture"]}
+
+
+def test_an_image_without_the_architecture_of_the_nodes_is_named(
+    mirror_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(charts, "FOLDER", tmp_path)
+    mirror_registry.push("team/thing", "1.2", "hello")
+    name = f"{mirror_registry.name}/team/thing"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "Chart.yaml").write_text("{name: x, version: 1.0.0}")
+    (tmp_path / "x" / "values.yaml").write_text(f'# -- One.\none: {{repository: {name}, tag: "0", digest: ""}}\n')
+    values = tmp_path / "values-other.yaml"
+    values.write_text('x: {one: {tag: "1.2"}}')
+    options = ["reach", "--values", str(values), "--architecture", "arm64", "--architecture", "s390x"]
+    assert main(options) == 0
+    assert json.loads(capsys.readouterr().out) == {f"{name}:1.2": "It has no build for s390x, only for amd64, arm64"}
+    assert main(options[:-2]) == 0
+    assert json.loads(capsys.readouterr().out) == {f"{name}:1.2": ""}
 
 
 def test_the_lock_writes_digests_and_nothing_else(

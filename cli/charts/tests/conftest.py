@@ -20,7 +20,7 @@ PROFILES = [
 ]
 EVERYTHING = (
     "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,backup.enabled=true,monitoring.operator.enabled=true,"
-    "monitoring.dashboards.configMaps=true,serving.serviceMonitor.enabled=true,serving.autoscaling.enabled=true,"
+    "monitoring.dashboards.configMaps=true,serving.serviceMonitor.enabled=true,serving.autoscaling.enabled=true,serving.resources.requests.cpu=250m,"
     "airflow.executor=KubernetesExecutor,gateway.enabled=true,gateway.className=x,"
     "gateway.tlsSecret=t,serving.spool.persistent=true"
 )

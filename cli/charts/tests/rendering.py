@@ -77,6 +77,11 @@ def of_kind(objects: tuple[Object, ...], *kinds: str) -> list[Object]:
     return [manifest for manifest in objects if manifest["kind"] in kinds]
 
 
+def generated_secrets(objects: tuple[Object, ...]) -> list[Object]:
+    """The Secrets with generated values: all but the configuration of Alertmanager, which follows from values."""
+    return [secret for secret in of_kind(objects, "Secret") if set(secret["stringData"]) != {"alertmanager.yml"}]
+
+
 def parts(objects: tuple[Object, ...]) -> set[str]:
     """Names of the charts that the objects belong to."""
     return {

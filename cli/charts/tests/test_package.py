@@ -6,9 +6,11 @@ import itertools
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli.charts import charts
 from cli.charts.tests.rendering import NAMESPACE, RELEASE, Helm
+from phaseflow.settings import ROOT
 
 
 @pytest.mark.parametrize("chart", charts.names())
@@ -29,6 +31,28 @@ def test_a_package_renders_the_same_objects_as_its_folder(helm: Helm, chart: str
     assert rendered.returncode == 0, rendered.stderr
     kinds = [line for line in rendered.stdout.splitlines() if line.startswith("kind: ")]
     assert len(kinds) == len(helm.objects(chart))
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in charts.FOLDER.glob("*/Chart.yaml")))
+def test_a_chart_has_the_metadata_of_artifact_hub(folder: str) -> None:
+    about = charts.load(charts.FOLDER / folder / "Chart.yaml")
+    assert {
+        "description",
+        "home",
+        "sources",
+        "maintainers",
+        "keywords",
+        "icon",
+        "appVersion",
+        "kubeVersion",
+    } <= about.keys()
+    annotations = about["annotations"]
+    assert annotations["artifacthub.io/license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    addresses = [about["icon"], *(link["url"] for link in yaml.safe_load(annotations["artifacthub.io/links"]))]
+    for address in addresses:  # files of this repository
+        path = address.partition("/main/")[2]
+        assert (ROOT / path).is_file(), address
 
 
 @pytest.mark.parametrize("chart", charts.names())

@@ -175,6 +175,25 @@ def test_a_page_needs_the_proxy_password_which_is_not_forwarded(proxy: Proxy) ->
         assert headers["x-forwarded-proto"] == "http", path
 
 
+def test_every_part_gets_the_forwarded_headers(proxy: Proxy) -> None:
+    outside = {"x-forwarded-proto": "https", "host": "ml.example.com", "upgrade": "websocket", "connection": "upgrade"}
+    with proxy.client(auth=LOGIN) as client:
+        for path in (*PAGES, "/airflow/", "/airflow/auth/login", "/grafana/", "/grafana/login", "/serving/titanic/x"):
+            headers = client.get(path, headers=outside).raise_for_status().json()["headers"]
+            assert headers["x-forwarded-proto"] == "https", path
+            assert headers["x-forwarded-host"] == headers["host"] == "ml.example.com", path
+            assert headers["x-forwarded-for"] == "127.0.0.1", path
+            assert headers["upgrade"] == "websocket", path
+            assert headers["connection"] == "upgrade", path
+
+
+def test_a_part_gets_one_connection_for_one_request(proxy: Proxy) -> None:
+    """Newer versions of nginx keep connections to a part, and with them its choice of a pod."""
+    with proxy.client(auth=LOGIN) as client:
+        for path in (*PAGES, "/airflow/", "/serving/titanic/x"):
+            assert client.get(path).raise_for_status().json()["headers"]["connection"] == "close", path
+
+
 def test_airflow_and_the_services_get_the_clients_token_but_not_the_proxy_password(proxy: Proxy) -> None:
     for path in ("/airflow/api/v2/version", "/airflow/auth/token", "/serving/titanic/feedback"):
         with proxy.client(headers={"authorization": "Bearer token"}) as client:
@@ -298,6 +317,19 @@ def test_the_proxy_terminates_tls(start: Callable[..., Proxy]) -> None:
         response = client.get("/serving/titanic/model")
     assert response.headers["strict-transport-security"] == "max-age=31536000"
     assert response.json()["headers"]["x-forwarded-proto"] == "https"
+
+
+def test_plain_http_at_the_tls_port_is_redirected(start: Callable[..., Proxy]) -> None:
+    proxy = start("proxy.tlsSecret=tls,proxy.allowPlainHTTP=false")
+    plain = proxy.address.replace("https:", "http:")
+    response = httpx.get(f"{plain}/airflow/home?a=1", trust_env=False)
+    assert response.status_code == 301
+    assert response.headers["location"] == f"{proxy.address}/airflow/home?a=1"
+
+
+def test_a_load_balancer_needs_no_password_for_health(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        assert client.get("/proxy/healthz").status_code == 200
 
 
 def test_responses_get_the_missing_security_headers(proxy: Proxy) -> None:

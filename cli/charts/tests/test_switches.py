@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from cli.charts import charts
-from cli.charts.tests.rendering import Helm, Object, containers, name, of_kind, parts, pods
+from cli.charts.tests.rendering import Helm, Object, containers, generated_secrets, name, of_kind, parts, pods
 from phaseflow import discovery
 
 PARTS = [name for name in charts.names() if name not in {"platform", "kubeflow-pipelines"}]
@@ -117,7 +118,7 @@ def test_a_secret_of_yours_takes_the_place_of_the_chart_s(helm: Helm, values: st
 
 
 def test_generated_secrets_stay_after_an_uninstallation(helm: Helm) -> None:
-    for secret in of_kind(helm.objects("platform"), "Secret"):
+    for secret in generated_secrets(helm.objects("platform")):
         assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep", name(secret)
 
 
@@ -143,6 +144,12 @@ def test_kube_prometheus_stack(helm: Helm) -> None:
         assert len(chosen) == 1, name(manifest)
         assert manifest["spec"]["endpoints"][0]["port"] in [port["name"] for port in chosen[0]["spec"]["ports"]]
     assert len(monitors) == 2
+    # The alert of a target that is down names the jobs of the chart's own Prometheus.
+    jobs = {manifest["spec"]["endpoints"][0]["relabelings"][0]["replacement"] for manifest in monitors}
+    platform_rules = [rule for group in rules["p-monitoring-platform"]["spec"]["groups"] for rule in group["rules"]]
+    (down,) = [rule["expr"] for rule in platform_rules if rule.get("alert") == "PhaseflowTargetDown"]
+    assert jobs == {"serving", "monitor"}
+    assert all(re.search(rf'job=~"[^"]*\b{job}\b', down) for job in jobs)
     assert {manifest["metadata"]["labels"]["release"] for manifest in [*monitors, *rules.values()]} == {"kps"}
     boards = [
         manifest
@@ -199,6 +206,29 @@ def test_the_kubernetes_executor_has_a_pod_template(helm: Helm) -> None:
     assert "ConfigMap p-airflow worker.yaml" not in dict(pods(helm.objects("platform")))
 
 
+def test_airflow_trusts_the_proxy_about_the_scheme(helm: Helm) -> None:
+    """Without it, uvicorn takes every request for plain HTTP, and the session cookie is not Secure."""
+    objects = helm.objects("platform")
+    assert environment(objects, "p-airflow-api-server")["FORWARDED_ALLOW_IPS"] == "*"
+    assert "FORWARDED_ALLOW_IPS" not in environment(objects, "p-airflow-scheduler")
+
+
+def test_the_migration_has_another_name_if_and_only_if_it_changes(helm: Helm) -> None:
+    """GitOps applies the same objects again, and a Job can't be changed."""
+
+    def job(*values: str) -> tuple[str, Any]:
+        (migration,) = of_kind(helm.objects("platform", *values), "Job")
+        assert "ttlSecondsAfterFinished" not in migration["spec"]
+        return migration["metadata"]["name"], migration["spec"]["template"]
+
+    first_name, pod = job()
+    assert job("--set", "global.personal.existingSecret=k") == (first_name, pod)
+    for values in ("global.images.tag=v2", "airflow.trainings=2", "airflow.config.AIRFLOW__CORE__PARALLELISM=8"):
+        other_name, other_pod = job("--set", values)
+        assert other_name != first_name, values
+        assert other_pod != pod, values
+
+
 def test_replicas_of_one_project(helm: Helm) -> None:
     objects = helm.objects("platform", "--set", "serving.overrides.titanic.replicas=3")
     replicas = {
@@ -245,7 +275,16 @@ def mounted_secrets(pod: Object) -> set[str]:
 
 def of_stores(pod: Object) -> set[str]:
     """Names of a pod's Secrets for Postgres and the object store."""
-    others = ("p-airflow", "p-monitoring", "p-serving", "p-pipelines", "p-proxy", "p-mysql", "p-personal")
+    others = (
+        "p-airflow",
+        "p-monitoring",
+        "p-serving",
+        "p-pipelines",
+        "p-proxy",
+        "p-mysql",
+        "p-personal",
+        "p-alertmanager",
+    )
     return {secret for secret in mounted_secrets(pod) if not secret.startswith(others)}
 
 
@@ -267,7 +306,7 @@ def test_a_pod_has_only_its_own_store_credentials(helm: Helm) -> None:
             f"Deployment p-airflow-{suffix}": airflow
             for suffix in ("api-server", "scheduler", "dag-processor", "triggerer")
         },
-        "Job p-airflow-migrate-1": airflow,
+        "Job p-airflow-migrate": airflow,
         "ConfigMap p-airflow worker.yaml": airflow,
         "ConfigMap p-airflow pod.yaml": {"p-s3-steps"},
         "ConfigMap p-airflow maintenance.yaml": {"p-s3-maintenance"},
@@ -282,7 +321,11 @@ def test_a_pod_has_only_its_own_store_credentials(helm: Helm) -> None:
         (",backup.target=s3://phaseflow-backup/x", {"CronJob p-prune": {"p-s3-prune"}}),
     ):
         objects = helm.objects("platform", "--set", EVERY_PART + values)
-        secrets_by_owner = {owner: secrets for owner, pod in pods(objects) if (secrets := of_stores(pod))}
+        secrets_by_owner = {
+            re.sub(r"(migrate)-[0-9a-f]{8}$", r"\1", owner): secrets
+            for owner, pod in pods(objects)
+            if (secrets := of_stores(pod))
+        }
         assert secrets_by_owner == expected | additional
     engine = dict(pods(helm.objects("platform")))["Deployment p-pipelines"]
     assert of_stores(engine) == {"p-s3-steps"}
@@ -345,35 +388,3 @@ def test_a_subset_of_projects(helm: Helm) -> None:
     )
     assert environment(objects, "p-airflow-scheduler")["PHASEFLOW_ONLY"] == "titanic"
     assert environment(objects, "p-serving-titanic")["PHASEFLOW_ONLY"] == "titanic"
-
-
-def test_nothing_comes_in_but_through_the_proxy(helm: Helm) -> None:
-    everything, proxy = of_kind(helm.objects("platform"), "NetworkPolicy")
-    assert everything["spec"] == {
-        "podSelector": {},
-        "policyTypes": ["Ingress"],
-        "ingress": [{"from": [{"podSelector": {}}]}],
-    }
-    chosen = proxy["spec"]["podSelector"]["matchLabels"]
-    named = [
-        owner for owner, pod in pods(helm.objects("platform")) if chosen.items() <= pod["metadata"]["labels"].items()
-    ]
-    assert named == ["Deployment p-proxy"]
-    assert not of_kind(helm.objects("platform", "--set", "networkPolicy.enabled=false"), "NetworkPolicy")
-
-
-def test_a_gateway_routes_to_the_proxy(helm: Helm) -> None:
-    values = (
-        "gateway.enabled=true,gateway.className=c,gateway.host=ml.example.com,gateway.tlsSecret=t,proxy.type=ClusterIP"
-    )
-    objects = helm.objects("platform", "--set", values)
-    (gateway,), (route,) = of_kind(objects, "Gateway"), of_kind(objects, "HTTPRoute")
-    assert gateway["spec"]["listeners"][0]["tls"]["certificateRefs"] == [{"name": "t"}]
-    assert route["spec"]["parentRefs"] == [{"name": gateway["metadata"]["name"]}]
-    (backend,) = route["spec"]["rules"][0]["backendRefs"]
-    service = next(
-        manifest for manifest in of_kind(objects, "Service") if manifest["metadata"]["name"] == backend["name"]
-    )
-    assert backend["port"] in [port["port"] for port in service["spec"]["ports"]]
-    assert service["spec"]["type"] == "ClusterIP"
-    assert "nodePort" not in service["spec"]["ports"][0]

@@ -47,8 +47,8 @@ PLACEHOLDER = re.compile(r"<[a-z-]+>")
         ("platform", "backup.enabled=maybe", "at '/backup/enabled': got string, want boolean"),
         (
             "platform",
-            "global.scheduling.nodeSelector=x",
-            "at '/global/scheduling/nodeSelector': got string, want object",
+            "global.pod.nodeSelector=x",
+            "at '/global/pod/nodeSelector': got string, want object",
         ),
         ("kubeflow-pipelines", "runs.runAsUser=0", "at '/runs/runAsUser': minimum: got 0, want 1"),
         ("kubeflow-pipelines", "runs.podGC=Never", "at '/runs/podGC': value must be one of"),
@@ -92,7 +92,18 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
             "platform",
             "gateway.enabled=true",
             "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of "
-            "type kubernetes.io/tls in gateway.tlsSecret, or set gateway.allowPlainHTTP for a network that you trust.",
+            "type kubernetes.io/tls in gateway.tlsSecret, set gateway.tlsByAnnotation where an annotation names the certificate, or "
+            "set gateway.allowPlainHTTP for a network that you trust.",
+        ),
+        (
+            "platform",
+            "ingress.enabled=true,ingress.allowPlainHTTP=true,proxy.enabled=false",
+            "ingress.enabled is true, but there is no reverse proxy to route to: set proxy.enabled to true.",
+        ),
+        (
+            "platform",
+            "ingress.enabled=true,ingress.tlsSecret=t",
+            "ingress.host is empty, and the certificate in ingress.tlsSecret needs it. Set it to the name in global.publicUrl.",
         ),
         (
             "platform",
@@ -133,6 +144,23 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
             "name, or run `make generate` after adding the project.",
         ),
         (
+            "serving",
+            "autoscaling.enabled=true",
+            'autoscaling.enabled is true, but each replica of assistant requests "50m" of CPU: idle replicas would count as '
+            "loaded. Set resources.requests.cpu to what a replica uses under load, such as 250m.",
+        ),
+        (
+            "monitoring",
+            "alertmanager.receivers[0].name=slack,alertmanager.receiver=people",
+            'alertmanager.receiver is "people", which is not the name of a receiver. alertmanager.receivers has: slack. '
+            "Correct the name, or add the receiver.",
+        ),
+        (
+            "monitoring",
+            "alertmanager.receivers[0].name=retrain",
+            'alertmanager.receivers has a receiver called "retrain", which is the name of the chart\'s own: rename it.',
+        ),
+        (
             "kubeflow-pipelines",
             "mysql.enabled=false",
             "mysql.enabled is false: name your MySQL by mysql.host, and a Secret with its username and password by "
@@ -166,7 +194,7 @@ def test_a_release_name_is_at_most_30_characters(helm: Helm) -> None:
     "setting",
     [
         "serving.overrides.titanic.replicas=3",
-        "global.scheduling.nodeSelector.disk=ssd",
+        "global.pod.nodeSelector.disk=ssd",
         "airflow.config.AIRFLOW__CORE__PARALLELISM=8",
         "monitoring.prometheus.scrapeConfigs[0].job_name=mine",
         "proxy.resources.limits.cpu=1",

@@ -155,10 +155,10 @@ def test_logs_of_processes_are_the_ends_of_files(local: Command, capfd: pytest.C
 
 def test_down_keeps_the_data_unless_told_otherwise(cluster: Command) -> None:
     cluster.respond("uninstall")
-    cluster.respond("delete pvc,secret")
+    cluster.respond("delete")
     assert cluster("down").stdout == "stopping\nuninstalled; volumes and passwords are kept\n"
     assert cluster("down --data").stdout == "stopping\nuninstalled, data included\n"
-    assert [call[1] for call in cluster.calls()] == ["uninstall", "uninstall", "delete"]
+    assert [call[1] for call in cluster.calls()] == ["uninstall", "uninstall", *["delete"] * 5]
 
 
 def test_without_a_platform_the_commands_of_this_machine_say_so(local: Command) -> None:

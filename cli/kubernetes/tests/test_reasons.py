@@ -33,6 +33,7 @@ def test_an_image_that_cant_be_pulled_is_named_with_the_fix() -> None:
         "The image 'prom/prometheus:v0' can't be had (ImagePullBackOff): Back-off pulling image 'x'"
     )
     assert "global.images.registry" in reason.fix
+    assert "global.images.mirror" in reason.fix
 
 
 def test_a_crash_shows_the_last_lines_and_is_final_after_three(monkeypatch: pytest.MonkeyPatch) -> None:

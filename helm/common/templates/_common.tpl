@@ -24,64 +24,32 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{/* phaseflow.image (dict root image): a third-party image, by digest where one is given, from the mirror where there is one. */}}
+{{/* phaseflow.image (dict root image): a third-party image, by digest where one is given, from the mirror where there is one. `mirrors` has
+the prefix of one upstream registry, as pull-through caches want it; `mirror` that of all, before the whole name. */}}
 {{- define "phaseflow.image" -}}
-{{- $registry := dig "images" "registry" "" (.root.Values.global | default dict) -}}
-{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
-{{- if .image.digest }}{{ $name }}:{{ .image.tag }}@{{ .image.digest }}{{ else }}{{ $name }}:{{ .image.tag }}{{ end }}
+{{- $images := dig "images" dict (.root.Values.global | default dict) -}}
+{{- $name := .image.repository -}}
+{{- $parts := splitList "/" $name -}}
+{{- $named := and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) -}}
+{{- $upstream := ternary (first $parts) "docker.io" $named -}}
+{{- with get ($images.mirrors | default dict) $upstream -}}
+{{- $path := ternary (rest $parts | join "/") $name $named -}}
+{{- $name = printf "%s/%s" . (ternary (printf "library/%s" $path) $path (and (eq $upstream "docker.io") (not (contains "/" $path)))) -}}
+{{- else -}}
+{{- with $images.mirror }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
+{{- end -}}
+{{ $name }}:{{ .image.tag }}{{ with .image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* phaseflow.own (dict root group): an image of ours, by the group of the lock that it holds. `{group}` stays a placeholder. */}}
+{{/* phaseflow.own (dict root group): an image of ours, by the group of the lock that it holds. `{group}` stays a placeholder. The charts have the
+version of the images that they were made with; the application of some is another. */}}
 {{- define "phaseflow.own" -}}
 {{- $images := dig "images" dict (.root.Values.global | default dict) -}}
-{{- $registry := $images.registry | default "" -}}
-{{- ternary (printf "%s/" $registry) "" (ne $registry "") }}{{ $images.repository | default "phaseflow" }}/{{ .group }}:{{ $images.tag | default "dev" }}
+{{ with $images.registry }}{{ . }}/{{ end }}{{ $images.repository | default "phaseflow" }}/{{ .group }}:{{ $images.tag | default .root.Chart.Version }}
 {{- end }}
 
 {{- define "phaseflow.pullPolicy" -}}
 {{ dig "images" "pullPolicy" "IfNotPresent" (.Values.global | default dict) }}
-{{- end }}
-
-{{/* phaseflow.pod (dict root user group seconds): what every pod has, by the restricted Pod Security Standard. */}}
-{{- define "phaseflow.pod" -}}
-automountServiceAccountToken: false
-enableServiceLinks: false
-{{- with dig "images" "pullSecrets" list (.root.Values.global | default dict) }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
-{{- end }}
-{{- with dig "scheduling" "nodeSelector" dict (.root.Values.global | default dict) }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with dig "scheduling" "tolerations" list (.root.Values.global | default dict) }}
-tolerations: {{- toYaml . | nindent 2 }}
-{{- end }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: {{ .user | default 1000 }}
-  runAsGroup: {{ .user | default 1000 }}
-  fsGroup: {{ .user | default 1000 }}
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile: {type: RuntimeDefault}
-{{- end }}
-
-{{/* phaseflow.container: likewise of every container. */}}
-{{- define "phaseflow.container" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
-{{- end }}
-
-{{/* phaseflow.spread (dict root component): replicas on different nodes where there are several. */}}
-{{- define "phaseflow.spread" -}}
-topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels: {{- include "phaseflow.selector" . | nindent 8 }}
 {{- end }}
 
 {{/* phaseflow.budget (dict root component name replicas): of several replicas one stays while nodes are drained. */}}
@@ -100,54 +68,68 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* phaseflow.asks (dict root urls secrets): a pod of `helm test` that asks each address. The umbrella's own test asks every part at once.
+{{/* phaseflow.test (dict root name spec [user]): a pod of `helm test`. */}}
+{{- define "phaseflow.test" -}}
+apiVersion: v1
+kind: Pod
+{{ include "phaseflow.podTemplate" (merge (dict
+  "component" "test"
+  "metadata" (dict "name" .name)
+  "annotations" (dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded")) .) }}
+{{- end }}
+
+{{/* phaseflow.asks (dict root urls secrets): a test that asks each address. The umbrella's own test asks every part at once.
 A URL may be followed by a space and the name of a secret: the password of the user `phaseflow`. */}}
 {{- define "phaseflow.asks" -}}
 {{- if .root.Chart.IsRoot }}
-apiVersion: v1
-kind: Pod
-metadata:
-  name: {{ include "phaseflow.name" .root }}-answers
-  labels: {{- include "phaseflow.labels" (dict "root" .root "component" "test") | nindent 4 }}
-  annotations:
-    helm.sh/hook: test
-    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
-spec:
-  restartPolicy: Never
-  {{- include "phaseflow.pod" (dict "root" .root) | nindent 2 }}
-  containers:
-    - name: answers
-      image: {{ include "phaseflow.own" (dict "root" .root "group" "portal") }}
-      imagePullPolicy: {{ include "phaseflow.pullPolicy" .root }}
-      securityContext: {{- include "phaseflow.container" .root | nindent 8 }}
-      command: [python, -c]
-      args:
-        - |
-          import httpx, sys
-          wrong = 0
-          for argument in sys.argv[1:]:
-              url, _, secret = argument.partition(" ")
-              login = ("phaseflow", open(f"/var/lib/phaseflow/secrets/{secret}").read().strip()) if secret else None
-              try:
-                  status = httpx.get(url, auth=login, timeout=20).status_code
-              except httpx.HTTPError as error:
-                  status = error
-              wrong += status != 200
-              print(f"{url} {status}")
-          sys.exit(wrong)
-        {{- range .urls }}
-        - {{ . | quote }}
-        {{- end }}
-      resources: {requests: {cpu: 20m, memory: 64Mi}, limits: {memory: 256Mi}}
-      volumeMounts:
-        - {name: tmp, mountPath: /tmp}
-        {{- if .secrets }}
-        - {name: secrets, mountPath: /var/lib/phaseflow/secrets, readOnly: true}
-        {{- end }}
-  volumes:
-    - {name: tmp, emptyDir: {}}
-    {{- include "phaseflow.secretsVolume" . | nindent 4 }}
+{{- include "phaseflow.test" (dict "root" .root "name" (printf "%s-answers" (include "phaseflow.name" .root)) "spec" (include "phaseflow.asking" .)) }}
 {{- end }}
+{{- end }}
+
+{{/* phaseflow.ask: Python's `ask(url, login)`, the status of a GET request or its error. Network policies refuse the first connections of a new
+pod until they know its address. */}}
+{{- define "phaseflow.ask" -}}
+import httpx, sys, time
+end = time.monotonic() + 30
+def ask(url, login):
+    while True:
+        try:
+            return httpx.get(url, auth=login, timeout=20).status_code
+        except httpx.HTTPError as error:
+            if not isinstance(error, httpx.ConnectError) or time.monotonic() > end:
+                return error
+        time.sleep(1)
+{{- end }}
+
+{{- define "phaseflow.asking" -}}
+restartPolicy: Never
+containers:
+  - name: answers
+    image: {{ include "phaseflow.own" (dict "root" .root "group" "portal") }}
+    command: [python, -c]
+    args:
+      - |
+        {{- include "phaseflow.ask" . | nindent 8 }}
+        wrong = 0
+        for argument in sys.argv[1:]:
+            url, _, secret = argument.partition(" ")
+            login = ("phaseflow", open(f"/var/lib/phaseflow/secrets/{secret}").read().strip()) if secret else None
+            status = ask(url, login)
+            wrong += status != 200
+            print(f"{url} {status}")
+        sys.exit(wrong)
+      {{- range .urls }}
+      - {{ . | quote }}
+      {{- end }}
+    resources: {requests: {cpu: 20m, memory: 64Mi}, limits: {memory: 256Mi}}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      {{- if .secrets }}
+      - {name: secrets, mountPath: /var/lib/phaseflow/secrets, readOnly: true}
+      {{- end }}
+volumes:
+  - {name: tmp, emptyDir: {}}
+  {{- include "phaseflow.secretsVolume" . | nindent 2 }}
 {{- end }}
 
 {{/* phaseflow.kept (dict root secret key): the secret's value as it is in the cluster, else a new one; upgrades never change it. */}}
@@ -294,7 +276,9 @@ empty where the pod's own role is used, and for the part "" that uses no object.
 {{- end }}
 {{- with dig "kfp" "namespace" "" (.Values.global | default dict) }}
 - {name: PHASEFLOW_KFP_NAMESPACE, value: {{ . }}}
+{{- if dig "kfp" "ui" true $root.Values.global }}
 - {name: PHASEFLOW_KFP_PAGE, value: "1"}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

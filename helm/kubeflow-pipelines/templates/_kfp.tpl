@@ -23,17 +23,10 @@ secret: {{ .Values.store.existingSecret | default (include "phaseflow.s3Secret" 
 {{ .Values.mysql.existingSecret | default (printf "%s-mysql" .Release.Name) }}
 {{- end }}
 
-{{/* kfp.pod (dict root user token): phaseflow.pod, with Kubernetes's API where token is set. */}}
-{{- define "kfp.pod" -}}
-{{ include "phaseflow.pod" . | replace "automountServiceAccountToken: false" (printf "automountServiceAccountToken: %t" (.token | default false)) }}
-{{- end }}
-
 {{/* kfp.waitMysql (root): an init container that ends when the database answers. */}}
 {{- define "kfp.waitMysql" -}}
 - name: wait
   image: {{ include "phaseflow.image" (dict "root" . "image" .Values.mysql.image) }}
-  imagePullPolicy: {{ include "phaseflow.pullPolicy" . }}
-  securityContext: {{- include "phaseflow.container" . | nindent 4 }}
   command: [sh, -c, 'until mysqladmin ping --silent --connect-timeout=3 --host="$HOST" --port="$PORT"; do sleep 1; done']
   env:
     - {name: HOST, value: {{ .Values.mysql.host | quote }}}
@@ -45,26 +38,14 @@ secret: {{ .Values.store.existingSecret | default (include "phaseflow.s3Secret" 
 {{- define "kfp.waitApi" -}}
 - name: wait
   image: {{ include "phaseflow.image" . }}
-  imagePullPolicy: {{ include "phaseflow.pullPolicy" .root }}
-  securityContext: {{- include "phaseflow.container" .root | nindent 4 }}
   command: [sh, -c, "until nc -z -w 2 ml-pipeline 8887; do sleep 1; done"]
   resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
 {{- end }}
 
-{{/* kfp.account (dict root name component token store rules): a ServiceAccount, its Role and their binding. */}}
+{{/* kfp.account (dict root name component values rules [token]): a ServiceAccount, its Role and their binding. */}}
 {{- define "kfp.account" -}}
-{{- $labels := include "phaseflow.labels" (dict "root" .root "component" .component) -}}
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: {{ .name }}
-  labels: {{- $labels | nindent 4 }}
-  {{- if .store }}
-  {{- with .root.Values.serviceAccounts.annotations }}
-  annotations: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- end }}
-automountServiceAccountToken: {{ .token | default false }}
+{{- $labels := include "phaseflow.labels" . -}}
+{{ include "phaseflow.serviceAccount" . }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

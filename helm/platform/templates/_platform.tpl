@@ -1,5 +1,25 @@
+{{/* platform.metadata (dict name select values): of an object that a cloud reads, with the labels and annotations of the values. */}}
+{{- define "platform.metadata" -}}
+name: {{ .name }}
+labels: {{- mergeOverwrite (include "phaseflow.labels" .select | fromYaml) .values.labels | toYaml | nindent 2 }}
+{{- with .values.annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* platform.outsiders (root): the namespaces from which metrics, the retrain hook and the services may be asked, as JSON. */}}
+{{- define "platform.outsiders" -}}
+{{- $peers := list -}}
+{{- range .Values.networkPolicy.allowFrom }}{{ $peers = append $peers (dict "namespaceSelector" .) }}{{ end -}}
+{{- if and .Values.monitoring.enabled (dig "operator" "enabled" false .Values.monitoring) -}}
+{{- $peers = append $peers (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Values.monitoring.operator.namespace))) -}}
+{{- end -}}
+{{ toJson $peers }}
+{{- end }}
+
 {{/* platform.check: wrong values together, each with its fix. */}}
 {{- define "platform.check" -}}
+{{- include "phaseflow.checkSecrets" . -}}
 {{- $kfp := index .Values "kubeflow-pipelines" "enabled" -}}
 {{- $given := dig "addresses" "pipelines" "" .Values.global -}}
 {{- if and (eq .Values.pipelines.engine "kfp") (not $kfp) (not $given) }}
@@ -18,10 +38,18 @@
 {{- if and .Values.proxy.enabled $open (not .Values.proxy.tlsSecret) (not .Values.proxy.allowPlainHTTP) }}
 {{- fail (printf "proxy.type is %q without TLS: passwords and requests would cross the network in clear. Name a Secret of type kubernetes.io/tls in proxy.tlsSecret, set proxy.type to ClusterIP behind a proxy of yours that ends TLS, or set proxy.allowPlainHTTP for a machine or network that you trust." .Values.proxy.type) }}
 {{- end }}
-{{- if and .Values.gateway.enabled (not .Values.gateway.tlsSecret) (not .Values.gateway.allowPlainHTTP) }}
-{{- fail "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of type kubernetes.io/tls in gateway.tlsSecret, or set gateway.allowPlainHTTP for a network that you trust." }}
+{{- range $kind := list "gateway" "ingress" }}
+{{- $values := get $.Values $kind }}
+{{- if $values.enabled }}
+{{- if not (or $values.tlsSecret $values.tlsByAnnotation $values.allowPlainHTTP) }}
+{{- fail (printf "%s.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of type kubernetes.io/tls in %s.tlsSecret, set %s.tlsByAnnotation where an annotation names the certificate, or set %s.allowPlainHTTP for a network that you trust." $kind $kind $kind $kind) }}
 {{- end }}
-{{- if and .Values.gateway.enabled .Values.proxy.tlsSecret }}
-{{- fail "gateway.enabled and proxy.tlsSecret are both set, but the Gateway ends TLS and speaks plain HTTP to the reverse proxy: leave proxy.tlsSecret empty." }}
+{{- if $.Values.proxy.tlsSecret }}
+{{- fail (printf "%s.enabled and proxy.tlsSecret are both set, but the %s ends TLS and speaks plain HTTP to the reverse proxy: leave proxy.tlsSecret empty." $kind (title $kind)) }}
+{{- end }}
+{{- if not $.Values.proxy.enabled }}
+{{- fail (printf "%s.enabled is true, but there is no reverse proxy to route to: set proxy.enabled to true." $kind) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}

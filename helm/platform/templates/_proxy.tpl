@@ -22,7 +22,9 @@ http {
 {{- define "platform.proxy" -}}
 {{- $release := .Release.Name -}}
 {{- $limits := .Values.proxy.limits -}}
-map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+# One connection for one request: a connection that is kept stays with its pod, so that a new replica would get nothing, and one to a node that
+# is gone would be waited for. Newer versions of nginx keep them by default.
+map $http_upgrade $connection_upgrade { default upgrade; '' close; }
 map $http_x_forwarded_proto $scheme_outside { default $http_x_forwarded_proto; '' $scheme; }
 # A browser that has come by TLS once comes by nothing else for a year.
 map $scheme_outside $strict_transport { default ''; https 'max-age=31536000'; }
@@ -71,6 +73,8 @@ server {
   ssl_certificate /etc/phaseflow/tls/tls.crt;
   ssl_certificate_key /etc/phaseflow/tls/tls.key;
   ssl_protocols TLSv1.2 TLSv1.3;
+  # Plain HTTP on this port.
+  error_page 497 =301 https://$http_host$request_uri;
   {{- end }}
   access_log off;
   client_max_body_size 32m;
@@ -92,12 +96,8 @@ server {
   error_page 403 @foreign;
   error_page 429 @too_many;
   proxy_http_version 1.1;
-  proxy_set_header Host $http_host;
+  {{- include "platform.forwarded" . | nindent 2 }}
   proxy_set_header Authorization $token;
-  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-  proxy_set_header X-Forwarded-Proto $scheme_outside;
-  proxy_set_header Upgrade $http_upgrade;
-  proxy_set_header Connection $connection_upgrade;
   proxy_read_timeout 300s;
   # A pod that is going away refuses the connection or breaks it off. A prediction may be asked twice: it has no effect but its log.
   proxy_next_upstream error timeout http_502 non_idempotent;
@@ -230,16 +230,22 @@ server {
 }
 {{- end }}
 
-{{/* platform.page (root): what every page behind the proxy's password begins with. A location that sets one header inherits none, so that
-all are set again. */}}
-{{- define "platform.page" -}}
-if ($foreign_page) { return 403; }
-limit_req zone=pages burst={{ .Values.proxy.limits.pagesBurst }} nodelay;
+{{/* platform.forwarded (root): what a part behind the proxy is told of the request as it came from outside. A location that sets one header
+inherits none, so it is included wherever another is set. */}}
+{{- define "platform.forwarded" -}}
 proxy_set_header Host $http_host;
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Host $http_host;
 proxy_set_header X-Forwarded-Proto $scheme_outside;
 proxy_set_header Upgrade $http_upgrade;
 proxy_set_header Connection $connection_upgrade;
+{{- end }}
+
+{{/* platform.page (root): what every page behind the proxy's password begins with. Each sets the header Authorization itself. */}}
+{{- define "platform.page" -}}
+if ($foreign_page) { return 403; }
+limit_req zone=pages burst={{ .Values.proxy.limits.pagesBurst }} nodelay;
+{{ include "platform.forwarded" . }}
 {{- end }}
 
 {{/* platform.proxyLogins (root): shell that writes how the proxy logs in to Prometheus and Alertmanager, from the Secret's passwords. */}}

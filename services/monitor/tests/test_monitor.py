@@ -333,7 +333,7 @@ def test_evidently_reports_drift_only_if_there_is_some(monitor: Monitor, age: fl
     )
     monitor.kill()
     monitor.start()  # a new process restores the last report
-    assert monitor.metric('phaseflow_report_rows{project="titanic"}') == 300
+    wait_for("the last report", lambda: monitor.metric('phaseflow_report_rows{project="titanic"}') == 300)
 
 
 def test_a_report_leaves_the_processor_to_scrapes_and_alerts(monitor: Monitor) -> None:
@@ -357,3 +357,41 @@ def test_an_empty_window_makes_no_report(monitor: Monitor) -> None:
     report = monitor.post("/projects/titanic/report").json()
     assert report["rows"] == 0
     assert "a report needs 20" in report["reason"]
+
+
+class ObjectStore:
+    """S3 with the report of one project. It responds to nothing before `available` is set."""
+
+    KEY = "p/reports/titanic/20260101T000000Z/report.json"
+
+    def __init__(self) -> None:
+        self.available = threading.Event()
+
+    def respond(self, request: Request) -> Response:
+        """The list of objects, or the report."""
+        self.available.wait(60)
+        dates = {"last-modified": "Thu, 01 Jan 2026 00:00:00 GMT", "etag": '"x"'}
+        if "list-type" not in request.path:
+            return Response({"time": 1.0, "rows": 7, "drifted": [], "scores": {}}, headers=dates)
+        item = f"<Contents><Key>{self.KEY}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>9</Size></Contents>"
+        content = item if "titanic" in request.path else ""
+        return Response(f"<ListBucketResult><IsTruncated>false</IsTruncated>{content}</ListBucketResult>")
+
+
+def test_the_monitor_starts_without_the_object_store_and_waits_for_it(tmp_path: Path, upstreams: Upstreams) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    store = ObjectStore()
+    with http_server(store.respond) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHASEFLOW_STORE", "s3://bucket/p")
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+        monitor = Monitor(tmp_path, upstreams)
+        try:
+            assert monitor.up()
+            store.available.set()
+            wait_for("the last report", lambda: monitor.metric('phaseflow_report_rows{project="titanic"}') == 7)
+        finally:
+            store.available.set()
+            monitor.kill()
