@@ -87,6 +87,19 @@ sources: [steps, pipelines, run]
 {{ toJson $ports }}
 {{- end }}
 
+{{/* platform.runs (dict root part chart): "true" where the release has pods of the part. */}}
+{{- define "platform.runs" -}}
+{{- $values := .root.Values -}}
+{{- if eq .chart "platform" -}}
+{{- $off := dict "pipelines" (ne $values.pipelines.engine "local") "proxy" (not $values.proxy.enabled) -}}
+{{- range list "backup" "restore" "prune" }}{{ $_ := set $off . (not $values.backup.enabled) }}{{ end -}}
+{{- if not (get $off .part) }}true{{ end -}}
+{{- else -}}
+{{- $chart := get $values .chart -}}
+{{- if and $chart.enabled (dig .part "enabled" true $chart) }}true{{ end -}}
+{{- end -}}
+{{- end }}
+
 {{/* platform.podsOf (dict root part): the selector of the part's pods. */}}
 {{- define "platform.podsOf" -}}
 {{- $part := get (include "platform.parts" . | fromYaml) .part -}}
