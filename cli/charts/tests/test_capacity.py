@@ -60,8 +60,8 @@ def test_prometheus_stops_before_its_volume_is_full(helm: Helm) -> None:
     (claim,) = prometheus["volumeClaimTemplates"]
     size = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")) * 2**30
     prefix = "--storage.tsdb.retention.size="
-    (kept,) = [arg for arg in prometheus["template"]["spec"]["containers"][0]["args"] if arg.startswith(prefix)]
-    assert int(kept.removeprefix(prefix).removesuffix("GB")) * 2**30 <= 0.8 * size
+    (retention,) = [arg for arg in prometheus["template"]["spec"]["containers"][0]["args"] if arg.startswith(prefix)]
+    assert int(retention.removeprefix(prefix).removesuffix("GB")) * 2**30 <= 0.8 * size
 
 
 def test_every_volume_stays_after_an_uninstallation(installed: tuple[Object, ...]) -> None:

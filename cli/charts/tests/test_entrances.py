@@ -17,15 +17,15 @@ def manifests(helm: Helm, tmp_path: Path, values: Any) -> dict[str, Object]:
 
 
 def test_a_cloud_is_told_by_labels_and_annotations(helm: Helm, tmp_path: Path) -> None:
-    told = {"labels": {"team": "ml"}, "annotations": {"example.com/internal": "true"}}
-    tls = {"enabled": True, "tlsSecret": "t", "host": "ml.example.com", **told}
-    values = {"proxy": {"service": told}, "gateway": {"className": "c", **tls}, "ingress": tls}
+    labelled = {"labels": {"team": "ml"}, "annotations": {"example.com/internal": "true"}}
+    tls = {"enabled": True, "tlsSecret": "t", "host": "ml.example.com", **labelled}
+    values = {"proxy": {"service": labelled}, "gateway": {"className": "c", **tls}, "ingress": tls}
     objects = manifests(helm, tmp_path, values)
     for key in ("Service p-proxy", "Gateway p", "Ingress p"):
         metadata = objects[key]["metadata"]
         assert metadata["labels"]["team"] == "ml", key
         assert metadata["labels"]["app.kubernetes.io/component"] == "proxy", key
-        assert metadata["annotations"] == told["annotations"], key
+        assert metadata["annotations"] == labelled["annotations"], key
     assert "annotations" not in manifests(helm, tmp_path, {})["Service p-proxy"]["metadata"]
 
 

@@ -29,10 +29,10 @@ def flag(script: str, name: str) -> list[str]:
     return match[1].split(",")
 
 
-def accepted(helm: Helm, values: str, asked: dict[str, list[str]]) -> Any:
+def accepted(helm: Helm, values: str, headers: dict[str, list[str]]) -> Any:
     pod = dict(pods(helm.objects("platform", "--set", values)))["Deployment p-mlflow"]
     (script,) = pod["spec"]["containers"][0]["args"]
-    flags = [flag(script, "allowed-hosts"), flag(script, "cors-allowed-origins"), asked]
+    flags = [flag(script, "allowed-hosts"), flag(script, "cors-allowed-origins"), headers]
     python = ROOT / ".venvs" / "registry" / "bin" / "python"
     completed = subprocess.run(
         [python, "-c", JUDGE], input=json.dumps(flags), capture_output=True, text=True, check=False

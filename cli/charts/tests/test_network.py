@@ -114,18 +114,20 @@ def texts(pod: Object, objects: tuple[Object, ...]) -> Iterator[str]:
 
 def calls(part: str) -> set[str]:
     """Parts whose address the code of a part reads."""
-    found: set[str] = set()
+    called: set[str] = set()
     for source in SOURCES[part]:
         path = ROOT / source
         for file in [path] if path.is_file() else path.rglob("*.py"):
             if "tests" not in file.parts:
                 text = file.read_text()
-                found |= set(re.findall(r"\b(\w+)_url\b", text)) | set(re.findall(r"\bclients\.(\w+)", text))
-                found |= {word.strip() for line in re.findall(r"clients import (.*)", text) for word in line.split(",")}
-                found |= {"serving"} if "settings.serving(" in text else set()
+                called |= set(re.findall(r"\b(\w+)_url\b", text)) | set(re.findall(r"\bclients\.(\w+)", text))
+                called |= {
+                    word.strip() for line in re.findall(r"clients import (.*)", text) for word in line.split(",")
+                }
+                called |= {"serving"} if "settings.serving(" in text else set()
     renamed = {"kfp": "pipelines"}
     names = {"airflow", "mlflow", "pipelines", "serving", "monitor", "prometheus", "alertmanager", "grafana", "portal"}
-    return {renamed.get(word, word) for word in found} & names
+    return {renamed.get(word, word) for word in called} & names
 
 
 def environment(pod: Object) -> dict[str, str]:
@@ -136,7 +138,7 @@ def environment(pod: Object) -> dict[str, str]:
 def test_every_address_that_a_pod_is_given_can_be_reached(helm: Helm, way: tuple[str, ...]) -> None:
     objects = helm.objects(*way)
     net = network(objects)
-    refused, seen = set(), set()
+    refused, flows = set(), set()
     for client, pod in net.pods.items():
         for text in texts(pod, objects):
             for host, port in ADDRESS.findall(text):
@@ -144,10 +146,10 @@ def test_every_address_that_a_pod_is_given_can_be_reached(helm: Helm, way: tuple
                     continue
                 for server, target in net.targets(host, int(port)):
                     if server != client:
-                        seen.add((client, server))
+                        flows.add((client, server))
                         refused |= set() if net.allows(client, server, target) else {(client, server, target)}
-    assert {(client, server) for client, server, _ in refused} == UNUSED & seen
-    assert len(seen) > 40
+    assert {(client, server) for client, server, _ in refused} == UNUSED & flows
+    assert len(flows) > 40
     for pair in (
         ("Deployment p-proxy", "Deployment p-mlflow"),
         ("StatefulSet p-prometheus", "Deployment p-monitor"),
@@ -157,7 +159,7 @@ def test_every_address_that_a_pod_is_given_can_be_reached(helm: Helm, way: tuple
         ("Deployment p-airflow-scheduler", "StatefulSet p-postgres"),
         ("Deployment p-airflow-scheduler", "Deployment p-airflow-statsd"),
     ):
-        assert pair in seen
+        assert pair in flows
 
 
 @pytest.mark.parametrize(
@@ -227,8 +229,8 @@ def test_every_pod_is_closed_and_foreign_pods_are_left_alone(helm: Helm) -> None
 
 def rules(objects: tuple[Object, ...], part: str, direction: str) -> list[Any]:
     (policy,) = [manifest for manifest in objects if name(manifest) == f"NetworkPolicy p-{part}"]
-    found: list[Any] = policy["spec"][direction]
-    return found
+    entries: list[Any] = policy["spec"][direction]
+    return entries
 
 
 def outside(objects: tuple[Object, ...], part: str) -> list[list[int]]:

@@ -315,14 +315,14 @@ def test_pods_of_helm_test_are_deleted(installed: tuple[Object, ...]) -> None:
 
 def missing_at_the_hook(objects: tuple[Object, ...]) -> list[str]:
     """Objects that a hook's pod mounts although Helm creates them only after the hook."""
-    kept = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects if not hook(manifest)}
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects if not hook(manifest)}
     return [
         f"{name(manifest)}: {kind} {reference}"
         for manifest in objects
         if hook(manifest) not in {"", "test"}  # tests run in a complete installation
         for _, pod in pods((manifest,))
         for kind, reference, _ in references(pod["spec"])
-        if (kind, reference) in kept
+        if (kind, reference) in names
     ]
 
 

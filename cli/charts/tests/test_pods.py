@@ -184,10 +184,10 @@ def test_every_part_has_its_own_service_account(installed: tuple[Object, ...]) -
     for account, used_by in accounts.items():
         shared = {part for part in used_by if not part.startswith("serving/")}
         assert len(shared) <= 1 or {part.removeprefix("airflow/") for part in shared} <= airflow, account
-    made = {manifest["metadata"]["name"] for manifest in of_kind(installed, "ServiceAccount")}
+    created = {manifest["metadata"]["name"] for manifest in of_kind(installed, "ServiceAccount")}
     # The pods of runs are not in the render.
-    assert made - accounts.keys() <= {"pipeline-runner"}
-    assert accounts.keys() <= made
+    assert created - accounts.keys() <= {"pipeline-runner"}
+    assert accounts.keys() <= created
     for manifest in of_kind(installed, "ServiceAccount"):
         runs = manifest["metadata"]["name"] == "pipeline-runner"
         assert manifest["automountServiceAccountToken"] is runs

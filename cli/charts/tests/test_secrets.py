@@ -58,7 +58,7 @@ def test_the_documented_values_generate_nothing(helm: Helm, tmp_path: Path, engi
     assert generated_secrets(objects) == []
     # The pods mount the Secrets of the page, which the page renders with the release's name `phaseflow`.
     rendered = helm.run("template", "phaseflow", str(helm.charts / "platform"), "--set", "backup.enabled=true", *engine)
-    made = {
+    generated = {
         manifest["metadata"]["name"]: set(manifest["stringData"])
         for manifest in yaml.safe_load_all(rendered.stdout)
         if manifest and manifest["kind"] == "Secret"
@@ -71,7 +71,7 @@ def test_the_documented_values_generate_nothing(helm: Helm, tmp_path: Path, engi
     }
     assert mounted
     for reference, keys in mounted:
-        assert set(keys) <= made[reference], reference
+        assert set(keys) <= generated[reference], reference
 
 
 @pytest.mark.parametrize(
