@@ -79,9 +79,9 @@ class Request:
 
     method: str
     path: str
-    """With the query."""
+    """The path of the request, with its query."""
     headers: Mapping[str, str]
-    """By name in lower case."""
+    """The headers of the request, by their names in lower case."""
     body: bytes
     client: tuple[str, int]
     """Address and port; equal for requests on the same connection."""

@@ -51,7 +51,7 @@ class State:
     pending: pl.DataFrame = field(default_factory=pl.DataFrame)
     """[M]: pending labels, whose prediction is not logged yet, with the columns `labels.COLUMNS`."""
     thresholds: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """By side and client: the rank from which on rows were dropped."""
+    """Rank from which rows were dropped, for each side and client."""
     since: datetime
     """First hour of the prediction log. No id is looked up more than `labels.EARLIEST` before it."""
     fingerprint: str = ""

@@ -296,7 +296,7 @@ def test_the_interval_knows_that_two_trainings_differ(world: World) -> None:
 
 
 def test_five_thousand_false_labels_change_neither_champion_nor_verdict(world: World, tmp_path: Path) -> None:
-    """From the log to the verdict: an anonymous client sends wrong labels."""
+    """Wrong labels of an anonymous client do not change the verdict."""
     project = dataclasses.replace(world.project, source=dataclasses.replace(world.project.source, sha256=""))
     settings = from_environment({"PHASEFLOW_HOME": str(tmp_path), "PHASEFLOW_OFFLINE": "1"})
     store = Store(settings.store)
