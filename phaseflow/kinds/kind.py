@@ -29,7 +29,7 @@ MAX_ITEMS: Final = 1000
 
 
 class ColumnSpec(Protocol):
-    """The fields of `phaseflow.contract.Column` that kinds read."""
+    """The fields of `phaseflow.columns.Column` that kinds read."""
 
     @property
     def name(self) -> str: ...  # noqa: D102  # documented in the contract

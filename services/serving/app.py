@@ -160,7 +160,7 @@ async def _predict(
 
     if reader.images:
         return await in_thread(IMAGE_READERS, read_and_predict, receive)
-    if size > INLINE_BYTES or model.generates:
+    if size > INLINE_BYTES or model.predictor.generates:
         return await in_thread(WORKERS, read_and_predict, receive)
     rows, identity = read(requests.no_check)
     if len(rows) <= INLINE_ROWS:

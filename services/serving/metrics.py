@@ -188,7 +188,7 @@ class ModelCollector(Collector):
         loaded = {(name, model.version): 0 for name, model in metrics.manager.models.items()}
         for name, model in metrics.manager.models.items():
             target = model.project.schema.target
-            for loss in prediction_types.loss_names(target, model.classes) if target else ():
+            for loss in prediction_types.loss_names(target, model.predictor.classes) if target else ():
                 metrics.losses.setdefault((name, model.version, loss, "all", "all"), [0.0, 0])
         family = new_counter("phaseflow_requests")
         for key, count in requests.items():
