@@ -13,9 +13,10 @@ from prometheus_client import generate_latest
 
 from phaseflow import access
 from phaseflow.log import logger
+from phaseflow.predictor import Row
 from services.serving import clients, content_types, openapi, parsing, protocol, requests
 from services.serving.model import Model
-from services.serving.requests import MAX_BYTES, ClientDisconnectedError, Reader, RefusedError, Row
+from services.serving.requests import MAX_BYTES, ClientDisconnectedError, Reader, RefusedError
 from services.serving.state import FEEDBACK, PredictionBatch, Service
 from services.serving.work import IMAGE_READERS, WORKERS, Work, in_thread
 

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from phaseflow import __version__, kinds
+from phaseflow.predictor import Row
 from services.serving import requests
 from services.serving.model import Model
-from services.serving.requests import Reader, RefusedError, Row
+from services.serving.requests import Reader, RefusedError
 from services.serving.state import Service
 
 SHAPE = 'Send {"inputs": [{"name", "shape": [N], "datatype", "data": [..]}, ..]}, one tensor per column.'

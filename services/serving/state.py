@@ -18,7 +18,7 @@ from phaseflow.generation import LateError
 from phaseflow.kinds.kind import serialize
 from phaseflow.log import logger
 from phaseflow.loops import Loops
-from phaseflow.predictor import Output
+from phaseflow.predictor import Output, Row
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from services.serving import catalog, replay, requests
@@ -26,7 +26,7 @@ from services.serving import model as models
 from services.serving.manager import Manager
 from services.serving.metrics import MAX_PENDING, PendingPrediction, ServiceMetrics
 from services.serving.model import Model
-from services.serving.requests import MAX_QUOTED, Reader, RefusedError, Row
+from services.serving.requests import MAX_QUOTED, Reader, RefusedError
 from services.serving.spool import Log
 
 LOOP_SECONDS: Final = 60.0
