@@ -119,7 +119,7 @@ def contract_page() -> str:
     lines = [
         "# The contract",
         "",
-        NOTE.format(source="`phaseflow/contract` and `phaseflow/kinds`"),
+        NOTE.format(source="`phaseflow/columns.py`, `phaseflow/contract` and `phaseflow/kinds`"),
         "",
         "A project is one `Project(...)` in `projects/<name>/project.py`. All classes below are frozen dataclasses of `phaseflow`; wrong values raise "
         "`ContractError`, which names the field, the allowed values and the fix.",

@@ -8,6 +8,8 @@ from phaseflow.errors import PermanentError
 
 MODEL: Final = 1
 """Format of `model.json`, which is stored with every registered model."""
+CONTRACT: Final = 1
+"""Format of `contract.json`, which is stored with every registered model."""
 SNAPSHOT: Final = 2
 """Format of the `manifest.json` of a snapshot.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phaseflow import kinds
-from phaseflow.contract import Column
+from phaseflow.columns import Column
 from phaseflow.kinds import CATEGORY, NUMBER, Prediction
 from phaseflow.kinds import kind as conversion
 from phaseflow.reference import PREDICTION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from phaseflow import discovery
-from phaseflow.settings import ROOT, from_environment
+from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.testing import wait_for
 from tests.conftest import Platform
 
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 BLOCK: Final = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ON_A_CLUSTER: Final = re.compile(r"phaseflow --context|PHASEFLOW_CONTEXT=NAME")
 
+CHAMPION: Final = "--model-uri models:/titanic@champion --env-manager local"
 RUN: Final = {
     "bin/phaseflow status": "",
     "bin/phaseflow urls": "",
@@ -45,8 +47,10 @@ RUN: Final = {
     "bin/phaseflow new leaves --images leaves/ --side 32": "",
     "curl http://127.0.0.1:3000/titanic/predict": "the port",
     "curl http://127.0.0.1:3000/titanic/feedback": "the port and an id",
+    f"mlflow models predict {CHAMPION} --input-path rows.json --content-type json": "",
 }
 """Commands that this module runs, and what it changes in them."""
+WITH_MLFLOW: Final = "pipelines/tests/test_flavor.py:test_titanics_champion_is_scored_by_mlflows"
 ELSEWHERE: Final = {
     "make demo": "tests/conftest.py:platform",
     "bin/phaseflow demo": "tests/conftest.py:platform",
@@ -57,6 +61,8 @@ ELSEWHERE: Final = {
     "bin/phaseflow run titanic": "tests/test_documentation.py:test_a_command_runs",
     "bin/phaseflow promote titanic": "tests/test_documentation.py:test_a_command_runs",
     "bin/phaseflow forget titanic 01J9ZQ4T8M5W": "tests/test_documentation.py:test_a_command_runs",
+    f"mlflow models serve {CHAMPION} --port 5600": f"{WITH_MLFLOW}_commands",
+    "curl http://127.0.0.1:5600/invocations": f"{WITH_MLFLOW}_commands",
 }
 """Commands that another function runs with this or another project."""
 NOT_RUN: Final = {
@@ -126,6 +132,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reviews.csv": ["review,stars", *(f"{text},{topic}" for text, topic in letters)],
     }.items():
         (folder / name).write_text("\n".join(lines) + "\n")
+    rows = {"dataframe_records": [dict(discovery.get("titanic").example)]}
+    (folder / "rows.json").write_text(json.dumps(rows))
     subprocess.run([from_environment().python("tabular"), "-c", PICTURES], cwd=folder, check=True)
     return folder
 
@@ -164,6 +172,12 @@ def curls(page: Path) -> list[str]:
     return [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines() if line.startswith("curl")]
 
 
+def with_mlflow(settings: Settings) -> dict[str, str]:
+    """The variables with which a shell finds the command `mlflow` and the registry."""
+    path = f"{settings.python('tabular').parent}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "MLFLOW_TRACKING_URI": settings.mlflow_url}
+
+
 @pytest.mark.parametrize("command", RUN)
 def test_a_command_runs(platform: Platform, folder: Path, command: str) -> None:
     line = runnable(command, platform).replace("bin/phaseflow", str(ROOT / "bin" / "phaseflow"))
@@ -172,7 +186,7 @@ def test_a_command_runs(platform: Platform, folder: Path, command: str) -> None:
         return subprocess.run(
             ["bash", "-c", line.replace("curl ", "curl -fsS ")],
             cwd=folder,
-            env=platform.environment | {"PATH": os.environ["PATH"]},
+            env=platform.environment | with_mlflow(platform.settings),
             capture_output=True,
             text=True,
             check=False,

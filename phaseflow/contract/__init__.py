@@ -5,7 +5,7 @@ without scikit-learn, and the service without a training library. Each adapter d
 project. A code reference such as `"titanic.model:train"` is relative to the package `projects`.
 """
 
-from phaseflow.contract.columns import RESERVED, Column, Schema
+from phaseflow.columns import RESERVED, Column, Schema
 from phaseflow.contract.gate import DIRECTIONS, METRICS, ORIGINS, Gate, Metric, Slice
 from phaseflow.contract.monitoring import Drift, Objectives
 from phaseflow.contract.project import PHASES, Project

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from phaseflow import checks, kinds
-from phaseflow.contract.columns import Schema
+from phaseflow.columns import Schema
 from phaseflow.contract.gate import Gate, Metric
 from phaseflow.contract.monitoring import Drift, Objectives
 from phaseflow.contract.retention import Keep

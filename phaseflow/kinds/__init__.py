@@ -39,6 +39,7 @@ __all__ = [
     "Kind",
     "Prediction",
     "describe",
+    "form",
     "of",
     "of_target",
 ]
@@ -74,3 +75,15 @@ def describe(column: ColumnSpec, value: Any, vocabulary: Collection[str] = ()) -
     if value is None:
         return (None,) * max(len(kind.statistics(column)), 1)
     return kind.describe(value, column, vocabulary)
+
+
+def form(column: ColumnSpec) -> str:
+    """The values that a column accepts, in words."""
+    word = KINDS[column.kind].json_form
+    if column.allowed:
+        word = f"one of {', '.join(column.allowed)}"
+    if column.minimum is not None:
+        word += f" from {column.minimum:g}"
+    if column.maximum is not None:
+        word += f" to {column.maximum:g}" if column.minimum is not None else f" up to {column.maximum:g}"
+    return f"{word}{' or null' if column.nullable else ''}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
@@ -29,7 +30,7 @@ MAX_ITEMS: Final = 1000
 
 
 class ColumnSpec(Protocol):
-    """The fields of `phaseflow.contract.Column` that kinds read."""
+    """The fields of `phaseflow.columns.Column` that kinds read."""
 
     @property
     def name(self) -> str: ...  # noqa: D102  # documented in the contract
@@ -59,6 +60,23 @@ class JsonType:
     alternatives: tuple[type, ...] = ()
     """Other types that are accepted too, without limits."""
     nullable: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value that was not decoded from JSON, and may be None, is of this type."""
+        if value is None:
+            return self.nullable
+        if isinstance(value, self.alternatives):
+            return True
+        limits = self.limits
+        if self.base in {int, float}:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or (self.base is int and value % 1):
+                return False
+            return bool(limits.get("ge", -math.inf) <= value <= limits.get("le", math.inf) and abs(value) < math.inf)
+        if not isinstance(value, str):
+            return isinstance(value, self.base)
+        low, high = limits.get("min_length", 0), limits.get("max_length", math.inf)
+        return self.base is str and bool(low <= len(value) <= high and re.search(limits.get("pattern", ""), value))
 
 
 class Prediction(Protocol):

@@ -16,7 +16,7 @@ import onnxruntime
 import polars as pl
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from phaseflow import generation, kinds
+from phaseflow import generation, kinds, predictor
 from phaseflow.contract import Column, Schema
 from phaseflow.errors import PhaseflowError
 from phaseflow.kinds import tensors
@@ -45,14 +45,7 @@ Session: TypeAlias = "onnxruntime.InferenceSession | generation.Generator"
 
 def session(content: bytes) -> Session:
     """A session that runs the model on one thread, as the service does; telemetry is off."""
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    runner: Session = generation.ready(
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    )
+    runner: Session = predictor.session(content)
     return runner
 
 

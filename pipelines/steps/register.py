@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import onnx
 import pandas as pd
 import polars as pl
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import Model
 
 from phaseflow import discovery, events, formats, personal, prediction_types, reference
 from phaseflow.contract import Project
@@ -30,7 +28,7 @@ from phaseflow.settings import ROOT, from_environment
 from phaseflow.toolkit import graph
 from phaseflow.toolkit.newest import newest_traffic
 from phaseflow.toolkit.scalars import prediction_vocabulary, vocabularies
-from pipelines.steps import bins, card, data, plots, tracking
+from pipelines.steps import bins, card, data, flavor, plots, tracking
 from pipelines.steps import champion as champions
 from pipelines.steps.champion import AGAINST, CONFIRMS, DRIFT, LOOK, Champion
 
@@ -290,31 +288,19 @@ def _version(
     tags: Mapping[str, str],
     verdict: Mapping[str, Any],
 ) -> Any:
-    feeds = graph.feed(impersonal(train.head(2), project), project.schema)
-    ready = graph.session(content)
-    outputs = graph.run(ready, feeds)
-    # Tabular rows are shown as a table, which can't hold tensors of more dimensions.
-    flat = all(values.ndim == 2 for values in feeds.values())
-    input_names = {node.name for node in ready.get_inputs()}  # a model may use only some of the features
-    example = (
-        pd.DataFrame({name: values[:, 0] for name, values in feeds.items()})
-        if flat
-        else {name: values for name, values in feeds.items() if name in input_names}
-    )
     manifest_bytes = json.dumps(about, separators=(",", ":")).encode()
+    logged = Model.log(
+        None,
+        flavor,
+        name="model",
+        metadata={"phaseflow.snapshot": about["snapshot"]},
+        content=content,
+        manifest=manifest_bytes,
+        schema=project.schema,
+        classes=about["classes"],
+        example=impersonal(train.head(2), project),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.json"
-        path.write_bytes(manifest_bytes)
-        logged = mlflow.onnx.log_model(
-            onnx.load(io.BytesIO(content)),
-            name="model",
-            signature=infer_signature(example, dict(outputs)),
-            input_example=example,
-            extra_files=[str(path)],
-            pip_requirements=["onnxruntime"],
-            save_as_external_data=False,  # one file, whose digest is registered
-            metadata={"phaseflow.snapshot": about["snapshot"]},
-        )
         # MLflow serializes the graph again, so the digest is computed from the file that will be served.
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri, dst_path=folder))
         served = hashlib.sha256(next(local.rglob("model.onnx")).read_bytes()).hexdigest()

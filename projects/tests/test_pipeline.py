@@ -29,6 +29,7 @@ from pipelines.steps import data, evaluate, latency
 from pipelines.steps.gate import Verdict, judge
 from pipelines.steps.register import register
 from pipelines.steps.train import train
+from pipelines.tests.scoring import score
 from services.serving.tests.conftest import Mlflow, Serving, free_port, until
 
 pytestmark = pytest.mark.timeout(1800)  # CI runs it at a low priority, beside other tests
@@ -41,6 +42,7 @@ EFFORT: Final = {"epochs": 1, "steps": 20, "base_steps": 20, "sweeps": 1, "n_est
 LATENCY_CALLS: Final = 5
 """Predictions of one row whose latency is measured: a language model takes a second for each."""
 REQUEST_ROWS: Final = 25
+"""Rows of a project that generates texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,13 +158,20 @@ def test_the_next_run_compares_with_the_champion(trained: Trained) -> None:
     assert trained.second.verdict.why
 
 
-def test_served_predictions_equal_those_of_the_trained_model(trained: Trained, mlflow: Mlflow, tmp_path: Path) -> None:
-    project, target = trained.project, trained.project.schema.target
-    rows = data.split(project, trained.snapshot, "holdout").head(REQUEST_ROWS)
-    outputs = graph.run(
-        (trained.folders[trained.first.verdict.candidate] / "model.onnx").read_bytes(), graph.feed(rows, project.schema)
-    )
-    service = Serving(tmp_path / "serving", mlflow.url, environment={"PHASEFLOW_ONLY": project.name})
+@pytest.fixture(scope="module")
+def rows(trained: Trained) -> pl.DataFrame:
+    """The rows of the holdout; a few if texts are generated, which is slow."""
+    rows = data.split(trained.project, trained.snapshot, "holdout")
+    return rows.head(REQUEST_ROWS) if trained.project.task == "generation" else rows
+
+
+@pytest.fixture(scope="module")
+def responses(
+    trained: Trained, rows: pl.DataFrame, mlflow: Mlflow, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """The service's prediction for each row, without its id."""
+    project = trained.project
+    service = Serving(tmp_path_factory.mktemp("serving"), mlflow.url, environment={"PHASEFLOW_ONLY": project.name})
     try:
         service.start()
         until(lambda: service.version(project.name) == trained.first.result["version"])
@@ -170,14 +179,50 @@ def test_served_predictions_equal_those_of_the_trained_model(trained: Trained, m
     finally:
         service.kill()
     assert response.status_code == 200, response.text
-    predictions = response.json()["predictions"]
+    return [without(prediction, "id") for prediction in response.json()["predictions"]]
+
+
+def without(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """All fields except one."""
+    return {key: value for key, value in fields.items() if key != name}
+
+
+def test_served_predictions_equal_those_of_the_trained_model(
+    trained: Trained, rows: pl.DataFrame, responses: list[dict[str, Any]]
+) -> None:
+    project, target = trained.project, trained.project.schema.target
+    outputs = graph.run(
+        (trained.folders[trained.first.verdict.candidate] / "model.onnx").read_bytes(), graph.feed(rows, project.schema)
+    )
     if target is not None and prediction_types.is_structured(target):
         expected = prediction_types.values(outputs, target, target.allowed)
-        assert [prediction[target.kind] for prediction in predictions] == expected
+        assert [response[target.kind] for response in responses] == expected
     elif "value" in outputs:
-        assert [prediction["value"] for prediction in predictions] == outputs["value"].tolist()
+        assert [response["value"] for response in responses] == outputs["value"].tolist()
     else:
-        assert [prediction["label"] for prediction in predictions] == outputs["label"].tolist()
-        assert [list(prediction["probabilities"].values()) for prediction in predictions] == outputs[
-            "probabilities"
-        ].tolist()
+        assert [response["label"] for response in responses] == outputs["label"].tolist()
+        assert [list(response["probabilities"].values()) for response in responses] == outputs["probabilities"].tolist()
+
+
+def test_mlflow_scores_the_champion_as_the_service_does(
+    trained: Trained, rows: pl.DataFrame, responses: list[dict[str, Any]], mlflow: Mlflow, tmp_path: Path
+) -> None:
+    project = trained.project
+    field = next(iter(responses[0]))  # the prediction stands first
+    expected = [{"prediction": response[field]} | without(response, field) for response in responses]
+    scored = score(f"models:/{project.name}@champion", sent(rows, project.schema), tmp_path, mlflow.url)
+    assert scored["together"] == expected
+    for alone, among_others in zip(scored["alone"], expected, strict=True):
+        assert_close(alone, among_others)
+
+
+def assert_close(actual: Any, expected: Any) -> None:
+    """Assert that JSON values are equal, and numbers almost: a graph may sum in another order for fewer rows."""
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        actual, expected = list(actual.values()), list(expected.values())
+    if isinstance(expected, list):
+        for pair in zip(actual, expected, strict=True):
+            assert_close(*pair)
+    else:
+        assert actual == (pytest.approx(expected, rel=1e-6, abs=1e-6) if isinstance(expected, float) else expected)

@@ -13,9 +13,10 @@ from prometheus_client import generate_latest
 
 from phaseflow import access
 from phaseflow.log import logger
+from phaseflow.predictor import Row
 from services.serving import clients, content_types, openapi, parsing, protocol, requests
 from services.serving.model import Model
-from services.serving.requests import MAX_BYTES, ClientDisconnectedError, Reader, RefusedError, Row
+from services.serving.requests import MAX_BYTES, ClientDisconnectedError, Reader, RefusedError
 from services.serving.state import FEEDBACK, PredictionBatch, Service
 from services.serving.work import IMAGE_READERS, WORKERS, Work, in_thread
 
@@ -160,7 +161,7 @@ async def _predict(
 
     if reader.images:
         return await in_thread(IMAGE_READERS, read_and_predict, receive)
-    if size > INLINE_BYTES or model.generates:
+    if size > INLINE_BYTES or model.predictor.generates:
         return await in_thread(WORKERS, read_and_predict, receive)
     rows, identity = read(requests.no_check)
     if len(rows) <= INLINE_ROWS:

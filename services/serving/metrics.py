@@ -13,12 +13,12 @@ from prometheus_client.registry import Collector
 
 from phaseflow import loops, metric_names, prediction_types
 from phaseflow.contract import Project
+from phaseflow.predictor import Row
 from phaseflow.reference import MISSING, OTHER
 from phaseflow.settings import Settings
 from services.serving import catalog
 from services.serving.manager import Manager
 from services.serving.model import Model
-from services.serving.requests import Row
 
 MAX_PENDING: Final = 200_000
 """Predictions in memory that wait for a label. Later labels count only in the reports, which read the log."""
@@ -188,7 +188,7 @@ class ModelCollector(Collector):
         loaded = {(name, model.version): 0 for name, model in metrics.manager.models.items()}
         for name, model in metrics.manager.models.items():
             target = model.project.schema.target
-            for loss in prediction_types.loss_names(target, model.classes) if target else ():
+            for loss in prediction_types.loss_names(target, model.predictor.classes) if target else ():
                 metrics.losses.setdefault((name, model.version, loss, "all", "all"), [0.0, 0])
         family = new_counter("phaseflow_requests")
         for key, count in requests.items():

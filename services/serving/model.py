@@ -1,4 +1,4 @@
-"""A loaded model version: its ONNX session, the bins of its reference, and their live counts."""
+"""A loaded model version: its predictor, the bins of its reference, and their live counts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import onnxruntime
 
-from phaseflow import discovery, formats, generation, kinds, prediction_types
+from phaseflow import discovery, formats, kinds, prediction_types, predictor
 from phaseflow.contract import Column, Project
-from phaseflow.kinds import tensors
+from phaseflow.predictor import Predictor, Row
 from phaseflow.reference import PREDICTION, Bins, from_json
 from services.serving import requests
-from services.serving.requests import Row
 
 PREDICTION_POSITION: Final = -1
 """Position of the prediction, which is not in a row."""
@@ -78,29 +76,15 @@ class Model:
     project: Project
     version: str
     manifest: Manifest
-    session: Any
-    """An onnxruntime session, or a `phaseflow.generation.Generator` around one."""
-    feeds: list[tuple[str, int, tensors.Converter]]
-    """For each input of the graph: its name, the position of the feature in a row, and the converter of its values."""
+    predictor: Predictor
     counters: list[Counter]
     """Counters of all monitored features, descriptors and predictions."""
     scalars: list[Counter]
     """The counters that count a scalar of a row, or the prediction."""
     derived: list[Derived]
-    prediction: kinds.Prediction
-    """The type of the predictions."""
-    explains: bool
-    """Whether the graph outputs the contribution of each feature to a prediction."""
-    classes: tuple[str, ...]
-    """Class names; empty unless the model is a classifier."""
     slices: tuple[tuple[str, int], ...]
     """Columns that the gate evaluates per value, with their positions in a row."""
     loaded_at: float = field(default_factory=time.time)
-
-    @property
-    def generates(self) -> bool:
-        """Whether a prediction is a loop over the graph, which is slow."""
-        return isinstance(self.session, generation.Generator)
 
 
 def _indexer(bins: Bins) -> Callable[[Any], int]:
@@ -137,7 +121,6 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
     content = _read_verified(folder / "model.onnx", sha256)
     manifest = _manifest(f"{project_name} {version}", _read_verified(folder / "model.json", manifest_sha256))
     project = discovery.get(project_name)
-    session = _session(content)
     positions = {name: position for position, name in enumerate(project.schema.feature_names)}
     bins = {feature_bins.feature: feature_bins for feature_bins in from_json(manifest.reference)}
     scalars = [
@@ -146,22 +129,17 @@ def load(project_name: str, version: str, folder: Path, sha256: str, manifest_sh
         if name == PREDICTION or name in positions
     ]
     derived = _all_derived(project, positions, bins, manifest)
-    classes = manifest.classes or ()
     model = Model(
         project,
         version,
         manifest,
-        session,
-        _feeds(project, session, positions),
+        predictor.load(content, project.schema, manifest.classes),
         [*scalars, *(counter for item in derived for counter in item.counters)],
         scalars,
         derived,
-        prediction=prediction_types.of(project.schema.target, classes),
-        explains=any(output.name == "contributions" for output in session.get_outputs()),
-        classes=classes,
         slices=tuple((part.column, positions[part.column]) for part in project.gate.slices),
     )
-    predict(model, requests.convert(requests.get_reader(project_name), [dict(project.example)]))
+    model.predictor.predict(requests.convert(requests.get_reader(project_name), [dict(project.example)]))
     return model
 
 
@@ -169,25 +147,6 @@ def _manifest(what: str, content: bytes) -> Manifest:
     """Parse `model.json`; raises PlatformError if it has another format."""
     formats.require(f"model.json of {what}", msgspec.json.decode(content, type=_Format).format, formats.MODEL)
     return msgspec.json.decode(content, type=Manifest)
-
-
-def _session(content: bytes) -> Any:
-    """A session of one thread, as `Model.session` describes it."""
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return generation.ready(onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
-
-
-def _feeds(project: Project, session: Any, positions: Mapping[str, int]) -> list[tuple[str, int, tensors.Converter]]:
-    """`Model.feeds`; raises ValueError if the model has an input that the schema lacks."""
-    names = [item.name for item in session.get_inputs()]
-    if unknown := [name for name in names if name not in positions]:
-        raise ValueError(
-            f"the schema of {project.name} lacks inputs of the model: {', '.join(unknown)}. Retrain the model."
-        )
-    return [(name, positions[name], tensors.converter(project.schema[name])) for name in names]
 
 
 def _counter(bins: Bins, position: int) -> Counter:
@@ -219,50 +178,6 @@ def _derived(
         _counter(bins[descriptor_name], index) for index, descriptor_name in enumerate(names) if descriptor_name in bins
     ]
     return Derived(column, position, frozenset(manifest.vocabularies.get(name, ())), counters)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A model's output for rows [N]."""
-
-    predictions: list[Any]
-    """[N]: class names, numbers, or values of `phaseflow.kinds.Prediction`."""
-    scores: list[float | None]
-    """[N], from `phaseflow.kinds.Prediction.scores`."""
-    probabilities: list[list[float]] | None
-    contributions: list[list[float]] | None = None
-    """[N, features]: the contribution of each feature to the prediction, if the graph outputs it."""
-    first_non_finite: int | None = None
-    """Index of the first row whose prediction is not finite."""
-
-
-def predict(model: Model, rows: Sequence[Row], *, hurry: bool = False) -> Output:
-    """Predict rows [N], each in the order of the schema's features. Pure, so that it can run in any thread.
-
-    A row's prediction is bit-identical whether it is predicted alone or in a batch. onnxruntime multiplies a single
-    row with another kernel, which sums in another order; therefore a single row is duplicated. With `hurry`, a
-    generating model raises LateError at its deadline.
-    """
-    count = len(rows)
-    columns = list(zip(*(rows if count > 1 else [*rows, *rows]), strict=True))
-    feeds: dict[str, Any] = {}
-    for name, position, convert in model.feeds:
-        feeds[name] = convert(columns[position])
-    target = model.project.schema.target
-    prediction = model.prediction
-    output_names = prediction.outputs
-    names = [*output_names, "contributions"] if model.explains else [*output_names]
-    arrays = model.session.run(names, feeds, hurry=hurry) if model.generates else model.session.run(names, feeds)
-    contributions = arrays.pop()[:count].tolist() if model.explains else None
-    outputs = {name: output[:count] for name, output in zip(output_names, arrays, strict=True)}
-    first_non_finite = prediction_types.first_non_finite(outputs)
-    return Output(
-        [None] * count if first_non_finite is not None else prediction.values(outputs, target),
-        prediction.scores(outputs),
-        outputs["probabilities"].tolist() if "probabilities" in outputs else None,
-        contributions,
-        first_non_finite,
-    )
 
 
 DescriptorValues = list[list[tuple[float | str | None, ...]]]

@@ -9,8 +9,9 @@ from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from phaseflow.predictor import Row
 from services.serving import requests
-from services.serving.requests import MAX_BYTES, Reader, RefusedError, Row
+from services.serving.requests import MAX_BYTES, Reader, RefusedError
 
 IMAGES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 """First bytes of a PNG and of a JPEG; the body is recognized by these, with any accepted content type."""

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from phaseflow import __version__, kinds
+from phaseflow.predictor import Row
 from services.serving import requests
 from services.serving.model import Model
-from services.serving.requests import Reader, RefusedError, Row
+from services.serving.requests import Reader, RefusedError
 from services.serving.state import Service
 
 SHAPE = 'Send {"inputs": [{"name", "shape": [N], "datatype", "data": [..]}, ..]}, one tensor per column.'
@@ -56,7 +57,7 @@ def rows_of(reader: Reader, body: bytes, check: Callable[[], None] = requests.no
 
 def infer_response(model: Model, response: dict[str, Any], identity: str) -> dict[str, Any]:
     """Convert a response of `predict` to tensors. Boxes and rankings have no fixed shape, so each row is JSON text."""
-    rows, prediction = response["predictions"], model.prediction
+    rows, prediction = response["predictions"], model.predictor.prediction
     name = prediction.outputs[0]
     values = [row[name] for row in rows]
     shape = prediction.response_shape(model.project.schema.target)
@@ -89,10 +90,10 @@ def metadata(model: Model) -> dict[str, Any]:
     project = model.project
     target = project.schema.target
     outputs: list[tuple[str, str, list[int]]] = [("id", "BYTES", [-1])]
-    prediction = model.prediction
+    prediction = model.predictor.prediction
     outputs.append((prediction.outputs[0], prediction.response_datatype, [-1, *prediction.response_shape(target)]))
-    if model.classes and not prediction.structured:
-        outputs.append(("probabilities", "FP32", [-1, len(model.classes)]))
+    if model.predictor.classes and not prediction.structured:
+        outputs.append(("probabilities", "FP32", [-1, len(model.predictor.classes)]))
     return {
         "name": project.name,
         "versions": [model.version],

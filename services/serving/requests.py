@@ -16,6 +16,7 @@ from phaseflow.contract import Column, Project
 from phaseflow.errors import DataError, PlatformError, suggestion
 from phaseflow.kinds import image_files
 from phaseflow.kinds.kind import MAX_CHARACTERS, JsonType
+from phaseflow.predictor import Row
 from phaseflow.settings import from_environment
 
 MAX_ROWS: Final = 1000
@@ -30,9 +31,6 @@ NOT_A_NUMBER: Final = re.compile(rb'"(?P<field>\w{1,48})"\s*:\s*(?P<value>NaN|-?
 GROUP: Final = re.compile(r"([0-9a-f]{64})?")
 """SHA-256 of the name of a row's group; empty if the row is its own group."""
 SHAPE: Final = f'Send one row as an object, or {{"rows": [..]}} with 1 to {MAX_ROWS} rows.'
-
-Row = tuple[Any, ...]
-"""Values in the order of the schema's features."""
 
 
 class RefusedError(Exception):
@@ -226,7 +224,7 @@ def _file(text: str, column: Column, where: str) -> bytes:
         return kinds.IMAGE.read(text)
     except ValueError as error:
         raise RefusedError(
-            f"{where} is not base64: {error}", f"Send {_describe(column)}.", field=column.name
+            f"{where} is not base64: {error}", f"Send {kinds.form(column)}.", field=column.name
         ) from error
 
 
@@ -285,15 +283,4 @@ def explain(error: msgspec.ValidationError, project: Project, fix: str = SHAPE) 
 
 def describe(project: Project, name: str) -> str:
     """Describe in words which values a feature accepts."""
-    return _describe(project.schema[name])
-
-
-def _describe(column: Column) -> str:
-    word = kinds.of(column).json_form
-    if column.allowed:
-        word = f"one of {', '.join(column.allowed)}"
-    if column.minimum is not None:
-        word += f" from {column.minimum:g}"
-    if column.maximum is not None:
-        word += f" to {column.maximum:g}" if column.minimum is not None else f" up to {column.maximum:g}"
-    return f"{word}{' or null' if column.nullable else ''}"
+    return kinds.form(project.schema[name])

@@ -7,7 +7,7 @@ import functools
 import gc
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from phaseflow.generation import LateError
 from phaseflow.kinds.kind import serialize
 from phaseflow.log import logger
 from phaseflow.loops import Loops
+from phaseflow.predictor import Output, Row
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
 from services.serving import catalog, replay, requests
@@ -25,15 +26,13 @@ from services.serving import model as models
 from services.serving.manager import Manager
 from services.serving.metrics import MAX_PENDING, PendingPrediction, ServiceMetrics
 from services.serving.model import Model
-from services.serving.requests import MAX_QUOTED, Reader, RefusedError, Row
+from services.serving.requests import MAX_QUOTED, Reader, RefusedError
 from services.serving.spool import Log
 
 LOOP_SECONDS: Final = 60.0
 """A loop without success for this time, and for ten intervals, makes the service neither ready nor healthy."""
 LONG_LABEL: Final = 1000
 """In characters."""
-REASONS: Final = 3
-"""Features listed per prediction, if the model outputs contributions."""
 FEEDBACK: Final = 'Send {"labels": [{"id": "..", "label": ..}]} with labels of the target\'s kind.'
 GROUP: Final = "Send the SHA-256 of the group's name, 64 lower-case hexadecimal digits, or leave the field out."
 
@@ -48,7 +47,7 @@ class PredictionBatch:
     rows: list[Row]
     serialized: list[Any]
     """[N]: the predictions in the format of the log."""
-    output: models.Output
+    output: Output
     descriptors: models.DescriptorValues
 
 
@@ -136,7 +135,7 @@ class Service:
         """Predict and log rows [N]; thread-safe; raises RefusedError. `check` runs before the logging and may raise."""
         begin = time.perf_counter()
         try:
-            output = models.predict(model, rows, hurry=True)
+            output = model.predictor.predict(rows, hurry=True)
         except LateError as error:
             raise RefusedError(str(error), "Send fewer rows, or shorter texts.", status=503) from error
         if output.first_non_finite is not None:
@@ -144,7 +143,7 @@ class Service:
                 f"The model's prediction for row {output.first_non_finite} is not finite",
                 "Send values closer to the training data.",
             )
-        prediction_type, serialized = model.prediction, output.predictions
+        prediction_type, serialized = model.predictor.prediction, output.predictions
         if prediction_type.serialized:
             serialized = [serialize(value, prediction_type) for value in serialized]
         descriptors = models.describe(model, rows, output.predictions)
@@ -163,12 +162,13 @@ class Service:
     def complete(self, batch: PredictionBatch) -> dict[str, Any]:
         """Count the rows, and return the response body. Call it on the event loop only."""
         models.count(batch.model, batch.rows, batch.output.predictions, batch.descriptors)
+        fields = batch.model.predictor.fields(batch.output)
         self.metrics.record_predictions(batch.model, batch.ids, batch.rows, batch.serialized)
         return {
             "request_id": batch.request_id,
             "project": batch.model.project.name,
             "version": batch.model.version,
-            "predictions": prediction_rows(batch.model, batch.ids, batch.output),
+            "predictions": [{"id": i} | item for i, item in zip(batch.ids, fields, strict=True)],
         }
 
     async def feedback(self, project: Project, labels: list[Any], client: str) -> dict[str, int]:
@@ -215,28 +215,6 @@ class Service:
             | (self.manager.describe(project.name) if project.name in self.manager.models else {"version": None})
             for project in catalog.projects()
         ]
-
-
-def prediction_rows(model: Model, ids: list[str], output: models.Output) -> list[dict[str, Any]]:
-    """One JSON object per row."""
-    if output.probabilities is None:
-        name = model.prediction.outputs[0]
-        rows = [{"id": i, name: value} for i, value in zip(ids, output.predictions, strict=True)]
-    else:
-        rows = [
-            {"id": i, "label": label, "probabilities": dict(zip(model.classes, shares, strict=True))}
-            for i, label, shares in zip(ids, output.predictions, output.probabilities, strict=True)
-        ]
-    if output.contributions is not None:
-        for item, row in zip(rows, output.contributions, strict=True):
-            item["why"] = top_contributions(model.project.schema.feature_names, row)
-    return rows
-
-
-def top_contributions(names: Sequence[str], contributions: Sequence[float]) -> list[dict[str, Any]]:
-    """The `REASONS` features with the largest absolute contributions, largest first."""
-    pairs = sorted(zip(names, contributions, strict=True), key=lambda pair: -abs(pair[1]))
-    return [{"feature": name, "contribution": value} for name, value in pairs[:REASONS]]
 
 
 def _parse_label(value: Any, target: Column, number: int) -> Any:

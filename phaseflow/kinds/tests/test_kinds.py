@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto
 
 from phaseflow import Column, kinds
 from phaseflow.kinds import image_files, tensors
+from phaseflow.kinds.kind import JsonType
 from phaseflow.settings import ROOT
 from phaseflow.toolkit import source
 
@@ -110,3 +112,21 @@ def test_few_files_compare_the_kind_of_a_column() -> None:
             if named and words:
                 comparing.add(str(path.relative_to(ROOT)))
     assert comparing == allowed
+
+
+@pytest.mark.parametrize(
+    ("accepted", "valid", "invalid"),
+    [
+        (JsonType(base=float, limits={"ge": 0, "le": 5}), [0, 2.5, 5], [-1, 5.5, True, "1", math.nan, None]),
+        (JsonType(base=float), [10**400, -1e308], [math.inf, -math.inf]),
+        (JsonType(base=int), [3, 3.0, -(2**63)], [3.5, True, "3", math.nan, math.inf]),
+        (JsonType(base=bool, nullable=True), [True, False, None], [1, 0.0, "true"]),
+        (JsonType(base=str, limits={"min_length": 1, "max_length": 2}), ["a", "ab"], ["", "abc", 1, b"a", None]),
+        (JsonType(base=str, limits={"pattern": r"^\d{4}$"}), ["2026"], ["26", "20266"]),
+        (JsonType(base=str, alternatives=(int, bool)), ["a", 1, True], [1.5]),
+        (JsonType(base=list), [[], [1]], ["[]", (1,)]),
+    ],
+)
+def test_a_type_accepts_its_values(accepted: JsonType, valid: list[Any], invalid: list[Any]) -> None:
+    assert [value for value in valid if not accepted.accepts(value)] == []
+    assert [value for value in invalid if accepted.accepts(value)] == []
