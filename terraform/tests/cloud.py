@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import uuid
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
@@ -26,9 +28,11 @@ LACKING: Final = {
         "pod identity associations: create, describe, list, delete",
         "access entries and their policies: create, describe, list, delete",
         "updates: describe; a cluster's version: update",
+        "the security group of a cluster",
         "fields of clusters (access, upgrade policy, updates of the network) and of node groups (updates, repair, health)",
     ),
     "ecr": ("pull-through cache rules", "repository creation templates"),
+    "budgets": ("subscribers, tags, and the update of a budget: the whole service is answered here",),
 }
 """What moto 5.2 does not answer, by service."""
 
@@ -49,6 +53,8 @@ class Eks:
     policies: dict[tuple[str, str], dict[str, Answer]] = field(default_factory=dict)
     requests: dict[str, Answer] = field(default_factory=dict)
     """What a cluster or a node group was made or changed with, by path."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """The security group of each cluster."""
 
     def answer(self, request: Request) -> Answer | None:
         """The answer to a request, or None if moto answers it."""
@@ -168,8 +174,14 @@ class Eks:
             path += f"/node-groups/{row['nodegroupName']}" if kind == "nodegroup" else ""
             if request.method == "POST":
                 self.requests[path] = _json(request)
+                if kind == "cluster":
+                    self.groups[path] = _security_group(row["name"], row["resourcesVpcConfig"]["subnetIds"][0])
             elif request.method == "DELETE":
                 self.requests.pop(path, None)
+            if kind == "cluster":
+                row["resourcesVpcConfig"]["clusterSecurityGroupId"] = self.groups[path]
+                if request.method == "DELETE":
+                    _ec2().delete_security_group(group_id=self.groups[path])
             wanted = json.loads(json.dumps(self.requests.get(path, {})))
             for key in ("clientRequestToken", "tags", "bootstrapSelfManagedAddons"):
                 wanted.pop(key, None)
@@ -181,7 +193,17 @@ def _complete_cluster(row: Answer, wanted: Answer) -> None:
     access = wanted.pop("accessConfig", {})
     _merge(row, wanted)
     row["accessConfig"] = {"authenticationMode": access.get("authenticationMode", "API")}
-    row["resourcesVpcConfig"]["clusterSecurityGroupId"] = "sg-0123456789abcdef0"
+
+
+def _ec2() -> Any:
+    return get_backend("ec2")[ACCOUNT][REGION]
+
+
+def _security_group(cluster: str, subnet: str) -> str:
+    """What EKS makes for nodes and control plane."""
+    vpc = _ec2().get_subnet(subnet).vpc_id
+    group: str = _ec2().create_security_group(f"eks-cluster-sg-{cluster}", "EKS", vpc_id=vpc).id
+    return group
 
 
 def _complete_group(row: Answer, wanted: Answer) -> None:
@@ -256,30 +278,87 @@ def _prefixed(action: str, body: Answer, rows: dict[str, Answer], prefix: str, p
     return {single: row, "registryId": ACCOUNT} if single else row
 
 
+@dataclass
+class Budgets:
+    """AWS Budgets: moto has no subscribers, tags and updates."""
+
+    budgets: dict[str, Answer] = field(default_factory=dict)
+    notifications: dict[str, list[Answer]] = field(default_factory=dict)
+    tags: dict[str, list[Answer]] = field(default_factory=dict)
+
+    def answer(self, request: Request) -> Answer | None:
+        """The answer to a request."""
+        action, body = request.headers.get("X-Amz-Target", "").rpartition(".")[2], _json(request)
+        match action:
+            case "CreateBudget":
+                name = body["Budget"]["BudgetName"]
+                self.budgets[name], self.notifications[name] = body["Budget"], []
+                self.tags[name] = body.get("ResourceTags", [])
+            case "UpdateBudget":
+                self.budgets[body["NewBudget"]["BudgetName"]] |= body["NewBudget"]
+            case "ListTagsForResource":
+                return {"ResourceTags": self.tags.get(body["ResourceARN"].rpartition("/")[2], [])}
+            case _:
+                return self._of_budget(action, body)
+        return {}
+
+    def _of_budget(self, action: str, body: Answer) -> Answer | None:
+        name = body.get("BudgetName", "")
+        if name not in self.budgets:
+            raise NotThereError(f"No budget {name}")
+        rows = self.notifications[name]
+        match action:
+            case "DescribeBudget":
+                return {"Budget": self.budgets[name]}
+            case "DeleteBudget":
+                self.budgets.pop(name)
+            case "CreateNotification":
+                rows.append(body)
+            case "DescribeNotificationsForBudget":
+                return {"Notifications": [row["Notification"] for row in rows]}
+            case "DescribeSubscribersForNotification":
+                wanted = _key(body["Notification"])
+                return {
+                    "Subscribers": [
+                        one for row in rows if _key(row["Notification"]) == wanted for one in row["Subscribers"]
+                    ]
+                }
+            case "DeleteNotification":
+                rows[:] = [row for row in rows if _key(row["Notification"]) != _key(body["Notification"])]
+            case _:
+                return None
+        return {}
+
+
+def _key(notification: Answer) -> tuple[str, float]:
+    return notification["NotificationType"], float(notification["Threshold"])
+
+
 class Front:
     """A WSGI application: the answers above, and moto's."""
 
     def __init__(self) -> None:
-        self.eks, self.ecr = Eks(), Ecr()
+        self.eks, self.ecr, self.budgets = Eks(), Ecr(), Budgets()
+        self._services: dict[str, Eks | Ecr | Budgets] = {"eks": self.eks, "ecr": self.ecr, "budgets": self.budgets}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
         request = Request(environ, populate_request=False)
-        service = re.search(r"/(eks|ecr)/aws4_request", request.headers.get("Authorization", ""))
+        service = re.search(r"/(eks|ecr|budgets)/aws4_request", request.headers.get("Authorization", ""))
         if service is None:
             return self._moto(environ, start)  # type: ignore[no-any-return]
         body = request.get_data(cache=True)
         with self._lock:
             try:
-                answer = (self.eks if service[1] == "eks" else self.ecr).answer(request)
+                answer = self._services[service[1]].answer(request)
             except NotThereError as error:
                 return _not_there(service[1], request, error)(environ, start)
             if answer is not None:
                 return _response(answer)(environ, start)
         _rewind(environ, body)
-        if service[1] == "ecr":
+        if service[1] != "eks":
             return self._moto(environ, start)  # type: ignore[no-any-return]
         response = Response.from_app(self._moto, environ)
         if response.status_code < 300:
@@ -304,11 +383,15 @@ def _response(content: Answer) -> Response:
 
 def _not_there(service: str, request: Request, error: NotThereError) -> Response:
     action = request.headers.get("X-Amz-Target", "")
-    kinds = {"Cache": "PullThroughCacheRuleNotFoundException", "Template": "TemplateNotFoundException"}
+    kinds = {
+        "Cache": "PullThroughCacheRuleNotFoundException",
+        "Template": "TemplateNotFoundException",
+        "Budget": "NotFoundException",
+    }
     kind = next((name for word, name in kinds.items() if word in action), "ResourceNotFoundException")
     response = Response(
         json.dumps({"__type": kind, "message": str(error)}),
-        status=400 if service == "ecr" else 404,
+        status=404 if service == "eks" else 400,
         mimetype="application/json",
     )
     response.headers["x-amzn-ErrorType"] = kind
@@ -318,6 +401,7 @@ def _not_there(service: str, request: Request, error: NotThereError) -> Response
 @contextmanager
 def running() -> Iterator[tuple[Front, str]]:
     """The cloud on a free port: its front, and its address."""
+    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"  # else AWS' own policies do not exist
     front = Front()
     server = make_server("127.0.0.1", 0, front, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cli.terraform import __main__, hcl, prices, readme
+from cli.terraform import __main__, google, hcl, prices, readme
 from phaseflow.settings import ROOT
 
 MODULE = """# What it is,
@@ -122,3 +124,44 @@ def test_the_check_names_a_stale_file(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(__main__, "files", lambda: {"README.md": "another"})
     assert __main__.main(["--check"]) == 1
     assert capsys.readouterr().err == "error: stale: README.md. Run `make generate`.\n"
+
+
+def test_every_argument_of_google_cloud_is_the_provider_s() -> None:
+    assert google.problems(google.used(), json.loads(google.SCHEMA.read_text())) == []
+
+
+def test_an_argument_that_the_provider_lacks_is_named() -> None:
+    body = """  count = 1
+  name  = "a" # b = c
+  tags = {
+    any = "key"
+  }
+
+  block {
+    right = 1
+    wrong = 2
+  }
+
+  dynamic "block" {
+    for_each = []
+
+    content {
+      left = 1
+    }
+  }
+
+  lifecycle {
+    ignore_changes = []
+  }
+"""
+    schema: dict[str, Any] = {"google_x": {"name": None, "block": {"right": None}}}
+    blocks = [
+        ("m: google_x.this", hcl.Block("resource", ("google_x", "this"), body)),
+        ("m: google_y.this", hcl.Block("data", ("google_y", "this"), "")),
+    ]
+    assert google.problems(blocks, schema) == [
+        "m: google_x.this: no argument tags",
+        "m: google_x.this: no argument block.wrong",
+        "m: google_x.this: no argument block.left",
+        "m: google_y.this: no such resource",
+    ]

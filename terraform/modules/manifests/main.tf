@@ -81,6 +81,7 @@ locals {
       metadata = {
         name      = "phaseflow-${engine}-${substr(sha256(jsonencode([local.scripts[engine], database, var.images[engine]])), 0, 8)}"
         namespace = var.namespace
+        labels    = { "phaseflow.io/bootstrap" = engine }
       }
       spec = {
         backoffLimit = 10

@@ -24,11 +24,11 @@ resource "aws_iam_role_policy_attachment" "node" {
 }
 
 resource "aws_iam_role_policy" "node" {
-  count = var.node_policy == null ? 0 : 1
+  for_each = var.node_policies
 
-  name   = "registry"
+  name   = each.key
   role   = aws_iam_role.node.id
-  policy = var.node_policy
+  policy = each.value
 }
 
 resource "aws_launch_template" "this" {

@@ -111,10 +111,10 @@ variable "addon_versions" {
   default     = {}
 }
 
-variable "node_policy" {
-  description = "Further policy of the nodes' role, in JSON: the registry's for pull-through caches."
-  type        = string
-  default     = null
+variable "node_policies" {
+  description = "Further policies of the nodes' role by name, in JSON: the registry's for pull-through caches."
+  type        = map(string)
+  default     = {}
 }
 
 variable "external_dns" {

@@ -67,7 +67,7 @@ module "cluster" {
   public_access_cidrs = var.public_access_cidrs
   admins              = var.admins
   node_groups         = var.node_groups
-  node_policy         = module.registry.cache_policy
+  node_policies       = length(var.pull_through_caches) == 0 ? {} : { registry = module.registry.cache_policy }
   addon_versions      = var.addon_versions
   external_dns        = var.dns != null
   dns_zone_arn        = one(module.dns[*].zone_arn)

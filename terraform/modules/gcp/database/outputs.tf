@@ -1,0 +1,7 @@
+output "endpoints" {
+  description = "Host and port of each database, by engine."
+  value = {
+    for engine, instance in google_sql_database_instance.this :
+    engine => { host = instance.private_ip_address, port = engine == "postgres" ? 5432 : 3306 }
+  }
+}
