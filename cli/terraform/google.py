@@ -79,7 +79,7 @@ def _paths(lines: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _balance(text: str) -> int:
-    return sum(text.count(one) for one in "{[(") - sum(text.count(one) for one in "}])")
+    return sum(text.count(bracket) for bracket in "{[(") - sum(text.count(bracket) for bracket in "}])")
 
 
 def extract(jsii: dict[str, Any], names: set[str]) -> dict[str, Arguments]:
@@ -102,9 +102,9 @@ def _arguments(types: dict[str, Any], fqn: str) -> Arguments:
         if link is None:
             continue  # an argument of Terraform itself
         nested = [
-            one
-            for one in re.findall(r'"fqn": "([^"]+)"', json.dumps(row["type"]))
-            if one.startswith("@cdktf/provider-google.")
+            fqn
+            for fqn in re.findall(r'"fqn": "([^"]+)"', json.dumps(row["type"]))
+            if fqn.startswith("@cdktf/provider-google.")
         ]
         rows[link[1]] = _arguments(types, nested[0]) if nested else None
     return rows

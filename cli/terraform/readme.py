@@ -42,7 +42,7 @@ def text(folder: Path) -> str:
     parts.append("## Outputs\n\n" + _table(("name", "what it is"), outputs))
     for title, names in (("Modules", modules), ("Resources", resources)):
         if names:
-            parts.append(f"## {title}\n\n" + ", ".join(f"`{one}`" for one in names))
+            parts.append(f"## {title}\n\n" + ", ".join(f"`{label}`" for label in names))
     return "\n\n".join(parts).replace("-->\n\n", "-->\n", 1) + "\n"
 
 

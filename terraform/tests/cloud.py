@@ -83,10 +83,10 @@ class Eks:
             }
         return {"association": _of(self.associations, (cluster, key), remove=request.method == "DELETE")}
 
-    def _associate(self, cluster: str, wanted: Answer) -> Answer:
+    def _associate(self, cluster: str, requested: Answer) -> Answer:
         key = f"a-{uuid.uuid4().hex[:16]}"
         arn = f"arn:aws:eks:{REGION}:{ACCOUNT}:podidentityassociation/{cluster}/{key}"
-        row = {"clusterName": cluster, "associationId": key, "associationArn": arn, "tags": {}, **wanted}
+        row = {"clusterName": cluster, "associationId": key, "associationArn": arn, "tags": {}, **requested}
         self.associations[cluster, key] = row
         return row
 
@@ -110,10 +110,10 @@ class Eks:
                     "tags": {},
                 },
             )
-            wanted = body.pop("podIdentityAssociations", None)
+            requested = body.pop("podIdentityAssociations", None)
             row.update({key: value for key, value in body.items() if value is not None})
-            if wanted is not None:
-                rows = [self._associate(cluster, {"namespace": "kube-system", **item}) for item in wanted]
+            if requested is not None:
+                rows = [self._associate(cluster, {"namespace": "kube-system", **item}) for item in requested]
                 row["podIdentityAssociations"] = [item["associationArn"] for item in rows]
             return _successful() if update else {"addon": row}
         remove = request.method == "DELETE"
@@ -182,16 +182,16 @@ class Eks:
                 row["resourcesVpcConfig"]["clusterSecurityGroupId"] = self.groups[path]
                 if request.method == "DELETE":
                     _ec2().delete_security_group(group_id=self.groups[path])
-            wanted = json.loads(json.dumps(self.requests.get(path, {})))
+            requested = json.loads(json.dumps(self.requests.get(path, {})))
             for key in ("clientRequestToken", "tags", "bootstrapSelfManagedAddons"):
-                wanted.pop(key, None)
-            (_complete_cluster if kind == "cluster" else _complete_group)(row, wanted)
+                requested.pop(key, None)
+            (_complete_cluster if kind == "cluster" else _complete_group)(row, requested)
         return content
 
 
-def _complete_cluster(row: Answer, wanted: Answer) -> None:
-    access = wanted.pop("accessConfig", {})
-    _merge(row, wanted)
+def _complete_cluster(row: Answer, requested: Answer) -> None:
+    access = requested.pop("accessConfig", {})
+    _merge(row, requested)
     row["accessConfig"] = {"authenticationMode": access.get("authenticationMode", "API")}
 
 
@@ -206,11 +206,13 @@ def _security_group(cluster: str, subnet: str) -> str:
     return group
 
 
-def _complete_group(row: Answer, wanted: Answer) -> None:
+def _complete_group(row: Answer, requested: Answer) -> None:
     for change in ("labels", "taints"):
-        if isinstance(wanted.get(change), dict) and {"addOrUpdateLabels", "addOrUpdateTaints"} & set(wanted[change]):
-            wanted.pop(change)
-    _merge(row, wanted)
+        if isinstance(requested.get(change), dict) and {"addOrUpdateLabels", "addOrUpdateTaints"} & set(
+            requested[change]
+        ):
+            requested.pop(change)
+    _merge(row, requested)
     row["health"] = {"issues": []}
 
 
@@ -265,10 +267,10 @@ class Ecr:
 def _prefixed(action: str, body: Answer, rows: dict[str, Answer], prefix: str, plural: str, single: str) -> Answer:
     if action.startswith("Describe"):
         names = body.get("ecrRepositoryPrefixes") or body.get("prefixes")
-        wanted = [row for name, row in rows.items() if names is None or name in names]
-        if names and not wanted:
+        requested = [row for name, row in rows.items() if names is None or name in names]
+        if names and not requested:
             raise NotThereError(f"No {names}")
-        return {"registryId": ACCOUNT, plural: wanted}
+        return {"registryId": ACCOUNT, plural: requested}
     name = body[prefix]
     if action.startswith(("Create", "Update")):
         rows[name] = rows.get(name, {}) | {"registryId": ACCOUNT, "createdAt": 0, "updatedAt": 0} | body
@@ -317,10 +319,13 @@ class Budgets:
             case "DescribeNotificationsForBudget":
                 return {"Notifications": [row["Notification"] for row in rows]}
             case "DescribeSubscribersForNotification":
-                wanted = _key(body["Notification"])
+                requested = _key(body["Notification"])
                 return {
                     "Subscribers": [
-                        one for row in rows if _key(row["Notification"]) == wanted for one in row["Subscribers"]
+                        subscriber
+                        for row in rows
+                        if _key(row["Notification"]) == requested
+                        for subscriber in row["Subscribers"]
                     ]
                 }
             case "DeleteNotification":

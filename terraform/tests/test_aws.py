@@ -59,11 +59,11 @@ def small(aws: Aws, folder: Path, values: dict[str, Any]) -> Environment:
 def test_the_network_has_three_subnets_per_zone(aws: Aws, small: Environment) -> None:
     ec2 = aws.client("ec2")
     (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "tag:Name", "Values": [NAME]}])["Vpcs"]
-    mine = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
-    subnets = ec2.describe_subnets(Filters=mine)["Subnets"]
+    in_vpc = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    subnets = ec2.describe_subnets(Filters=in_vpc)["Subnets"]
     assert (vpc["CidrBlock"], len(subnets)) == ("10.64.0.0/16", 6)
     assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2
-    assert len(ec2.describe_nat_gateways(Filters=mine)["NatGateways"]) == 1
+    assert len(ec2.describe_nat_gateways(Filters=in_vpc)["NatGateways"]) == 1
     assert not any(subnet["MapPublicIpOnLaunch"] for subnet in subnets)
 
 
@@ -85,7 +85,7 @@ def test_each_service_account_has_the_role_of_its_part(aws: Aws, small: Environm
     assert rows.keys() >= {"phaseflow-serving", "phaseflow-backup", "pipeline-runner"}
     role = rows["phaseflow-serving"]["roleArn"].rpartition("/")[2]
     policy = aws.client("iam").get_role_policy(RoleName=role, PolicyName="objects")["PolicyDocument"]
-    writes = [one for one in policy["Statement"] if "s3:PutObject" in one["Action"]]
+    writes = [statement for statement in policy["Statement"] if "s3:PutObject" in statement["Action"]]
     bucket = f"arn:aws:s3:::{NAME}-objects-{cloud.ACCOUNT}"
     assert writes[0]["Resource"] == [f"{bucket}/store/{name}/*" for name in ("predictions", "feedback", "events")]
 
@@ -151,7 +151,7 @@ def test_the_values_render_the_chart(small: Environment, tmp_path: Path) -> None
 
 def test_the_manifests_name_each_secret_that_the_values_name(small: Environment) -> None:
     manifests = list(yaml.safe_load_all(small.must("output", "-raw", "manifests")))
-    targets = {one["spec"]["target"]["name"] for one in manifests if one["kind"] == "ExternalSecret"}
+    targets = {row["spec"]["target"]["name"] for row in manifests if row["kind"] == "ExternalSecret"}
     values = yaml.safe_load(small.must("output", "-raw", "values"))
     assert {
         values["global"]["postgres"]["existingSecret"],
