@@ -35,6 +35,17 @@ LACKING: Final = {
     "budgets": ("subscribers, tags, and the update of a budget: the whole service is answered here",),
 }
 """What moto 5.2 does not answer, by service."""
+FORGOTTEN: Final = {
+    "aws_db_instance": {
+        "monitoring_interval",
+        "monitoring_role_arn",
+        "performance_insights_enabled",
+        "performance_insights_kms_key_id",
+        "performance_insights_retention_period",
+    },
+    "aws_vpc_security_group_ingress_rule": {"description"},
+}
+"""Arguments that moto takes and does not keep, by type of resource: each plan wants to set them again."""
 
 Answer = dict[str, Any]
 
@@ -214,6 +225,8 @@ def _complete_group(row: Answer, requested: Answer) -> None:
             requested.pop(change)
     _merge(row, requested)
     row["health"] = {"issues": []}
+    row["updateConfig"] = requested.get("updateConfig", {"maxUnavailable": 1})
+    row.pop("remoteAccess", None)  # moto's own default, which no request had
 
 
 def _merge(target: Answer, changes: Answer) -> None:
@@ -351,9 +364,11 @@ class Front:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
         request = Request(environ, populate_request=False)
-        service = re.search(r"/(eks|ecr|budgets)/aws4_request", request.headers.get("Authorization", ""))
+        service = re.search(r"/(eks|ecr|budgets|ec2|rds)/aws4_request", request.headers.get("Authorization", ""))
         if service is None:
             return self._moto(environ, start)  # type: ignore[no-any-return]
+        if service[1] in {"ec2", "rds"}:
+            return _repair(self._moto(environ, start))
         body = request.get_data(cache=True)
         with self._lock:
             try:
@@ -370,6 +385,19 @@ class Front:
             content = json.loads(response.get_data() or b"{}")
             response.set_data(json.dumps(self.eks.complete(request, content)))
         return response(environ, start)
+
+
+def _repair(response: Iterable[bytes]) -> Iterable[bytes]:
+    """What moto keeps otherwise than AWS: tags of a launch template are not tags of its instances, and parameters that were set are a user's."""
+    content = list(response)
+    for template in _ec2().launch_templates.values():
+        for version in template.versions:
+            rows = version.data.get("TagSpecifications", [])
+            rows[:] = [row for row in rows if row.get("ResourceType") != "launch-template"]
+    for group in get_backend("rds")[ACCOUNT][REGION].db_parameter_groups.values():
+        for parameter in group.parameters.values():
+            parameter.setdefault("Source", "user")
+    return content
 
 
 def _rewind(environ: dict[str, Any], body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,18 +57,30 @@ class Environment:
         return completed.stdout
 
     def set(self, **values: object) -> None:
-        import json
-
         self.variables.write_text(json.dumps(values))
 
     def apply(self) -> str:
         return self.must("apply", "-auto-approve", "-input=false", "-no-color", f"-var-file={self.variables}")
 
-    def changes(self) -> str:
-        """What a further apply would change; empty if nothing."""
-        completed = self.run("plan", "-detailed-exitcode", "-input=false", "-no-color", f"-var-file={self.variables}")
-        assert completed.returncode in {0, 2}, completed.stderr
-        return completed.stdout if completed.returncode == 2 else ""
+    def changes(self) -> list[str]:
+        """`address: argument` of each change of a further apply, without what the cloud forgets."""
+        plan = self.variables.with_suffix(".plan")
+        self.must("plan", "-input=false", "-no-color", f"-var-file={self.variables}", f"-out={plan}")
+        content = json.loads(self.must("show", "-json", str(plan)))
+        rows = []
+        for row in content.get("resource_changes", []):
+            change = row["change"]
+            if row["mode"] == "data" or change["actions"] in (["no-op"], ["read"]):
+                continue
+            before, after = change["before"] or {}, change["after"] or {}
+            unknown = {key for key, value in change["after_unknown"].items() if value is True}
+            names = {
+                key
+                for key in before.keys() | after.keys() | unknown
+                if key in unknown or before.get(key) != after.get(key)
+            }
+            rows += [f"{row['address']}: {name}" for name in sorted(names - cloud.FORGOTTEN.get(row["type"], set()))]
+        return rows
 
     def destroy(self) -> str:
         return self.must("destroy", "-auto-approve", "-input=false", "-no-color", f"-var-file={self.variables}")

@@ -132,7 +132,7 @@ def test_a_state_that_is_in_use_is_locked(aws: Aws, small: Environment) -> None:
 
 
 def test_a_second_apply_changes_nothing(small: Environment) -> None:
-    assert small.changes() == ""
+    assert small.changes() == []
 
 
 def test_the_values_render_the_chart(small: Environment, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_change_is_applied_and_then_nothing_is_left_to_change(
 ) -> None:
     small.set(**values | {"image_tag": "src-2", "budget": {"monthly_limit_usd": 500, "emails": ["ml@example.com"]}})
     small.apply()
-    assert small.changes() == ""
+    assert small.changes() == []
     assert "src-2" in small.must("output", "-raw", "values")
     budget = aws.client("budgets").describe_budget(AccountId=cloud.ACCOUNT, BudgetName=NAME)["Budget"]
     assert float(budget["BudgetLimit"]["Amount"]) == 500

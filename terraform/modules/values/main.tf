@@ -14,8 +14,11 @@ locals {
     var.postgres == null ? {} : {
       postgres = { host = var.postgres.host, port = var.postgres.port, existingSecret = var.postgres.secret }
     },
-    var.store == null ? {} : {
-      store = { external = true, endpoint = "", region = var.store.region, bucket = var.store.bucket, ambientCredentials = true }
+    {
+      store = merge(
+        { external = var.store != null, endpoint = "", ambientCredentials = var.store != null },
+        { for key in ["bucket", "region"] : key => var.store[key] if var.store != null },
+      )
     },
   )
 
