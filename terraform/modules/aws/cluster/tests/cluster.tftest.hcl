@@ -3,6 +3,10 @@ mock_provider "aws" {
     defaults = { json = "{}" }
   }
 
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
   mock_data "aws_region" {
     defaults = { name = "eu-central-1" }
   }

@@ -9,8 +9,8 @@ provider "aws" {
 }
 
 variables {
-  name            = "ml"
-  cluster_name    = "ml"
+  name            = "mlp"
+  cluster_name    = "mlp"
   vpc_id          = "vpc-0a"
   access          = yamldecode(file("../../../../helm/storage/access.yaml"))
   objects         = { bucket_arn = "arn:aws:s3:::objects", kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000" }
@@ -49,7 +49,7 @@ run "each_part_opens_its_own_folders" {
   }
 
   assert {
-    condition     = length(aws_iam_role.part["phaseflow-airflow-maintenance"].name) <= 64 && aws_iam_role.part["phaseflow-airflow-maintenance"].name == "ml-airflow-maintenance"
+    condition     = length(aws_iam_role.part["phaseflow-airflow-maintenance"].name) <= 64 && aws_iam_role.part["phaseflow-airflow-maintenance"].name == "mlp-airflow-maintenance"
     error_message = "a role has another name"
   }
 }
