@@ -256,8 +256,10 @@ def test_every_mounted_object_exists_or_is_a_documented_requirement(
 ) -> None:
     way = request.node.callspec.id
     manifests = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in installed}
-    # The production profile names a Secret of the user.
-    needed = NEEDED.get(way, {"phaseflow-postgres"} if way == "production" else set())
+    # The production profile names Secrets of the user.
+    needed = NEEDED.get(
+        way, {"phaseflow-postgres", "phaseflow-postgres-administrator"} if way == "production" else set()
+    )
     used = set()
     for owner, pod in pods(installed):
         for kind, reference, keys in references(pod["spec"]):

@@ -90,6 +90,30 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
         ),
         (
             "platform",
+            "global.postgres.sslMode=require",
+            'global.postgres.sslMode is "require", but the chart\'s own Postgres has no TLS: set global.postgres.host to the '
+            "address of yours, or sslMode to prefer.",
+        ),
+        (
+            "platform",
+            "global.postgres.host=db,global.postgres.existingSecret=p,global.postgres.sslMode=verify-full",
+            'global.postgres.sslMode is "verify-full", but no authority is known: name a Secret with the key `ca.crt` in '
+            "global.postgres.caSecret.",
+        ),
+        (
+            "platform",
+            "global.postgres.bootstrap.enabled=true",
+            "global.postgres.bootstrap.enabled is true, but the chart's own Postgres makes its databases itself: set "
+            "global.postgres.host to the address of yours, or bootstrap.enabled to false.",
+        ),
+        (
+            "platform",
+            "global.postgres.host=db,global.postgres.existingSecret=p,global.postgres.bootstrap.enabled=true",
+            "global.postgres.bootstrap.enabled is true, but nobody may create databases: name a Secret with the keys username "
+            "and password in global.postgres.bootstrap.existingSecret.",
+        ),
+        (
+            "platform",
             "gateway.enabled=true",
             "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of "
             "type kubernetes.io/tls in gateway.tlsSecret, set gateway.tlsByAnnotation where an annotation names the certificate, or "

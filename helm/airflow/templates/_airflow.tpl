@@ -2,15 +2,12 @@
 {{ .Values.existingSecret | default (include "phaseflow.name" .) }}
 {{- end }}
 
-{{/* Every process's settings. Secrets are read from files by commands: no environment holds one. Without a timeout a
-connection to a database that is being moved hangs for two minutes, and the process with it. */}}
+{{/* Every process's settings. Secrets are read from files by commands: no environment holds one. */}}
 {{- define "airflow.env" -}}
 {{- $address := include "phaseflow.address" (dict "root" . "part" "airflow") -}}
 {{- $secret := "/var/lib/phaseflow/secrets" -}}
 {{- $settings := dict
   "AIRFLOW_HOME" "/var/lib/phaseflow/airflow"
-  "PGPASSFILE" "/tmp/pgpass"
-  "PGCONNECT_TIMEOUT" "5"
   "MALLOC_ARENA_MAX" "2"
   "AIRFLOW__CORE__DAGS_FOLDER" "/app/dags"
   "AIRFLOW__CORE__EXECUTOR" .Values.executor
@@ -65,6 +62,7 @@ connection to a database that is being moved hangs for two minutes, and the proc
 {{- range $name, $value := merge (deepCopy .Values.config) $settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
 {{- end }}
+{{ include "phaseflow.postgresEnv" . }}
 {{ include "phaseflow.env" . }}
 {{- end }}
 
@@ -73,7 +71,7 @@ connection to a database that is being moved hangs for two minutes, and the proc
 command: [sh, -c]
 args:
   - >-
-    install -m 600 /etc/phaseflow/postgres/pgpass /tmp/pgpass &&
+    install -m 600 /etc/phaseflow/postgres/airflow /tmp/pgpass &&
     install -m 600 /var/lib/phaseflow/secrets/passwords.json /tmp/passwords.json &&
     {{ include "phaseflow.untilPostgres" .root }} &&
     {{ .run }}
@@ -93,7 +91,7 @@ args:
 {{- $hook := include "phaseflow.monitoringSecret" (dict "root" . "given" .Values.hookSecret) -}}
 {{- /* A Kubeflow Pipelines of yours asks for no token of ours. */ -}}
 {{- $engine := include "phaseflow.engineSecret" (dict "root" . "given" .Values.engineSecret) -}}
-- {name: postgres, secret: {secretName: {{ include "phaseflow.postgresSecret" (dict "root" . "role" "airflow") }}, items: [{key: pgpass, path: pgpass}]}}
+- {{- include "phaseflow.postgresVolume" (dict "root" . "roles" (list "airflow")) | nindent 2 }}
 - {name: templates, configMap: {name: {{ include "phaseflow.name" . }}}}
 {{ include "phaseflow.volumes" (dict "root" . "secrets" (dict (include "airflow.secret" .) (list "airflow_admin_password" "airflow_jwt" "airflow_fernet" "passwords.json") $hook (list "hook_token")) "optional" (dict $engine (list "engine_token"))) }}
 {{- end }}

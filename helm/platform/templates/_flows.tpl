@@ -2,6 +2,7 @@
 {{- define "platform.parts" -}}
 proxy: {chart: platform, ports: [8080]}
 pipelines: {chart: platform, ports: [8888]}
+databases: {chart: platform}
 backup: {chart: platform}
 restore: {chart: platform}
 prune: {chart: platform}
@@ -58,7 +59,7 @@ prometheus: [grafana, monitor, portal, proxy, test]
 alertmanager: [prometheus, monitor, portal, proxy, test]
 grafana: [portal, proxy, test]
 portal: [portal, proxy, test]
-postgres: [{{ $airflow }}, mlflow, backup, restore]
+postgres: [{{ $airflow }}, mlflow, databases, backup, restore]
 s3: [{{ $airflow }}, steps, maintenance, pipelines, run, ml-pipeline, ml-pipeline-ui, mlflow, serving, monitor, portal, backup, restore, prune]
 # Beyond the release: Kubernetes' API, and the sources that projects declare.
 kubernetes: [scheduler, triggerer, worker, run, ml-pipeline, ml-pipeline-ui, ml-pipeline-persistenceagent, ml-pipeline-scheduledworkflow, workflow-controller]
@@ -91,7 +92,7 @@ sources: [steps, pipelines, run]
 {{- define "platform.runs" -}}
 {{- $values := .root.Values -}}
 {{- if eq .chart "platform" -}}
-{{- $off := dict "pipelines" (ne $values.pipelines.engine "local") "proxy" (not $values.proxy.enabled) -}}
+{{- $off := dict "pipelines" (ne $values.pipelines.engine "local") "proxy" (not $values.proxy.enabled) "databases" (not $values.global.postgres.bootstrap.enabled) -}}
 {{- range list "backup" "restore" "prune" }}{{ $_ := set $off . (not $values.backup.enabled) }}{{ end -}}
 {{- if not (get $off .part) }}true{{ end -}}
 {{- else -}}
