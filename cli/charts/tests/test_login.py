@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
+import yaml
 
 from cli.charts.tests import login, nginx
 from cli.charts.tests.login import COOKIE, PAGE, USERS, Platform
 from cli.charts.tests.nginx import IDENTITY, LOGIN
 from cli.charts.tests.rendering import Helm
+from phaseflow.settings import ROOT
 from phaseflow.testing import Request, Response, http_server, wait_for
 
 ROLES = ("none", "viewer", "operator", "admin")
@@ -269,7 +275,34 @@ def test_options_of_the_login(helm: Helm) -> None:
     assert "rd=https%3A%2F%2Flogin.example.com%2Flogout%3Fclient_id%3Dphaseflow%26to%3D" in nginx.configuration(objects)
 
 
+def test_the_values_of_the_page_can_be_installed(helm: Helm, tmp_path: Path) -> None:
+    """The first block is whole, and each other one goes over it."""
+    page = (ROOT / "docs" / "how-to" / "one-login.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert len(blocks) == 5
+    for number, block in enumerate(blocks):
+        files = [tmp_path / "first.yaml", tmp_path / f"{number}.yaml"]
+        for file, text in zip(files, (blocks[0], block), strict=True):
+            file.write_text(text)
+        objects = helm.objects("platform", *(word for file in files for word in ("--values", str(file))))
+        options = nginx.deployment(objects, "login")["spec"]["template"]["spec"]["containers"][0]["args"]
+        issuer = yaml.safe_load(block)["global"]["auth"]["oidc"]["issuer"]
+        assert f"--oidc-issuer-url={issuer}" in options
+        logout = yaml.safe_load(block)["global"]["auth"]["oidc"].get("logoutUrl", "/proxy/logged-out")
+        assert f"rd={quote(logout, safe='')};" in nginx.configuration(objects)
+
+
+def test_grafana_gets_no_password_form(helm: Helm) -> None:
+    objects = helm.objects("platform", *login.values("https://login.example.com", "https://ml.example.com"))
+    (container,) = nginx.deployment(objects, "grafana")["spec"]["template"]["spec"]["containers"]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables["GF_AUTH_PROXY_ENABLED"] == variables["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert variables["GF_AUTH_PROXY_HEADERS"] == "Role:X-WEBAUTH-ROLE"
+    assert variables["GF_AUTH_SIGNOUT_REDIRECT_URL"] == "https://ml.example.com/logout"
+
+
 def test_without_a_login_nothing_of_it_is_there(helm: Helm) -> None:
     objects = helm.objects("platform")
     assert "p-login" not in json.dumps(objects)
     assert "auth_request" not in nginx.configuration(objects)
+    assert not re.search('GF_AUTH|AUTH_MANAGER", "value": "dags|identity', json.dumps(objects))

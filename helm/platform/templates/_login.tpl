@@ -56,18 +56,17 @@ map "$request_method $uri" $role_of_request {
 map $http_authorization $password_realm { default off; '~*^basic' phaseflow; }
 map $http_authorization $has_password { default ''; '~*^basic' 1; }
 map $http_authorization $has_token { default ''; '~*^bearer ' 1; }
-# The session must have one of these groups.
+# The session must have one of these groups, or be anybody's; a location that names no role is closed.
 map $needed_role $session_query {
-  {{- range $role := list "viewer" "operator" "admin" }}
-  {{- $enough := list "none" "viewer" "operator" "admin" }}
-  {{- $rank := dict "none" 0 "viewer" 1 "operator" 2 "admin" 3 }}
-  {{- if lt (get $rank $oidc.defaultRole | int) (get $rank $role | int) }}
-  {{ $role }} 'allowed_groups={{ include "platform.groupsFor" (dict "root" $ "role" $role) | fromJsonArray | join "," | urlquery }}';
-  {{- else }}
-  {{ $role }} '';
-  {{- end }}
-  {{- end }}
   default 'allowed_groups=%00';
+  {{- $ranks := dict "none" 0 "viewer" 1 "operator" 2 "admin" 3 }}
+  {{- range $role := list "viewer" "operator" "admin" }}
+  {{- if le (get $ranks $role) (get $ranks $oidc.defaultRole) }}
+  {{ $role }} '';
+  {{- else }}
+  {{ $role }} 'allowed_groups={{ include "platform.groupsFor" (dict "root" $ "role" $role) | fromJsonArray | join "," | urlquery }}';
+  {{- end }}
+  {{- end }}
 }
 map "$has_password,$session_groups," $role {
   default '{{ $default }}';

@@ -1,8 +1,9 @@
 // An OpenID Connect provider for tests: whoever gives a name of USERS is logged in, with any password.
-//   node server.js PORT REDIRECT_URI
+//   node server.js PORT REDIRECT_URI [ISSUER]
+// With an issuer it listens on every address, as a pod does.
 import { Provider } from 'oidc-provider';
 
-const [port, redirectUri] = process.argv.slice(2);
+const [port, redirectUri, issuer] = process.argv.slice(2);
 const USERS = {
   vera: ['viewers'],
   olga: ['staff', 'operators'],
@@ -10,7 +11,7 @@ const USERS = {
   nobody: ['staff'],
 };
 
-const provider = new Provider(`http://127.0.0.1:${port}`, {
+const provider = new Provider(issuer ?? `http://127.0.0.1:${port}`, {
   clients: [{
     client_id: 'phaseflow',
     client_secret: 'client-secret',
@@ -32,4 +33,4 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
     return grant;
   },
 });
-provider.listen(Number(port), '127.0.0.1');
+provider.listen(Number(port), issuer ? '0.0.0.0' : '127.0.0.1');
