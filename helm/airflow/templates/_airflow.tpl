@@ -15,8 +15,6 @@
   "AIRFLOW__CORE__LOAD_EXAMPLES" "False"
   "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION" "False"
   "AIRFLOW__CORE__FERNET_KEY_CMD" (printf "cat %s/airflow_fernet" $secret)
-  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS" "admin:admin"
-  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE" "/tmp/passwords.json"
   "AIRFLOW__CORE__EXECUTION_API_SERVER_URL" (printf "%s/execution/" $address)
   "AIRFLOW__CORE__HOSTNAME_CALLABLE" "airflow.utils.net.get_host_ip_address"
   "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" (printf "postgresql+psycopg2://airflow@%s/airflow" (include "phaseflow.postgres" .))
@@ -58,6 +56,13 @@
   "AIRFLOW__METRICS__STATSD_ON" "True"
   "AIRFLOW__METRICS__STATSD_HOST" (splitList ":" $exporter | first)
   "AIRFLOW__METRICS__STATSD_PORT" (splitList ":" $exporter | last)) }}
+{{- end }}
+{{- if include "phaseflow.loginSecret" . }}
+{{- $_ := set $settings "AIRFLOW__CORE__AUTH_MANAGER" "dags.auth_manager.ProxyAuthManager" }}
+{{- else }}
+{{- $settings = merge $settings (dict
+  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS" "admin:admin"
+  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE" "/tmp/passwords.json") }}
 {{- end }}
 {{- range $name, $value := merge (deepCopy .Values.config) $settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}

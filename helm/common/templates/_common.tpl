@@ -149,6 +149,13 @@ volumes:
 {{ .given | default (printf "%s-monitoring" .root.Release.Name) }}
 {{- end }}
 
+{{/* phaseflow.loginSecret (root): the Secret with the key identity_secret, by which a part knows the reverse proxy that asks for the one login;
+empty where each page asks for its own password. */}}
+{{- define "phaseflow.loginSecret" -}}
+{{- $oidc := dig "auth" "oidc" dict (.Values.global | default dict) -}}
+{{- if $oidc.enabled }}{{ $oidc.existingSecret }}{{ end -}}
+{{- end }}
+
 {{/* phaseflow.personalSecret (root): the Secret with the key personal_key, which hashes personal columns. */}}
 {{- define "phaseflow.personalSecret" -}}
 {{ dig "personal" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-personal" .Release.Name) }}

@@ -20,6 +20,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{/* platform.check: wrong values together, each with its fix. */}}
 {{- define "platform.check" -}}
 {{- include "phaseflow.checkSecrets" . -}}
+{{- include "platform.checkLogin" . -}}
 {{- $kfp := index .Values "kubeflow-pipelines" "enabled" -}}
 {{- $given := dig "addresses" "pipelines" "" .Values.global -}}
 {{- if and (eq .Values.pipelines.engine "kfp") (not $kfp) (not $given) }}
