@@ -59,8 +59,8 @@ def airflow_server(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iter
     program = str(settings.python("dags").parent / "airflow")
     for arguments in (("db", "migrate"), ("dags", "reserialize")):
         command = [program, *arguments]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
     command = [program, "api-server", "--host", "127.0.0.1", "--port", str(port), "--proxy-headers"]
     with login.program(port, home / "api-server.log", *command, environment=environment, seconds=300):
         yield Airflow(port, settings)
