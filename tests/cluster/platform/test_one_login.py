@@ -92,7 +92,7 @@ def session(cluster: Cluster, story: dict[str, Any]) -> Iterator[Open]:
         "enabled": "true",
         "issuer": issuer(cluster),
         "existingSecret": "login",
-        "sessionMinutes": "1",
+        "sessionMinutes": "2",
         "roles.viewer": "{viewers}",
         "roles.operator": "{operators}",
         "roles.admin": "{admins}",
