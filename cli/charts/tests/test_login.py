@@ -153,7 +153,7 @@ IDENTIFIED = {
     "x-phaseflow-role": "viewer",
     "x-phaseflow-identity": IDENTITY,
 }
-TOLD = {
+PASSED_ON = {
     "/": IDENTIFIED,
     "/airflow/": IDENTIFIED,
     "/grafana/": {"x-webauth-user": "vera@example.com", "x-webauth-role": "Viewer"},
@@ -166,8 +166,8 @@ def test_parts_are_told_who_asks_whatever_the_client_says(
 ) -> None:
     for path in (*PARTS, "/serving/titanic/model"):
         got = sessions["viewer"].get(path, headers=FORGED).raise_for_status().json()["headers"]
-        told = {header: got[header] for header in FORGED if header in got}
-        assert told == TOLD.get(path, {}), path
+        passed_on = {header: got[header] for header in FORGED if header in got}
+        assert passed_on == PASSED_ON.get(path, {}), path
         assert "cookie" not in got, path
     token = {"authorization": "Bearer x"}
     with platform.client() as client:

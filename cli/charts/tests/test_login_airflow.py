@@ -20,7 +20,7 @@ from cli.local import airflow, passwords
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.testing import free_port
 
-pytestmark = pytest.mark.timeout(900)  # Airflow starts for minutes on a busy machine
+pytestmark = pytest.mark.timeout(1500)  # Airflow starts for minutes on a busy machine
 
 API = "/airflow/api/v2"
 RUNS = f"{API}/dags/titanic/dagRuns"
@@ -59,10 +59,10 @@ def airflow_server(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iter
     program = str(settings.python("dags").parent / "airflow")
     for arguments in (("db", "migrate"), ("dags", "reserialize")):
         command = [program, *arguments]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
     command = [program, "api-server", "--host", "127.0.0.1", "--port", str(port), "--proxy-headers"]
-    with login.program(port, home / "api-server.log", *command, environment=environment, seconds=300):
+    with login.program(port, home / "api-server.log", *command, environment=environment, seconds=600):
         yield Airflow(port, settings)
 
 

@@ -92,7 +92,7 @@ def session(cluster: Cluster, story: dict[str, Any]) -> Iterator[Open]:
         "enabled": "true",
         "issuer": issuer(cluster),
         "existingSecret": "login",
-        "sessionMinutes": "1",
+        "sessionMinutes": "2",
         "roles.viewer": "{viewers}",
         "roles.operator": "{operators}",
         "roles.admin": "{admins}",
@@ -146,8 +146,8 @@ def test_an_operator_promotes_and_triggers_and_an_administrator_deletes(session:
         assert operator.request("DELETE", f"{MLFLOW}/registered-models/alias", json=PROMOTE).status_code == 403
     with session(USERS["admin"]) as admin:
         assert admin.delete(path).status_code == 204
-        gone = {key: PROMOTE[key] for key in ("name", "alias")}
-        assert admin.request("DELETE", f"{MLFLOW}/registered-models/alias", json=gone).status_code == 200
+        alias = {key: PROMOTE[key] for key in ("name", "alias")}
+        assert admin.request("DELETE", f"{MLFLOW}/registered-models/alias", json=alias).status_code == 200
 
 
 def test_another_pod_gets_no_role_by_headers(cluster: Cluster, session: Open) -> None:
