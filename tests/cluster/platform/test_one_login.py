@@ -34,8 +34,12 @@ class Provider(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request with its own Host to the forwarded port."""
         host, port = self._address
-        request.url = request.url.copy_with(host=host, port=port)
-        return self._transport.handle_request(request)
+        url = request.url.copy_with(host=host, port=port)
+        # Another request: the client takes cookies and relative addresses from the URL of its own.
+        forwarded_request = httpx.Request(
+            request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
+        )
+        return self._transport.handle_request(forwarded_request)
 
 
 def issuer(cluster: Cluster) -> str:
