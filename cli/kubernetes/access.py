@@ -76,18 +76,22 @@ def _secret(release: Release, name: str) -> dict[str, str]:
 
 
 def pages(release: Release, *, passwords: bool) -> list[Page]:
-    """Pages with users and the commands that print passwords; passwords are included only if `passwords` is set."""
+    """Pages with users and the commands that print passwords; passwords are included only if `passwords` is set.
+
+    With one login people have their own users and passwords, at the provider.
+    """
     values = kube.values(release)
     public = str(values["global"].get("publicUrl") or LOCAL).rstrip("/")
     credentials = secrets(release, values)
     outside = values["global"].get("addresses", {})
     context = f"--context {release.context} " if release.context else ""
+    provider = values["global"].get("auth", {}).get("oidc", {}).get("enabled", False)
     result = []
     for name, path, secret, key, enabled in _components(release, values):
         url = outside.get(name.lower()) or (f"{public}{path}" if enabled else "")
         if not url:
             continue
-        has_login = bool(secret) and enabled
+        has_login = bool(secret) and enabled and not provider
         template = f"'{{{{.data.{key} | base64decode}}}}'"
         command = f"kubectl {context}-n {release.namespace} get secret {secret} -o go-template={template}"
         result.append(

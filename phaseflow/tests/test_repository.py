@@ -11,6 +11,7 @@ from cli.reference import commands
 from phaseflow import discovery
 from phaseflow.kinds import KINDS
 from phaseflow.settings import ROOT
+from phaseflow.tests.sources import files
 
 
 def test_the_lock_names_the_public_index_alone() -> None:
@@ -27,7 +28,7 @@ def test_every_component_has_a_dependency_group() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    sorted(p for p in ROOT.rglob("*.md") if not {".venvs", ".phaseflow", "build"} & set(p.parts)),
+    files(".md"),
     ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 def test_relative_links_exist(page) -> None:
@@ -50,17 +51,19 @@ COMMAND = re.compile(r"phaseflow (?:--(?:context|namespace|release)[ =][^\s`]+ )
     "folder", ["*.md", "docs/**/*.md", "helm/**/*.md", "helm/**/*.yaml", "bin/*", ".github/**/*.yaml"]
 )
 def test_commands_in_documents_and_scripts_exist(folder: str) -> None:
+    names = commands().keys()
     for path in {*ROOT.glob(folder)} - {ROOT / "CHANGELOG.md", *ROOT.glob("docs/adr/*.md")}:  # they name old commands
         lines = [line for line in path.read_text().splitlines() if re.search(r"(?:bin/|`)phaseflow ", line)]
         for line in lines:
-            assert set(re.findall(r"(?:bin/|`)" + COMMAND.pattern, f"{line} ")) <= commands().keys(), f"{path}: {line}"
+            assert set(re.findall(r"(?:bin/|`)" + COMMAND.pattern, f"{line} ")) <= names, f"{path}: {line}"
 
 
 def test_commands_in_messages_of_the_code_exist() -> None:
+    names = commands().keys() | {"cluster"}
     for path in [*ROOT.glob("cli/**/*.py"), *ROOT.glob("phaseflow/**/*.py"), *ROOT.glob("services/**/*.py")]:
         if not {"tests", "charts"} & set(path.relative_to(ROOT).parts):
             text = path.read_text()
-            assert set(re.findall(r"`(?:bin/)?" + COMMAND.pattern, text)) <= commands().keys() | {"cluster"}, path
+            assert set(re.findall(r"`(?:bin/)?" + COMMAND.pattern, text)) <= names, path
 
 
 def test_no_script_in_bench_shadows_a_package() -> None:
@@ -72,12 +75,12 @@ def test_no_script_in_bench_shadows_a_package() -> None:
 
 def test_no_code_outside_of_its_folder_refers_to_a_project() -> None:
     tasks = {kind.prediction.task for kind in KINDS.values() if kind.prediction}
-    for name in discovery.names():
-        assert (ROOT / "projects" / name / "README.md").exists()
-        for path in ROOT.rglob("*.py"):
-            if (
-                not {".venvs", "tests", "projects", "bench"} & set(path.relative_to(ROOT).parts)
-                and path != ROOT / "cli" / "demo" / "settings.py"  # the default project of the demo
-                and name not in tasks  # also the name of a task
-            ):
-                assert f'"{name}"' not in path.read_text(), path
+    assert not [name for name in discovery.names() if not (ROOT / "projects" / name / "README.md").exists()]
+    names = [name for name in discovery.names() if name not in tasks]  # some are also the name of a task
+    for path in files(".py"):
+        if (
+            not {"tests", "projects", "bench"} & set(path.relative_to(ROOT).parts)
+            and path != ROOT / "cli" / "demo" / "settings.py"  # the default project of the demo
+        ):
+            text = path.read_text()
+            assert not [name for name in names if f'"{name}"' in text], path

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phaseflow.settings import ROOT
+from phaseflow.tests.sources import files
 
 BANNED = frozenset(
     {
@@ -32,10 +33,7 @@ BANNED = frozenset(
         *("theirs", "place", "places"),
     }
 )
-IGNORED = {".venvs", ".phaseflow", "build", "node_modules"}
-FILES = sorted(
-    path for path in ROOT.rglob("*.py") if not IGNORED & set(path.relative_to(ROOT).parts) and path.name != "_vendor"
-)
+FILES = files(".py")
 
 
 def names(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -22,8 +22,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from phaseflow import access
-from phaseflow.errors import PhaseflowError
+from phaseflow import access, identity
+from phaseflow.errors import PhaseflowError, PlatformError
 from phaseflow.settings import ROOT, Settings, from_environment
 from services.portal import collect, dashboards, detail, listing, source, text
 from services.portal.model import Status
@@ -36,6 +36,11 @@ STALE_SECONDS: Final = 30.0
 """A status older than this is not shown while a new one is gathered."""
 PATIENCE_SECONDS: Final = 0.7
 """How long a page waits for a new status before it shows the last one."""
+NOBODY: Final = {
+    "field": None,
+    "problem": "The portal does not know who asks",
+    "fix": "Open it under the address of the reverse proxy, which asks for a login.",
+}
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -93,8 +98,12 @@ class Portal:
 
 
 def application(settings: Settings) -> access.Application:
-    """The portal behind the access rules."""
-    return access.guarded(create(settings), access.policy(settings))
+    """The portal behind the access rules; where the platform has one login, for people whom the reverse proxy names."""
+    try:
+        secret = settings.secret(identity.SECRET)
+    except PlatformError:
+        return access.guarded(create(settings), access.policy(settings))
+    return access.guarded(_Identified(create(settings), secret), access.policy(settings))
 
 
 def create(settings: Settings) -> Starlette:
@@ -123,6 +132,23 @@ def create(settings: Settings) -> Starlette:
     )
     app.add_middleware(_Headers)
     return app
+
+
+class _Identified:
+    """Middleware that lets in who has a role, and keeps the identity in the request's state. Probes need none."""
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self.app, self._secret = app, secret
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/healthz":
+            sender = identity.of(scope["headers"], self._secret)
+            if sender is None:
+                response = JSONResponse({"error": NOBODY}, 403)
+                return await response(scope, receive, send)
+            scope = {**scope, "state": {**scope.get("state", {}), "sender": sender}}
+        await self.app(scope, receive, send)
+        return None
 
 
 class _Headers:
@@ -213,6 +239,7 @@ def _page(request: Request, template: str, status_code: int = 200, **context: An
         "links": dashboards.listed(portal.settings.dashboards),
         "settings": portal.settings,
         "now": time.time(),
+        "sender": getattr(request.state, "sender", None),
     }
     return HTMLResponse(PAGES.get_template(template).render(context), status_code)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
+import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -26,6 +28,28 @@ PROFILES = ("helm/platform/values-small.yaml", "helm/platform/values-rehearsal.y
 OWN = ("tests/cluster/values-tests.yaml", "tests/cluster/values-standins.yaml")
 ASK = "import urllib.request as r; print(r.urlopen('http://localhost:3000/titanic/model').read().decode())"
 """Code that a serving pod runs to print its own model; a request through the reverse proxy could reach any pod."""
+
+
+USER_SECRET: Final = "given-airflow"
+"""Name of a Secret that the user created before the installation."""
+
+
+def apply_secret(release: Release, name: str, data: Mapping[str, str]) -> None:
+    """Create or replace a Secret of the user's."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+    kube.kubectl(release, "apply", "--filename", "-", stdin=json.dumps(secret))
+
+
+def apply_user_secret(release: Release) -> None:
+    """Create the Secret with Airflow's passwords and keys that `values-tests.yaml` names."""
+    password, fernet = secrets.token_urlsafe(16), base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    data = {
+        "airflow_admin_password": password,
+        "airflow_jwt": secrets.token_urlsafe(48),
+        "airflow_fernet": fernet,
+        "passwords.json": json.dumps({"admin": password}),
+    }
+    apply_secret(release, USER_SECRET, data)
 
 
 def values(root: Path) -> list[str]:
@@ -110,12 +134,12 @@ class Cluster:
         return named_tokens(self.settings.secret("feedback_tokens"))["default"]
 
     @contextmanager
-    def traffic(self, rate: float = 20) -> Iterator[dict[str, Any]]:
+    def traffic(self, rate: float = 20, *, drift: bool = False) -> Iterator[dict[str, Any]]:
         """Send requests through the reverse proxy during the block, which starts after the first responses.
 
         The yielded summary is filled at the end.
         """
-        arguments = ["--rows", "0", "--rate", str(rate), "--feedback"]
+        arguments = ["--rows", "0", "--rate", str(rate), "--feedback", *(["--drift"] if drift else [])]
         summary: dict[str, Any] = {}
         with components.traffic(self.settings, "tabular", "titanic", *arguments) as process:
             assert process.stdout is not None

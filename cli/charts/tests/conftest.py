@@ -22,7 +22,9 @@ EVERYTHING = (
     "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,backup.enabled=true,monitoring.operator.enabled=true,"
     "monitoring.dashboards.configMaps=true,serving.serviceMonitor.enabled=true,serving.autoscaling.enabled=true,serving.resources.requests.cpu=250m,"
     "airflow.executor=KubernetesExecutor,gateway.enabled=true,gateway.className=x,"
-    "gateway.tlsSecret=t,serving.spool.persistent=true"
+    "gateway.tlsSecret=t,serving.spool.persistent=true,"
+    "global.auth.oidc.enabled=true,global.auth.oidc.issuer=https://login.example.com,global.auth.oidc.existingSecret=login,"
+    "global.auth.oidc.roles.admin={admins}"
 )
 """Values that enable every part and every option."""
 

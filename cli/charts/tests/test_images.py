@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cli.charts import charts, images
+from cli.charts.tests.conftest import EVERYTHING
 from cli.charts.tests.rendering import Helm, Object, containers, pods
 from phaseflow import __version__
 from phaseflow.errors import ContractError
@@ -28,9 +29,7 @@ def test_the_lock_lists_every_image_of_the_charts() -> None:
 
 def test_the_lock_lists_no_unused_image(helm: Helm) -> None:
     """No pod of the charts has Argo's executor, driver or launcher: other programs start them."""
-    objects = helm.objects(
-        "platform", "--set", "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,backup.enabled=true"
-    )
+    objects = helm.objects("platform", "--set", EVERYTHING)
     used = {
         container["image"].split(":")[0]
         for _, pod in pods(objects)

@@ -255,6 +255,20 @@ def test_only_who_asks_kubernetes_or_reads_sources_reaches_the_outside(helm: Hel
     assert "ipBlock" not in json.dumps(rules(helm.objects(*LOCAL, "--set", "global.offline=true"), "steps", "egress"))
 
 
+def test_the_login_reaches_the_provider_alone(helm: Helm) -> None:
+    for issuer, port in (
+        ("https://login.example.com/realms/ml", 443),
+        ("http://keycloak:8080/realms/ml", 8080),
+        ("https://login.example.com:8443", 8443),
+    ):
+        values = f"{EVERYTHING},global.auth.oidc.issuer={issuer}"
+        objects = helm.objects("platform", "--set", values)
+        assert outside(objects, "login") == [[port]]
+        (rule,) = rules(objects, "login", "ingress")
+        (peer,) = rule["from"]
+        assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "proxy"
+
+
 def test_stores_and_parts_elsewhere_are_reached_by_their_ports(helm: Helm) -> None:
     values = (
         "storage.enabled=false,global.postgres.host=db,global.postgres.port=6432,global.postgres.existingSecret=p,"

@@ -52,6 +52,12 @@ NEEDED = {
     "storage": set(),
 }
 
+USERS = {
+    # Secrets of the user that the values of an installation name.
+    "production": {"phaseflow-postgres", "phaseflow-postgres-administrator"},
+    "everything": {"login"},
+}
+
 
 def violations(pod: Object) -> list[str]:
     """Violations of the restricted Pod Security Standard by a pod."""
@@ -256,8 +262,7 @@ def test_every_mounted_object_exists_or_is_a_documented_requirement(
 ) -> None:
     way = request.node.callspec.id
     manifests = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in installed}
-    # The production profile names a Secret of the user.
-    needed = NEEDED.get(way, {"phaseflow-postgres"} if way == "production" else set())
+    needed = NEEDED.get(way) or USERS.get(way, set())
     used = set()
     for owner, pod in pods(installed):
         for kind, reference, keys in references(pod["spec"]):

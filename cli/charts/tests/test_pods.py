@@ -98,9 +98,12 @@ def test_every_part_has_its_own_pod_values(helm: Helm, tmp_path: Path) -> None:
                 expected.add(".".join(path[:-1]))
     objects = render(helm, tmp_path, values)
     local = render(helm, tmp_path, values, "--set", "pipelines.engine=local,kubeflow-pipelines.enabled=false")
+    database = "global.postgres.host=db,global.postgres.existingSecret=p,storage.postgres.enabled=false"
+    bootstrap = "global.postgres.bootstrap.enabled=true,global.postgres.bootstrap.existingSecret=a"
+    external = render(helm, tmp_path, values, "--set", f"{database},{bootstrap}")
     labels = {
         pod["metadata"]["labels"].get("part")
-        for owner, pod in pods(objects + local)
+        for owner, pod in pods(objects + local + external)
         if not owner.startswith("Pod ")  # a pod of `helm test`
     }
     spec, _ = run_patch(objects)

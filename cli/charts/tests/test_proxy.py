@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
 import resource
-import shutil
 import socket
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
-from cli.charts.tests.rendering import Helm, Object, name, of_kind
+from cli.charts.tests import nginx
+from cli.charts.tests.nginx import LOGIN, PASSWORDS, Proxy
+from cli.charts.tests.rendering import Helm
 from phaseflow.settings import ROOT
 from phaseflow.testing import Request, Response, free_port, http_server
 
-PASSWORDS = {"prometheus": "prometheus-password", "alertmanager": "alertmanager-password"}
-LOGIN = ("admin", "proxy-password")
 PAGES = ("/", "/mlflow/", "/prometheus/", "/alertmanager/", "/monitor/", "/pipelines/")
 """One page of each part behind the proxy's login."""
 
@@ -36,26 +30,6 @@ def echo(request: Request) -> Response:
     return Response(body, headers={"content-type": "application/json", **framed})
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A running nginx."""
-
-    address: str
-    log: Path
-
-    def client(self, **options: object) -> httpx.Client:
-        return httpx.Client(base_url=self.address, timeout=30, trust_env=False, **options)  # type: ignore[arg-type]
-
-
-def deployment(objects: tuple[Object, ...]) -> Object:
-    return next(manifest for manifest in of_kind(objects, "Deployment") if manifest["metadata"]["name"] == "p-proxy")
-
-
-def configuration(objects: tuple[Object, ...], file: str = "default.conf") -> str:
-    text: str = next(manifest["data"][file] for manifest in objects if name(manifest) == "ConfigMap p-proxy")
-    return text
-
-
 @pytest.fixture(scope="module")
 def echo_port() -> Iterator[int]:
     with http_server(echo, keep_alive=True) as url:
@@ -65,87 +39,17 @@ def echo_port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def start(helm: Helm, echo_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
     """Start nginx with the small profile and additional `--set` values."""
-    assert shutil.which("nginx"), "nginx is not on the PATH. Install it: `apt install nginx-light`."
-    started: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as started:
 
-    def run(*values: str) -> Proxy:
-        folder = tmp_path_factory.mktemp("proxy")
-        sets = [word for value in values for word in ("--set", value)]
-        objects = helm.objects("platform", "--values", str(ROOT / "helm/platform/values-small.yaml"), *sets)
-        for part, password in PASSWORDS.items():
-            (folder / "logins").mkdir(exist_ok=True)
-            (folder / "logins" / f"{part}_password").write_text(password)
-        (folder / "htpasswd").write_text(":{PLAIN}".join(LOGIN))
-        port = free_port()
-        text = configuration(objects)
-        text = re.sub(r"http://(p-|ml-pipeline-ui)[\w-]*:\d+", f"http://127.0.0.1:{echo_port}", text)
-        text = re.sub(r"server p-serving-[\w-]+:3000", f"server 127.0.0.1:{echo_port}", text)
-        text = text.replace("listen 8080", f"listen 127.0.0.1:{port}")
-        for inside, here in {
-            "/etc/phaseflow/proxy/": f"{folder}/",
-            "/etc/phaseflow/tls/": f"{folder}/",
-            "/tmp/logins/": f"{folder}/tmp/logins/",
-        }.items():
-            text = text.replace(inside, here)
-        # Run the script of the pod's init container in this folder.
-        (logins,) = deployment(objects)["spec"]["template"]["spec"]["initContainers"]
-        script = logins["args"][0].replace("/etc/phaseflow/logins", f"{folder}/logins")
-        script = script.replace("/tmp/logins", f"{folder}/tmp/logins")
-        subprocess.run([*logins["command"], script], check=True)
-        (folder / "conf.d").mkdir()
-        (folder / "conf.d" / "default.conf").write_text(text)
-        whole = configuration(objects, "nginx.conf")
-        whole = whole.replace("/tmp/", f"{folder}/").replace("/etc/nginx/conf.d", f"{folder}/conf.d")
-        if os.geteuid() == 0:  # only the current user may read the folders of the tests
-            whole = f"user root;\n{whole}"
-        whole = whole.replace("worker_processes auto", "worker_processes 1")
-        whole = whole.replace("error_log /dev/stderr", f"error_log {folder}/error.log")
-        (folder / "nginx.conf").write_text(whole)
-        if "listen" in text and " ssl;" in text:
-            certificate(folder)
-        command = ["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"), "-g", "daemon off;"]
-        checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-        assert checked.returncode == 0, checked.stderr
-        process = subprocess.Popen(command)
-        started.append(process)
-        proxy = Proxy(f"http{'s' if ' ssl;' in text else ''}://127.0.0.1:{port}", folder / "error.log")
-        listening(port)
-        return proxy
+        def run(*values: str) -> Proxy:
+            sets = [word for value in values for word in ("--set", value)]
+            objects = helm.objects("platform", "--values", str(ROOT / "helm/platform/values-small.yaml"), *sets)
+            folder = tmp_path_factory.mktemp("proxy")
+            return started.enter_context(
+                nginx.running(objects, folder, nginx.Upstreams(default=echo_port), free_port())
+            )
 
-    yield run
-    for process in started:
-        process.terminate()
-    for process in started:
-        process.wait(timeout=20)
-
-
-def listening(port: int, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < end, "nginx does not listen"
-            threading.Event().wait(0.02)
-        else:
-            return
-
-
-def certificate(folder: Path) -> None:
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "1",
-    ]
-    command += ["-subj", "/CN=localhost", "-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt")]
-    subprocess.run(command, check=True, capture_output=True)
+        yield run
 
 
 @pytest.fixture(scope="module")
@@ -392,6 +296,6 @@ def closed(connection: socket.socket) -> bool:
 
 
 def test_slow_clients_time_out(helm: Helm) -> None:
-    text = configuration(helm.objects("platform"))
+    text = nginx.configuration(helm.objects("platform"))
     for directive in ("client_header_timeout 10s;", "client_body_timeout 15s;", "send_timeout 30s;"):
         assert directive in text

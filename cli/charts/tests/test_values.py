@@ -17,6 +17,8 @@ from phaseflow.settings import ROOT
 
 PLACEHOLDER = re.compile(r"<[a-z-]+>")
 
+LOGIN = "global.auth.oidc.enabled=true,global.auth.oidc.issuer=https://login.example.com,global.auth.oidc.existingSecret=login"
+
 
 @pytest.mark.parametrize(
     ("chart", "setting", "message"),
@@ -90,6 +92,30 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
         ),
         (
             "platform",
+            "global.postgres.sslMode=require",
+            'global.postgres.sslMode is "require", but the chart\'s own Postgres has no TLS: set global.postgres.host to the '
+            "address of yours, or sslMode to prefer.",
+        ),
+        (
+            "platform",
+            "global.postgres.host=db,global.postgres.existingSecret=p,global.postgres.sslMode=verify-full",
+            'global.postgres.sslMode is "verify-full", but no authority is known: name a Secret with the key `ca.crt` in '
+            "global.postgres.caSecret.",
+        ),
+        (
+            "platform",
+            "global.postgres.bootstrap.enabled=true",
+            "global.postgres.bootstrap.enabled is true, but the chart's own Postgres makes its databases itself: set "
+            "global.postgres.host to the address of yours, or bootstrap.enabled to false.",
+        ),
+        (
+            "platform",
+            "global.postgres.host=db,global.postgres.existingSecret=p,global.postgres.bootstrap.enabled=true",
+            "global.postgres.bootstrap.enabled is true, but nobody may create databases: name a Secret with the keys username "
+            "and password in global.postgres.bootstrap.existingSecret.",
+        ),
+        (
+            "platform",
             "gateway.enabled=true",
             "gateway.enabled is true without TLS: passwords and requests would cross the network in clear. Name a Secret of "
             "type kubernetes.io/tls in gateway.tlsSecret, set gateway.tlsByAnnotation where an annotation names the certificate, or "
@@ -134,6 +160,33 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
             "pipelines.engine=kfp,kubeflow-pipelines.enabled=true,kubeflow-pipelines.store.prefix=other",
             'kubeflow-pipelines.store.prefix is "other", but its key opens the folder "kfp": set '
             "storage.s3.pipelinesPrefix to the same.",
+        ),
+        (
+            "platform",
+            "global.auth.oidc.enabled=true",
+            "global.auth.oidc.enabled is true, but global.auth.oidc.issuer is empty: set it, as docs/how-to/one-login.md says.",
+        ),
+        (
+            "platform",
+            f"{LOGIN},proxy.enabled=false",
+            "global.auth.oidc.enabled is true, but there is no reverse proxy to ask for the login: set proxy.enabled to true.",
+        ),
+        (
+            "platform",
+            f"{LOGIN},networkPolicy.enabled=false",
+            "global.auth.oidc.enabled is true without network policies: every pod of the cluster could call the parts around "
+            "the login. Set networkPolicy.enabled to true.",
+        ),
+        (
+            "platform",
+            LOGIN,
+            "global.auth.oidc.roles.admin is empty: nobody could delete or configure. Name the administrators' group.",
+        ),
+        (
+            "platform",
+            f"{LOGIN},global.auth.oidc.roles.admin={{a\\,b}}",
+            'global.auth.oidc.roles.admin names the group "a,b": only letters, digits, spaces and ._:/@+=- can be compared. '
+            "Use the group's id, or rename it.",
         ),
         (
             "serving",

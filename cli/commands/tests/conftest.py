@@ -105,6 +105,14 @@ class Command:
         lines = (self.programs / "calls.jsonl").read_text().splitlines()
         return [[program, *arguments[4:]] for program, *arguments in map(json.loads, lines)]
 
+    def responses(self) -> list[tuple[str, int, str, str]]:
+        """Words, exit status, output and error of the calls that kubectl and helm respond to."""
+        assert self.programs is not None
+        return [
+            (words, code, output, error)
+            for words, code, output, error in json.loads((self.programs / "responses.json").read_text())
+        ]
+
     def respond(self, words: str, output: str = "", *, code: int = 0, error: str = "") -> None:
         """Make calls of kubectl and helm that contain `words` respond so."""
         assert self.programs is not None

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from cli import reference, variables
 from cli.app import app
 from phaseflow.settings import ROOT
+from phaseflow.tests.sources import files
 from phaseflow.tests.test_pages import parse
 
 COMMANDS = reference.commands()
@@ -196,9 +197,8 @@ def test_an_unknown_setting_is_a_warning_with_the_closest_name() -> None:
 def test_each_variable_that_the_code_reads_has_no_warning() -> None:
     """Names that end with `_` are prefixes."""
     names: set[str] = set()
-    for path in (*ROOT.rglob("*.py"), *(ROOT / "bin").iterdir(), *(ROOT / "helm").rglob("*.tpl")):
-        parts = path.relative_to(ROOT).parts
-        if path.is_file() and not {".venvs", "build", "tests"} & set(parts):
+    for path in (*files(".py"), *(ROOT / "bin").iterdir(), *files(".tpl")):
+        if path.is_file() and "tests" not in path.relative_to(ROOT).parts:
             names |= set(re.findall(r"\bPHASEFLOW_[A-Z0-9_]*[A-Z0-9]\b(?!_)", path.read_text()))
     assert len(names) > 30
     assert list(variables.warnings(dict.fromkeys(names, ""))) == []

@@ -53,6 +53,15 @@ def test_urls_names_where_a_password_is_and_prints_it_only_on_request(phaseflow:
     assert password in phaseflow("urls --show-passwords").stdout
 
 
+def test_with_one_login_no_page_has_a_password_of_its_own(cluster: Command) -> None:
+    values = json.loads(next(out for words, _, out, _ in cluster.responses() if words == "get values phaseflow"))
+    values["global"]["auth"] = {"oidc": {"enabled": True}}
+    cluster.respond("get values phaseflow", json.dumps(values))
+    pages = json.loads(cluster("urls --json --show-passwords").stdout)
+    assert len(pages) > 5
+    assert {(page["user"], page["password"], page["password_command"]) for page in pages} == {("", "", "")}
+
+
 def test_promote_and_rollback_run_in_mlflows_pod(cluster: Command) -> None:
     result = cluster("promote titanic 3 --force")
     assert result.exit_code == 0, result.output

@@ -2,15 +2,12 @@
 {{ .Values.existingSecret | default (include "phaseflow.name" .) }}
 {{- end }}
 
-{{/* Every process's settings. Secrets are read from files by commands: no environment holds one. Without a timeout a
-connection to a database that is being moved hangs for two minutes, and the process with it. */}}
+{{/* Every process's settings. Secrets are read from files by commands: no environment holds one. */}}
 {{- define "airflow.env" -}}
 {{- $address := include "phaseflow.address" (dict "root" . "part" "airflow") -}}
 {{- $secret := "/var/lib/phaseflow/secrets" -}}
 {{- $settings := dict
   "AIRFLOW_HOME" "/var/lib/phaseflow/airflow"
-  "PGPASSFILE" "/tmp/pgpass"
-  "PGCONNECT_TIMEOUT" "5"
   "MALLOC_ARENA_MAX" "2"
   "AIRFLOW__CORE__DAGS_FOLDER" "/app/dags"
   "AIRFLOW__CORE__EXECUTOR" .Values.executor
@@ -18,8 +15,6 @@ connection to a database that is being moved hangs for two minutes, and the proc
   "AIRFLOW__CORE__LOAD_EXAMPLES" "False"
   "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION" "False"
   "AIRFLOW__CORE__FERNET_KEY_CMD" (printf "cat %s/airflow_fernet" $secret)
-  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS" "admin:admin"
-  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE" "/tmp/passwords.json"
   "AIRFLOW__CORE__EXECUTION_API_SERVER_URL" (printf "%s/execution/" $address)
   "AIRFLOW__CORE__HOSTNAME_CALLABLE" "airflow.utils.net.get_host_ip_address"
   "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" (printf "postgresql+psycopg2://airflow@%s/airflow" (include "phaseflow.postgres" .))
@@ -62,9 +57,17 @@ connection to a database that is being moved hangs for two minutes, and the proc
   "AIRFLOW__METRICS__STATSD_HOST" (splitList ":" $exporter | first)
   "AIRFLOW__METRICS__STATSD_PORT" (splitList ":" $exporter | last)) }}
 {{- end }}
+{{- if include "phaseflow.loginSecret" . }}
+{{- $_ := set $settings "AIRFLOW__CORE__AUTH_MANAGER" "dags.auth_manager.ProxyAuthManager" }}
+{{- else }}
+{{- $settings = merge $settings (dict
+  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS" "admin:admin"
+  "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE" "/tmp/passwords.json") }}
+{{- end }}
 {{- range $name, $value := merge (deepCopy .Values.config) $settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
 {{- end }}
+{{ include "phaseflow.postgresEnv" . }}
 {{ include "phaseflow.env" . }}
 {{- end }}
 
@@ -73,7 +76,7 @@ connection to a database that is being moved hangs for two minutes, and the proc
 command: [sh, -c]
 args:
   - >-
-    install -m 600 /etc/phaseflow/postgres/pgpass /tmp/pgpass &&
+    install -m 600 /etc/phaseflow/postgres/airflow /tmp/pgpass &&
     install -m 600 /var/lib/phaseflow/secrets/passwords.json /tmp/passwords.json &&
     {{ include "phaseflow.untilPostgres" .root }} &&
     {{ .run }}
@@ -93,7 +96,7 @@ args:
 {{- $hook := include "phaseflow.monitoringSecret" (dict "root" . "given" .Values.hookSecret) -}}
 {{- /* A Kubeflow Pipelines of yours asks for no token of ours. */ -}}
 {{- $engine := include "phaseflow.engineSecret" (dict "root" . "given" .Values.engineSecret) -}}
-- {name: postgres, secret: {secretName: {{ include "phaseflow.postgresSecret" (dict "root" . "role" "airflow") }}, items: [{key: pgpass, path: pgpass}]}}
+- {{- include "phaseflow.postgresVolume" (dict "root" . "roles" (list "airflow")) | nindent 2 }}
 - {name: templates, configMap: {name: {{ include "phaseflow.name" . }}}}
 {{ include "phaseflow.volumes" (dict "root" . "secrets" (dict (include "airflow.secret" .) (list "airflow_admin_password" "airflow_jwt" "airflow_fernet" "passwords.json") $hook (list "hook_token")) "optional" (dict $engine (list "engine_token"))) }}
 {{- end }}

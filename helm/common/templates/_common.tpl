@@ -149,6 +149,13 @@ volumes:
 {{ .given | default (printf "%s-monitoring" .root.Release.Name) }}
 {{- end }}
 
+{{/* phaseflow.loginSecret (root): the Secret with the key identity_secret, by which a part knows the reverse proxy that asks for the one login;
+empty where each page asks for its own password. */}}
+{{- define "phaseflow.loginSecret" -}}
+{{- $oidc := dig "auth" "oidc" dict (.Values.global | default dict) -}}
+{{- if $oidc.enabled }}{{ $oidc.existingSecret }}{{ end -}}
+{{- end }}
+
 {{/* phaseflow.personalSecret (root): the Secret with the key personal_key, which hashes personal columns. */}}
 {{- define "phaseflow.personalSecret" -}}
 {{ dig "personal" "existingSecret" "" (.Values.global | default dict) | default (printf "%s-personal" .Release.Name) }}
@@ -352,6 +359,62 @@ register that name. */}}
 {{- $postgres := dig "postgres" dict (.root.Values.global | default dict) -}}
 {{- $default := ternary (printf "%s-postgres" .root.Release.Name) (printf "%s-postgres-%s" .root.Release.Name .role) (ne ($postgres.host | default "") "") -}}
 {{ dig "existingSecrets" .role "" $postgres | default $postgres.existingSecret | default $default }}
+{{- end }}
+
+{{/* phaseflow.postgresEnv (root): the variables that libpq reads. Without a timeout a connection to a database that is being moved hangs for
+two minutes, and the process with it. */}}
+{{- define "phaseflow.postgresEnv" -}}
+{{- $postgres := dig "postgres" dict (.Values.global | default dict) -}}
+- {name: PGPASSFILE, value: /tmp/pgpass}
+- {name: PGCONNECT_TIMEOUT, value: "5"}
+- {name: PGSSLMODE, value: {{ $postgres.sslMode | default "prefer" }}}
+{{- if $postgres.caSecret }}
+- {name: PGSSLROOTCERT, value: /etc/phaseflow/postgres/ca.crt}
+{{- end }}
+{{- end }}
+
+{{/* phaseflow.postgresVolume (dict root roles): the volume with libpq's password file of each role, by the role's name, and with the certificates
+of the authorities. */}}
+{{- define "phaseflow.postgresVolume" -}}
+name: postgres
+projected:
+  sources:
+    {{- range .roles }}
+    - secret: {name: {{ include "phaseflow.postgresSecret" (dict "root" $.root "role" .) }}, items: [{key: pgpass, path: {{ . }}}]}
+    {{- end }}
+    {{- with dig "postgres" "caSecret" "" ($.root.Values.global | default dict) }}
+    - secret: {name: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+    {{- end }}
+{{- end }}
+
+{{/* phaseflow.postgresRoles (dict roles folder): SQL for psql that makes the roles and the databases of Airflow and MLflow, and sets the passwords
+in the folder's files `<role>_password`. A second time it changes nothing. */}}
+{{- define "phaseflow.postgresRoles" -}}
+{{- $roles := .roles -}}
+SET client_min_messages = warning;
+SELECT rolsuper AS superuser FROM pg_roles WHERE rolname = current_user \gset
+\if :superuser
+    SET log_min_error_statement = 'panic'; -- else a statement that fails is logged, with the password in it
+\endif
+{{- range $roles }}
+\set {{ . }}_password `cat {{ $.folder }}/{{ . }}_password`
+{{- end }}
+SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY['{{ join "', '" $roles }}']) AS name
+  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+{{- range $roles }}
+ALTER ROLE {{ . }} PASSWORD :'{{ . }}_password';
+{{- end }}
+\if :superuser
+\else
+    GRANT airflow, mlflow TO CURRENT_USER; -- only a member may give a role a database
+\endif
+SELECT format('CREATE DATABASE %I OWNER %I', name, name) FROM unnest(ARRAY['airflow', 'mlflow']) AS name
+  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \gexec
+REVOKE ALL ON DATABASE airflow, mlflow FROM PUBLIC;
+{{- if has "backup" $roles }}
+GRANT pg_read_all_data TO backup;
+GRANT CONNECT ON DATABASE airflow, mlflow TO backup;
+{{- end }}
 {{- end }}
 
 {{/* phaseflow.untilPostgres (root): shell that goes on when the database answers: a pod that waits looks better than one that crashes. Any

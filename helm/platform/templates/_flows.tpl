@@ -1,7 +1,9 @@
 {{/* platform.parts: every kind of pod of the release, by the labels of its chart and component, with the ports on which it listens. */}}
 {{- define "platform.parts" -}}
 proxy: {chart: platform, ports: [8080]}
+login: {chart: platform, ports: [4180]}
 pipelines: {chart: platform, ports: [8888]}
+databases: {chart: platform}
 backup: {chart: platform}
 restore: {chart: platform}
 prune: {chart: platform}
@@ -58,11 +60,13 @@ prometheus: [grafana, monitor, portal, proxy, test]
 alertmanager: [prometheus, monitor, portal, proxy, test]
 grafana: [portal, proxy, test]
 portal: [portal, proxy, test]
-postgres: [{{ $airflow }}, mlflow, backup, restore]
+login: [proxy]
+postgres: [{{ $airflow }}, mlflow, databases, backup, restore]
 s3: [{{ $airflow }}, steps, maintenance, pipelines, run, ml-pipeline, ml-pipeline-ui, mlflow, serving, monitor, portal, backup, restore, prune]
-# Beyond the release: Kubernetes' API, and the sources that projects declare.
+# Beyond the release: Kubernetes' API, the sources that projects declare, and the OpenID Connect provider.
 kubernetes: [scheduler, triggerer, worker, run, ml-pipeline, ml-pipeline-ui, ml-pipeline-persistenceagent, ml-pipeline-scheduledworkflow, workflow-controller]
 sources: [steps, pipelines, run]
+provider: [login]
 {{- end }}
 
 {{/* platform.elsewhere (root): ports of the parts that run outside of the release, as JSON: part to port. */}}
@@ -73,6 +77,11 @@ sources: [steps, pipelines, run]
 {{- $url := urlParse $address -}}
 {{- $port := splitList ":" $url.host | last -}}
 {{- $_ := set $ports (get $names $name | default $name) (ternary (int $port) (ternary 443 80 (eq $url.scheme "https")) (contains ":" $url.host)) -}}
+{{- end -}}
+{{- if include "platform.login" . -}}
+{{- $url := urlParse .Values.global.auth.oidc.issuer -}}
+{{- $port := splitList ":" $url.host | last -}}
+{{- $_ := set $ports "provider" (ternary (int $port) (ternary 443 80 (eq $url.scheme "https")) (contains ":" $url.host)) -}}
 {{- end -}}
 {{- if .Values.global.postgres.host }}{{ $_ := set $ports "postgres" (int .Values.global.postgres.port) }}{{ end -}}
 {{- $kfp := index .Values "kubeflow-pipelines" -}}
@@ -91,7 +100,11 @@ sources: [steps, pipelines, run]
 {{- define "platform.runs" -}}
 {{- $values := .root.Values -}}
 {{- if eq .chart "platform" -}}
-{{- $off := dict "pipelines" (ne $values.pipelines.engine "local") "proxy" (not $values.proxy.enabled) -}}
+{{- $off := dict
+  "pipelines" (ne $values.pipelines.engine "local")
+  "proxy" (not $values.proxy.enabled)
+  "login" (not (include "platform.login" .root))
+  "databases" (not $values.global.postgres.bootstrap.enabled) -}}
 {{- range list "backup" "restore" "prune" }}{{ $_ := set $off . (not $values.backup.enabled) }}{{ end -}}
 {{- if not (get $off .part) }}true{{ end -}}
 {{- else -}}

@@ -20,6 +20,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{/* platform.check: wrong values together, each with its fix. */}}
 {{- define "platform.check" -}}
 {{- include "phaseflow.checkSecrets" . -}}
+{{- include "platform.checkLogin" . -}}
 {{- $kfp := index .Values "kubeflow-pipelines" "enabled" -}}
 {{- $given := dig "addresses" "pipelines" "" .Values.global -}}
 {{- if and (eq .Values.pipelines.engine "kfp") (not $kfp) (not $given) }}
@@ -33,6 +34,22 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and .Values.global.postgres.host (not .Values.global.postgres.existingSecret) }}
 {{- fail "global.postgres.host is set, but there is no password: name a Secret with the key `pgpass` in global.postgres.existingSecret." }}
+{{- end }}
+{{- with .Values.global.postgres }}
+{{- if and (not .host) (not (has .sslMode (list "disable" "prefer"))) }}
+{{- fail (printf "global.postgres.sslMode is %q, but the chart's own Postgres has no TLS: set global.postgres.host to the address of yours, or sslMode to prefer." .sslMode) }}
+{{- end }}
+{{- if and (hasPrefix "verify" .sslMode) (not .caSecret) }}
+{{- fail (printf "global.postgres.sslMode is %q, but no authority is known: name a Secret with the key `ca.crt` in global.postgres.caSecret." .sslMode) }}
+{{- end }}
+{{- if .bootstrap.enabled }}
+{{- if not .host }}
+{{- fail "global.postgres.bootstrap.enabled is true, but the chart's own Postgres makes its databases itself: set global.postgres.host to the address of yours, or bootstrap.enabled to false." }}
+{{- end }}
+{{- if not .bootstrap.existingSecret }}
+{{- fail "global.postgres.bootstrap.enabled is true, but nobody may create databases: name a Secret with the keys username and password in global.postgres.bootstrap.existingSecret." }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- $open := has .Values.proxy.type (list "NodePort" "LoadBalancer") -}}
 {{- if and .Values.proxy.enabled $open (not .Values.proxy.tlsSecret) (not .Values.proxy.allowPlainHTTP) }}

@@ -42,6 +42,9 @@ map "$foreign_origin$cross_site" $foreign_page { default 1; '' ''; }
 map $http_authorization $token { default $http_authorization; '~*^basic' ''; }
 # Only what sends a password is counted as a login.
 map $request_method $login_address { default ''; POST $binary_remote_addr; }
+{{- if include "platform.login" . }}
+{{ include "platform.loginMaps" . }}
+{{- end }}
 {{- with .Values.proxy.trustedProxies }}
 # Who the client is, says the proxy before the proxy.
 real_ip_header X-Forwarded-For;
@@ -96,7 +99,7 @@ server {
   error_page 403 @foreign;
   error_page 429 @too_many;
   proxy_http_version 1.1;
-  {{- include "platform.forwarded" . | nindent 2 }}
+  {{- include "platform.forwarded" (dict "root" .) | nindent 2 }}
   proxy_set_header Authorization $token;
   proxy_read_timeout 300s;
   # A pod that is going away refuses the connection or breaks it off. A prediction may be asked twice: it has no effect but its log.
@@ -105,51 +108,66 @@ server {
   # A pod that is gone does not even refuse.
   proxy_connect_timeout 1s;
   absolute_redirect off;
+  auth_basic_user_file /etc/phaseflow/proxy/htpasswd;
+  {{- if include "platform.login" . }}
+  # Every page asks for a session, or for the proxy's password if a program sends one; the services do not.
+  {{- include "platform.loginServer" . | nindent 2 }}
+  {{- include "platform.loginLocations" . | nindent 2 }}
+  {{- else }}
   # Every page asks for the proxy's password, but those that have a login of their own and the services.
   auth_basic phaseflow;
-  auth_basic_user_file /etc/phaseflow/proxy/htpasswd;
-  location = /proxy/healthz { auth_basic off; return 200 "ok\n"; }
+  {{- end }}
+  location = /proxy/healthz {
+    {{- include "platform.open" . | nindent 4 }}
+    return 200 "ok\n";
+  }
   location @foreign {
-    auth_basic off;
+    {{- include "platform.open" . | nindent 4 }}
     default_type application/json;
+    {{- if include "platform.login" . }}
+    if ($foreign_page = '') { return 403 '{"error": {"field": null, "problem": "Your role may not do this", "fix": "It needs the role $needed_role: ask who manages the groups of global.auth.oidc.roles, or log in as somebody else after /logout."}}'; }
+    {{- end }}
     return 403 '{"error": {"field": null, "problem": "A page of another site sent this request", "fix": "Send it from a page under this address, or from a program."}}';
   }
   location @too_many {
-    auth_basic off;
+    {{- include "platform.open" . | nindent 4 }}
     default_type application/json;
     return 429 '{"error": {"field": null, "problem": "Too many requests from this address", "fix": "Send them again later and slower; proxy.limits has the limits."}}';
   }
   {{- if .Values.airflow.enabled }}
   location = /airflow { return 301 /airflow/; }
   location /airflow/ {
-    auth_basic off;
-    limit_req zone=pages burst={{ $limits.pagesBurst }} nodelay;
+    {{- include "platform.ownLogin" (dict "root" . "part" "airflow") | nindent 4 }}
     proxy_pass http://{{ $release }}-airflow:8080;
   }
-  location /airflow/auth/ {
-    auth_basic off;
+  {{- /* With one login, programs alone send a password. */}}
+  location {{ ternary "~ ^/airflow/auth/token(/cli)?$" "/airflow/auth/" (not (empty (include "platform.login" .))) }} {
+    {{- include "platform.open" . | nindent 4 }}
     limit_req zone=logins burst={{ $limits.loginsBurst }} nodelay;
     proxy_pass http://{{ $release }}-airflow:8080;
   }
   {{- end }}
   {{- if .Values.serving.enabled }}
   # The services are for the world: what they refuse they refuse themselves. Their metrics and health are for the cluster alone.
-  location ~ ^/serving/(.*/)?(metrics|healthz|readyz|livez)(/|$) { auth_basic off; return 404; }
+  location ~ ^/serving/(.*/)?(metrics|healthz|readyz|livez)(/|$) {
+    {{- include "platform.open" . | nindent 4 }}
+    return 404;
+  }
   {{- range $project := include "phaseflow.projects" $ | fromJsonArray }}
   location /serving/{{ $project }}/ {
-    auth_basic off;
+    {{- include "platform.open" $ | nindent 4 }}
     limit_req zone=requests burst={{ $limits.requestsBurst }} nodelay;
     proxy_pass http://serving_{{ $project }}/{{ $project }}/;
   }
   location = /serving/{{ $project }}/docs {
-    auth_basic off;
+    {{- include "platform.open" $ | nindent 4 }}
     limit_req zone=requests burst={{ $limits.requestsBurst }} nodelay;
     proxy_pass http://serving_{{ $project }}/docs;
   }
   {{- end }}
   {{- with (include "phaseflow.projects" $ | fromJsonArray) }}
   location /serving/ {
-    auth_basic off;
+    {{- include "platform.open" $ | nindent 4 }}
     limit_req zone=requests burst={{ $limits.requestsBurst }} nodelay;
     proxy_pass http://serving_{{ first . }}/;
   }
@@ -157,42 +175,43 @@ server {
   {{- end }}
   {{- if and .Values.monitoring.enabled (dig "grafana" "enabled" true .Values.monitoring) }}
   location /grafana/ {
-    auth_basic off;
-    limit_req zone=pages burst={{ $limits.pagesBurst }} nodelay;
+    {{- include "platform.ownLogin" (dict "root" . "part" "grafana") | nindent 4 }}
     proxy_pass http://{{ $release }}-grafana:3000;
   }
+  {{- if not (include "platform.login" .) }}
   location = /grafana/login {
     auth_basic off;
     limit_req zone=logins burst={{ $limits.loginsBurst }} nodelay;
     proxy_pass http://{{ $release }}-grafana:3000;
   }
   {{- end }}
+  {{- end }}
   {{- if .Values.mlflow.enabled }}
   location = /mlflow { return 301 /mlflow/; }
   location /mlflow/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     proxy_set_header Authorization "";
-    proxy_pass http://{{ $release }}-mlflow:5000;
+    proxy_pass http://{{ $release }}-mlflow:5000/mlflow/;
   }
   {{- end }}
   {{- if .Values.monitoring.enabled }}
   # The proxy logs in to these two, so that a person does so once.
   {{- if dig "prometheus" "enabled" true .Values.monitoring }}
   location /prometheus/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     include /tmp/logins/prometheus.conf;
-    proxy_pass http://{{ $release }}-prometheus:9090;
+    proxy_pass http://{{ $release }}-prometheus:9090/prometheus/;
   }
   {{- end }}
   {{- if dig "alertmanager" "enabled" true .Values.monitoring }}
   location /alertmanager/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     include /tmp/logins/alertmanager.conf;
-    proxy_pass http://{{ $release }}-alertmanager:9093;
+    proxy_pass http://{{ $release }}-alertmanager:9093/alertmanager/;
   }
   {{- end }}
   location /monitor/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     proxy_set_header Authorization "";
     proxy_pass http://{{ $release }}-monitor:8085/;
   }
@@ -200,18 +219,18 @@ server {
   {{- $kfp := index .Values "kubeflow-pipelines" }}
   {{- if and (eq .Values.pipelines.engine "kfp") $kfp.enabled (dig "ui" "enabled" true $kfp) }}
   location /pipelines/apis/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     proxy_set_header Authorization "";
     proxy_pass http://{{ $release }}-pipelines:8888/apis/;
   }
   location /pipelines/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     proxy_set_header Authorization "";
     proxy_pass http://ml-pipeline-ui:80/;
   }
   {{- else if or (eq .Values.pipelines.engine "local") $kfp.enabled }}
   location /pipelines/ {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" .) | nindent 4 }}
     {{- if eq .Values.pipelines.engine "local" }}
     # Who starts runs must send the engine's token, for which there is no room beside the proxy's password.
     if ($request_method !~ ^(GET|HEAD)$) { return 405; }
@@ -222,7 +241,7 @@ server {
   {{- end }}
   {{- if .Values.portal.enabled }}
   location / {
-    {{- include "platform.page" . | nindent 4 }}
+    {{- include "platform.page" (dict "root" . "part" "portal") | nindent 4 }}
     proxy_set_header Authorization "";
     proxy_pass http://{{ $release }}-portal:8090;
   }
@@ -230,8 +249,8 @@ server {
 }
 {{- end }}
 
-{{/* platform.forwarded (root): what a part behind the proxy is told of the request as it came from outside. A location that sets one header
-inherits none, so it is included wherever another is set. */}}
+{{/* platform.forwarded (dict root [part]): what a part behind the proxy is told of the request as it came from outside; with one login also who
+asks, where the part judges by that. A location that sets one header inherits none, so it is included wherever another is set. */}}
 {{- define "platform.forwarded" -}}
 proxy_set_header Host $http_host;
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -239,22 +258,72 @@ proxy_set_header X-Forwarded-Host $http_host;
 proxy_set_header X-Forwarded-Proto $scheme_outside;
 proxy_set_header Upgrade $http_upgrade;
 proxy_set_header Connection $connection_upgrade;
+{{- if include "platform.login" .root }}
+# No part gets the session, with which it could ask every other one; nor what a client says of itself.
+proxy_set_header Cookie "";
+{{- if has .part (list "airflow" "portal") }}
+include /tmp/logins/identity.conf;
+proxy_set_header X-Phaseflow-User $user;
+proxy_set_header X-Phaseflow-Role $role;
+{{- else }}
+proxy_set_header X-Phaseflow-Identity "";
+proxy_set_header X-Phaseflow-User "";
+proxy_set_header X-Phaseflow-Role "";
+{{- end }}
+{{- /* Grafana believes these of whoever reaches it, which is the proxy alone by the network policies. */}}
+proxy_set_header X-WEBAUTH-USER {{ ternary "$user" `""` (eq .part "grafana") }};
+proxy_set_header X-WEBAUTH-ROLE {{ ternary "$grafana_role" `""` (eq .part "grafana") }};
+{{- end }}
 {{- end }}
 
-{{/* platform.page (root): what every page behind the proxy's password begins with. Each sets the header Authorization itself. */}}
+{{/* platform.page (dict root [part]): what every page behind the proxy's login begins with. Each sets the header Authorization itself. */}}
 {{- define "platform.page" -}}
 if ($foreign_page) { return 403; }
-limit_req zone=pages burst={{ .Values.proxy.limits.pagesBurst }} nodelay;
+{{- if include "platform.login" .root }}
+set $needed_role $role_of_request;
+set $needs_no_session $has_password;
+{{- end }}
+limit_req zone=pages burst={{ .root.Values.proxy.limits.pagesBurst }} nodelay;
 {{ include "platform.forwarded" . }}
 {{- end }}
 
-{{/* platform.proxyLogins (root): shell that writes how the proxy logs in to Prometheus and Alertmanager, from the Secret's passwords. */}}
+{{/* platform.ownLogin (dict root part): what the pages begin with of a part that has a login of its own. With one login it is told who asks, and
+judges by the role itself; programs send it tokens. */}}
+{{- define "platform.ownLogin" -}}
+auth_basic off;
+limit_req zone=pages burst={{ .root.Values.proxy.limits.pagesBurst }} nodelay;
+{{- if include "platform.login" .root }}
+if ($foreign_page) { return 403; }
+set $needed_role viewer;
+set $needs_no_session $has_token;
+{{ include "platform.forwarded" . }}
+proxy_set_header Authorization $token;
+{{- end }}
+{{- end }}
+
+{{/* platform.open (root): what asks for no login. */}}
+{{- define "platform.open" -}}
+auth_basic off;
+{{- if include "platform.login" . }}
+auth_request off;
+{{- end }}
+{{- end }}
+
+{{/* platform.proxyLogins (root): shell that writes how the proxy logs in to Prometheus and Alertmanager, and by what Airflow and the portal know it,
+from the Secrets. */}}
 {{- define "platform.proxyLogins" -}}
 mkdir -p /tmp/logins
 for part in {{ join " " (include "platform.proxyParts" . | fromJsonArray) }}; do
   login=$(printf 'phaseflow:%s' "$(cat "/etc/phaseflow/logins/${part}_password")" | base64 | tr -d '\n')
   printf 'proxy_set_header Authorization "Basic %s";\n' "$login" >"/tmp/logins/$part.conf"
 done
+{{- if include "platform.login" . }}
+identity=$(cat /etc/phaseflow/identity/identity_secret)
+case "$identity" in
+'' | *[!A-Za-z0-9_-]*) echo "error: identity_secret is empty, or has other characters than letters, digits, - and _. Make one: openssl rand -hex 32" >&2; exit 1 ;;
+esac
+printf 'proxy_set_header X-Phaseflow-Identity "%s";\n' "$identity" >/tmp/logins/identity.conf
+{{- end }}
 {{- end }}
 
 {{/* platform.proxyParts (root): the parts that the proxy logs in to, as JSON. */}}

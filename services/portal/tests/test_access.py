@@ -61,6 +61,29 @@ def test_the_link_shows_where_the_password_is_but_not_the_password(measured: Set
     assert measured.secret("prometheus_password") not in page
 
 
+def test_where_there_is_one_login_the_reverse_proxy_names_who_asks(tmp_path: Path, browse: Browse) -> None:
+    settings = settings_for(tmp_path)
+    (settings.secrets / "identity_secret").write_text("secret")
+    client = browse(settings)
+    identified = {"x-phaseflow-identity": "secret", "x-phaseflow-user": "<b>vera</b>", "x-phaseflow-role": "viewer"}
+    for path in ("/", "/api/status", "/projects/titanic", "/static/portal.css"):
+        assert client.get(path, headers=identified).status_code == 200, path
+        for wrong in ({}, {"x-phaseflow-identity": "guess"}, {"x-phaseflow-role": "none"}, {"x-phaseflow-user": ""}):
+            refused = client.get(path, headers=identified | wrong if wrong else {})
+            assert refused.status_code == 403, (path, wrong)
+            assert refused.json()["error"]["problem"] == "The portal does not know who asks"
+    assert client.get("/healthz").status_code == 200
+    page = client.get("/", headers=identified).text
+    assert "&lt;b&gt;vera&lt;/b&gt;, viewer" in page
+    assert 'href="/logout"' in page
+
+
+def test_without_one_login_no_header_counts(away: Settings, browse: Browse) -> None:
+    page = browse(away).get("/", headers={"x-phaseflow-user": "vera", "x-phaseflow-role": "admin"}).text
+    assert "vera" not in page
+    assert "/logout" not in page
+
+
 SEGMENTS = st.one_of(
     st.sampled_from(
         [

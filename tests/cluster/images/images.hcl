@@ -1,5 +1,5 @@
 # docker buildx bake -f tests/cluster/images/images.hcl: the stand-ins, under the names in the charts' values.
-group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx", "statsd"] }
+group "default" { targets = ["postgres", "seaweedfs", "prometheus", "alertmanager", "nginx", "statsd", "oauth2-proxy"] }
 target "postgres" {
   context = "tests/cluster/images/postgres"
   tags = ["postgres:17.11"]
@@ -31,4 +31,16 @@ target "statsd" {
     ENTRYPOINT ["/bin/statsd_exporter"]
   EOT
   tags = ["prom/statsd-exporter:v0.29.0"]
+}
+# quay.io/oauth2-proxy/oauth2-proxy's interface: /bin/oauth2-proxy, user nonroot. The program is upstream's own, which bin/login-programs installs by Go.
+target "oauth2-proxy" {
+  context = "build/login/v7.15.6"
+  dockerfile-inline = <<-EOT
+    FROM debian:bookworm-slim
+    COPY oauth2-proxy /bin/oauth2-proxy
+    USER 65532
+    EXPOSE 4180
+    ENTRYPOINT ["/bin/oauth2-proxy"]
+  EOT
+  tags = ["quay.io/oauth2-proxy/oauth2-proxy:v7.15.6"]
 }

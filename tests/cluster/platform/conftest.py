@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +12,7 @@ import pytest
 
 from cli.kubernetes import install, kube
 from cli.kubernetes.kube import Release
-from tests.cluster.conftest import Cluster, current_context, values
-
-USER_SECRET = "given-airflow"
-"""Name of a Secret that the user created before the installation."""
+from tests.cluster.conftest import Cluster, apply_user_secret, current_context, values
 
 
 @pytest.fixture(scope="session")
@@ -27,15 +21,7 @@ def cluster(before: Path) -> Iterator[Cluster]:
     cluster = Cluster(release=Release(name="phaseflow", namespace="phaseflow-test", context=current_context()))
     cluster.phaseflow("down", "--data")
     kube.namespace(cluster.release)
-    password, fernet = secrets.token_urlsafe(16), base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    data = {
-        "airflow_admin_password": password,
-        "airflow_jwt": secrets.token_urlsafe(48),
-        "airflow_fernet": fernet,
-        "passwords.json": json.dumps({"admin": password}),
-    }
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": USER_SECRET}, "stringData": data}
-    kube.kubectl(cluster.release, "apply", "--filename", "-", stdin=json.dumps(secret))
+    apply_user_secret(cluster.release)
     start = time.monotonic()
     chart = before / "charts" / "platform"
     kube.helm(cluster.release, "upgrade", "--install", "phaseflow", str(chart), *values(before))
