@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ def stores() -> Iterator[Release]:
     install.chart()
     standins = ("--set", "postgres.image.digest=,s3.image.digest=") if os.environ.get("STANDINS") else ()
     kube.helm(release, "upgrade", "--install", release.name, str(install.CHARTS / "storage"), *standins)
-    install.wait(release, lambda *_: None, 0)
+    install.wait(release, lambda *_: None, time.monotonic())
     for secret in kube.items(release, "secrets", *kube.selector(release)):
         name, data = secret["metadata"]["name"], secret["data"]
         content = {key: base64.b64decode(value).decode() for key, value in data.items()}
