@@ -104,8 +104,8 @@ cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with 
 cluster-down: ## remove the kind cluster and all that is in it
 	@kind delete cluster --name phaseflow
 
-test-charts: setup ## the charts' manifests (needs helm)
-	@bin/suite command cli/charts/tests
+test-charts: setup ## the charts' manifests, and the login before real programs (needs helm, nginx, Go and npm)
+	@bin/suite command cli/charts/tests -m "not nightly"
 
 test-cluster: setup $(DEV) test-charts ## the platform on the cluster that KUBECONFIG names: install, upgrade, loop, login, faults
 	@bin/test-cluster -m "not nightly"
