@@ -115,8 +115,8 @@ test-terraform: setup $(VENVS)/cloud/.ready ## Terraform's modules, and the envi
 	@bin/test-terraform
 	@bin/suite cloud terraform/tests
 
-test-charts: setup ## the charts' manifests (needs helm)
-	@bin/suite command cli/charts/tests
+test-charts: setup ## the charts' manifests, and the login before real programs (needs helm, nginx, Go and npm)
+	@bin/suite command cli/charts/tests -m "not nightly"
 
 test-cluster: setup $(DEV) test-charts ## the platform on the cluster that KUBECONFIG names: install, upgrade, loop, login, faults
 	@bin/test-cluster -m "not nightly"

@@ -153,5 +153,5 @@ def _pixels(column: Column, value: Any, number: int) -> bytes:
         raise DataError(f"{where}: {error.problem}", fix=error.fix) from error
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{where} is no image: {error!s:.100}", fix=f"Send {kinds.form(column)}, or its bytes"
+            f"{where} is not an image: {error!s:.100}", fix=f"Send {kinds.form(column)}, or its bytes"
         ) from error

@@ -225,13 +225,13 @@ def test_an_optional_column_may_be_left_out(every_kind: Path, frame: pd.DataFram
         (
             "image",
             [3, b""],
-            "image of row 0 is no image: memoryview: a bytes-like object is required, not 'int'. Send a PNG or JPEG file as "
+            "image of row 0 is not an image: memoryview: a bytes-like object is required, not 'int'. Send a PNG or JPEG file as "
             "base64, alone or in a data: URL, or its bytes.",
         ),
         (
             "image",
             ["?", "?"],
-            "image of row 0 is no image: Only base64 data is allowed. Send a PNG or JPEG file as base64, alone or in a "
+            "image of row 0 is not an image: Only base64 data is allowed. Send a PNG or JPEG file as base64, alone or in a "
             "data: URL, or its bytes.",
         ),
     ],

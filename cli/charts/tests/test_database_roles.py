@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import socketserver
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cli.charts.tests.rendering import Helm, containers, of_kind, pods
+from phaseflow.testing import free_ports
 from tests import stores
 
 # State of the previous release: two roles and their databases, with connections allowed to everybody.
@@ -83,6 +89,46 @@ def test_a_role_reaches_its_own_database_and_the_backup_s_only_reads(
     assert not [password for password in passwords.values() if password in log]
 
 
+@contextmanager
+def late(port: int, seconds: float) -> Iterator[int]:
+    """Yield a port that refuses connections for some seconds, and then leads to `port`."""
+    (entrance,) = free_ports(1)
+    relay = socketserver.ThreadingTCPServer(("127.0.0.1", entrance), Relay, bind_and_activate=False)
+    relay.allow_reuse_address = relay.daemon_threads = True
+    relay.target = port  # type: ignore[attr-defined]  # read by `Relay`
+
+    def listen() -> None:
+        relay.server_bind()
+        relay.server_activate()
+        relay.serve_forever()
+
+    timer = threading.Timer(seconds, listen)
+    timer.start()
+    yield entrance
+    relay.shutdown()
+    timer.join()
+    relay.server_close()
+
+
+class Relay(socketserver.BaseRequestHandler):
+    """Copies bytes between a client and the server's target in both directions."""
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.target)) as target:  # type: ignore[attr-defined]
+            back = threading.Thread(target=copy, args=(target, self.request))
+            back.start()
+            copy(self.request, target)
+            back.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    """Copy bytes until the source ends."""
+    with contextlib.suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+        target.shutdown(socket.SHUT_WR)
+
+
 def test_the_owner_restores_what_the_backup_role_dumped(server: stores.Postgres, helm: Helm, tmp_path: Path) -> None:
     """Run the commands of the chart's two jobs."""
     passwords = start(server, helm, tmp_path)
@@ -100,11 +146,12 @@ def test_the_owner_restores_what_the_backup_role_dumped(server: stores.Postgres,
         for role in roles:  # a user's Secret may have no line break at its end
             (folder / "postgres" / role).write_text(f"*:*:*:{role}:{passwords[role]}")
         script = container["args"][0].replace("/tmp", str(tmp_path)).replace("/etc/phaseflow", str(folder))
-        environment = server.environment() | {"HOST": "127.0.0.1", "PORT": str(server.port)}
-        environment |= {"PGPASSFILE": str(tmp_path / "pgpass")}
-        completed = subprocess.run(
-            ["bash", "-euc", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        with late(server.port, 1.5) as port:  # network policies refuse a new pod at first
+            environment = server.environment() | {"HOST": "127.0.0.1", "PORT": str(port)}
+            environment |= {"PGPASSFILE": str(tmp_path / "pgpass")}
+            completed = subprocess.run(
+                ["bash", "-euc", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
         assert completed.returncode == 0, completed.stderr
         assert (tmp_path / "pgpass").stat().st_mode & 0o77 == 0
         if action == "backup":

@@ -20,7 +20,8 @@ from cli.local import airflow, passwords
 from phaseflow.settings import ROOT, Settings, from_environment
 from phaseflow.testing import free_port
 
-pytestmark = pytest.mark.timeout(1500)  # Airflow starts for minutes on a busy machine
+# Airflow starts for minutes on a busy machine.
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1500)]
 
 API = "/airflow/api/v2"
 RUNS = f"{API}/dags/titanic/dagRuns"

@@ -30,7 +30,7 @@ HEAD = "helm failed: Error: UPGRADE FAILED: values don't meet the specifications
         (
             "serving: - at '/replicas': got string, want integer platform: - at '': additional properties 'xyz' not allowed",
             "The chart has no value 'xyz'. The values there are: airflow, backup, common, gateway, global, ingress, kubeflow-pipelines, "
-            "mlflow, monitoring, networkPolicy, pipelines, portal, proxy, serving, storage; helm/platform/README.md describes them.",
+            "login, mlflow, monitoring, networkPolicy, pipelines, portal, proxy, serving, storage; helm/platform/README.md describes them.",
         ),
     ],
 )

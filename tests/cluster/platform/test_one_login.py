@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import httpx
@@ -83,7 +84,7 @@ def provider_objects(cluster: Cluster) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-Open = Callable[[str], httpx.Client]
+Open = Callable[[str], AbstractContextManager[httpx.Client]]
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +105,12 @@ def session(cluster: Cluster, story: dict[str, Any]) -> Iterator[Open]:
     cluster.up(*(word for key, value in values.items() for word in ("--set", f"global.auth.oidc.{key}={value}")))
     with forwarded(cluster, "provider", PORT) as address:
 
-        def log_in_as(user: str) -> httpx.Client:
-            client = httpx.Client(
-                base_url=cluster.settings.public_url, timeout=60, mounts={issuer(cluster): Provider(address)}
-            )
-            assert log_in(client, "/api/status", user).status_code == (403 if user == "nobody" else 200)
-            return client
+        @contextmanager
+        def log_in_as(user: str) -> Iterator[httpx.Client]:
+            transports = {issuer(cluster): Provider(address)}
+            with httpx.Client(base_url=cluster.settings.public_url, timeout=60, mounts=transports) as client:
+                assert log_in(client, "/api/status", user).status_code == (403 if user == "nobody" else 200)
+                yield client
 
         yield log_in_as
     cluster.up()
