@@ -1,5 +1,5 @@
-# A mock of Terraform 1.11 has no ephemeral resources, so the provider itself plans these: wrong variables are refused before it is asked.
-# That no password is in a state is held against moto (terraform/tests/test_aws.py).
+# A mock of Terraform 1.11 has no ephemeral resources, and the provider's own asks AWS for a password in each plan. So these plans have no password.
+# That passwords are made, and that none is in a state, is tested against moto (terraform/tests/test_aws.py).
 provider "aws" {
   region                      = "eu-central-1"
   access_key                  = "none"
@@ -18,6 +18,7 @@ run "three_days_are_refused" {
   command = plan
 
   variables {
+    secrets       = {}
     recovery_days = 3
   }
 
@@ -38,6 +39,7 @@ run "half_a_generation_is_refused" {
   command = plan
 
   variables {
+    secrets    = {}
     generation = { postgres = 1.5 }
   }
 
