@@ -19,6 +19,7 @@ from terraform.tests import cloud
 from terraform.tests.conftest import STATES, Aws, Environment, environment
 
 NAME = "ml-test"
+AUTHORITIES = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
 ADMIN = f"arn:aws:iam::{cloud.ACCOUNT}:role/admin"
 
 
@@ -43,6 +44,7 @@ def values(backup: Environment) -> dict[str, Any]:
         "name": NAME,
         "admins": [ADMIN],
         "image_tag": "src-1",
+        "database_authorities": AUTHORITIES,
         "backup": json.loads(backup.must("output", "-json", "backup")),
         "budget": {"monthly_limit_usd": 400, "emails": ["ml@example.com"]},
     }
@@ -153,11 +155,17 @@ def test_the_manifests_name_each_secret_that_the_values_name(small: Environment)
     manifests = list(yaml.safe_load_all(small.must("output", "-raw", "manifests")))
     targets = {row["spec"]["target"]["name"] for row in manifests if row["kind"] == "ExternalSecret"}
     values = yaml.safe_load(small.must("output", "-raw", "values"))
+    postgres = values["global"]["postgres"]
     assert {
-        values["global"]["postgres"]["existingSecret"],
+        *postgres["existingSecrets"].values(),
+        postgres["bootstrap"]["existingSecret"],
         values["global"]["personal"]["existingSecret"],
         values["airflow"]["existingSecret"],
     } <= targets
+    assert postgres["sslMode"] == "verify-full"
+    (authorities,) = (row for row in manifests if row["kind"] == "Secret")
+    assert authorities["metadata"]["name"] == postgres["caSecret"]
+    assert authorities["stringData"]["ca.crt"] == AUTHORITIES
 
 
 def test_a_change_is_applied_and_then_nothing_is_left_to_change(

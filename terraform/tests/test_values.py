@@ -17,7 +17,13 @@ from terraform.tests.conftest import TERRAFORM
 HOST = "ml.example.com"
 OUTSIDE = {
     "host": HOST,
-    "postgres": {"host": "db.example.com", "secret": "phaseflow-postgres"},
+    "postgres": {
+        "host": "db.example.com",
+        "secrets": {role: f"{role}-role" for role in ("airflow", "mlflow", "backup")},
+        "administrator_secret": "administrator",
+        "ssl_mode": "verify-full",
+        "authorities_secret": "authorities",
+    },
     "mysql": {"host": "mysql.example.com", "secret": "phaseflow-mysql"},
     "airflow_secret": "phaseflow-airflow",
     "personal_secret": "phaseflow-personal",
@@ -103,6 +109,11 @@ def test_production_on_aws_has_an_ingress_with_the_certificate_and_no_store_of_i
     names = {name for kind, name in objects if kind == "StatefulSet"}
     assert not names & {"phaseflow-postgres", "phaseflow-s3", "mysql"}
     assert ("Gateway", "phaseflow") not in objects
+    (job,) = (objects[key] for key in objects if key[0] == "Job" and key[1].startswith("phaseflow-databases-"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "PGSSLMODE", "value": "verify-full"} in container["env"]
+    volumes = json.dumps(job["spec"]["template"]["spec"]["volumes"])
+    assert [name for name in ("administrator", "authorities", "backup-role") if name not in volumes] == []
 
 
 def test_production_on_google_cloud_has_a_gateway_a_health_check_and_a_store(charts: Path, tmp_path: Path) -> None:

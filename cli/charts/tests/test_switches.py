@@ -350,6 +350,18 @@ def test_each_part_can_use_an_existing_secret(helm: Helm) -> None:
     assert of_stores(pod_by_owner["CronJob p-backup"]) == {"all", "reader"}
 
 
+def test_each_user_of_a_database_can_have_a_secret_of_its_own(helm: Helm) -> None:
+    values = ",".join(f"global.postgres.existingSecrets.{role}={role}-role" for role in ("airflow", "mlflow", "backup"))
+    host = "storage.postgres.enabled=false,global.postgres.host=db,backup.enabled=true"
+    pod_by_owner = dict(pods(helm.objects("platform", "--set", f"{host},{values}")))
+    roles = {
+        owner: sorted(name for name in of_stores(pod) if name.endswith("-role")) for owner, pod in pod_by_owner.items()
+    }
+    assert roles["Deployment p-mlflow"] == ["mlflow-role"]
+    assert roles["Deployment p-airflow-scheduler"] == ["airflow-role"]
+    assert roles["CronJob p-backup"] == ["backup-role"]
+
+
 def test_the_prune_job_can_use_a_secret_beside_ambient_credentials(helm: Helm) -> None:
     values = (
         "storage.enabled=false,global.store.external=true,global.store.ambientCredentials=true,"

@@ -1,87 +1,93 @@
-# What the release needs in the cluster: namespace, storage class, Secrets by External Secrets, and Jobs that make the databases' users.
-# `kubectl apply` takes the file; the values of the Secrets are in the secret manager alone.
+# What the release needs in the cluster: namespace, storage class, Secrets by External Secrets, and a Job that makes the databases of Kubeflow Pipelines.
+# `kubectl apply` takes the file; the values of the Secrets are in the secret manager alone. The chart makes the databases in Postgres.
 
 locals {
-  # Each Secret of the release, by what External Secrets renders.
-  templates = {
-    postgres = {
-      pgpass = "{{ range $role := list \"airflow\" \"mlflow\" \"backup\" }}*:*:*:{{ $role }}:{{ index $ $role }}\n{{ end }}"
-    }
-    airflow = {
-      airflow_admin_password = "{{ .admin_password }}"
-      airflow_jwt            = "{{ .jwt }}{{ .jwt }}"
-      airflow_fernet         = "{{ .fernet | b64enc }}"
-      "passwords.json"       = "{\"admin\":\"{{ .admin_password }}\"}"
-    }
-    personal = { personal_key = "{{ .personal_key }}" }
-    mysql    = { username = "kfp", password = "{{ .password }}" }
-  }
+  roles = ["airflow", "mlflow", "backup"]
 
-  metadata = { for name in keys(var.secrets) : name => "phaseflow-${name}" }
+  # Each Secret of the release: where its values are, and what External Secrets renders.
+  templates = merge(
+    {
+      airflow = {
+        secret = "airflow"
+        data = {
+          airflow_admin_password = "{{ .admin_password }}"
+          airflow_jwt            = "{{ .jwt }}{{ .jwt }}"
+          airflow_fernet         = "{{ .fernet | b64enc }}"
+          "passwords.json"       = "{\"admin\":\"{{ .admin_password }}\"}"
+        }
+      }
+      personal = { secret = "personal", data = { personal_key = "{{ .personal_key }}" } }
+    },
+    { for role in local.roles : "postgres-${role}" => { secret = "postgres", data = { pgpass = "*:*:*:${role}:{{ .${role} }}\n" } } },
+    { mysql = { secret = "mysql", data = { username = "kfp", password = "{{ .password }}" } } },
+  )
 
   external_secrets = [
-    for name, key in var.secrets : {
+    for name, template in local.templates : {
       apiVersion = "external-secrets.io/v1"
       kind       = "ExternalSecret"
-      metadata   = { name = local.metadata[name], namespace = var.namespace }
+      metadata   = { name = "phaseflow-${name}", namespace = var.namespace }
       spec = {
         refreshInterval = "1h"
         secretStoreRef  = { kind = "SecretStore", name = "phaseflow" }
-        target          = { name = local.metadata[name], template = { engineVersion = "v2", data = local.templates[name] } }
-        dataFrom        = [{ extract = { key = key } }]
+        target          = { name = "phaseflow-${name}", template = { engineVersion = "v2", data = template.data } }
+        dataFrom        = [{ extract = { key = var.secrets[template.secret] } }]
       }
-    }
+    } if contains(keys(var.secrets), template.secret)
   ]
 
-  # The administrator's and the users' passwords, for the Jobs alone.
-  database_secrets = [
+  # For the Jobs alone.
+  administrators = [
     for engine, database in var.databases : {
       apiVersion = "external-secrets.io/v1"
       kind       = "ExternalSecret"
-      metadata   = { name = "phaseflow-${engine}-bootstrap", namespace = var.namespace }
+      metadata   = { name = "phaseflow-${engine}-administrator", namespace = var.namespace }
       spec = {
         refreshInterval = "1h"
         secretStoreRef  = { kind = "SecretStore", name = "phaseflow" }
-        target          = { name = "phaseflow-${engine}-bootstrap" }
+        target          = { name = "phaseflow-${engine}-administrator" }
         data = [
           for field in ["username", "password"] : {
-            secretKey = "admin_${field}"
+            secretKey = field
             remoteRef = { key = database.secret, property = field }
           }
         ]
-        dataFrom = [{ extract = { key = var.secrets[engine] } }]
       }
     }
   ]
 
-  scripts = { for engine in keys(var.databases) : engine => file("${path.module}/${engine}.sh") }
+  # Certificates are public.
+  authorities = [
+    for engine, database in var.databases : {
+      apiVersion = "v1"
+      kind       = "Secret"
+      metadata   = { name = "phaseflow-${engine}-authorities", namespace = var.namespace }
+      type       = "Opaque"
+      stringData = { "ca.crt" = database.authorities }
+    } if database.authorities != ""
+  ]
+
+  mysql  = [for engine, database in var.databases : database if engine == "mysql"]
+  script = file("${path.module}/mysql.sh")
 
   config_maps = [
-    for engine, script in local.scripts : {
+    for database in local.mysql : {
       apiVersion = "v1"
       kind       = "ConfigMap"
-      metadata   = { name = "phaseflow-${engine}-bootstrap", namespace = var.namespace }
-      data       = { "bootstrap.sh" = script }
+      metadata   = { name = "phaseflow-mysql-databases", namespace = var.namespace }
+      data       = { "databases.sh" = local.script }
     }
   ]
 
-  environment = {
-    for engine, database in var.databases : engine => (
-      engine == "postgres" ?
-      [{ name = "PGHOST", value = database.host }, { name = "PGPORT", value = tostring(database.port) }] :
-      [{ name = "HOST", value = database.host }, { name = "PORT", value = tostring(database.port) }]
-    )
-  }
-
   # A Job can't be changed. Its name is a hash of what it runs, so that the same file applies again.
   jobs = [
-    for engine, database in var.databases : {
+    for database in local.mysql : {
       apiVersion = "batch/v1"
       kind       = "Job"
       metadata = {
-        name      = "phaseflow-${engine}-${substr(sha256(jsonencode([local.scripts[engine], database, var.images[engine]])), 0, 8)}"
+        name      = "phaseflow-mysql-${substr(sha256(jsonencode([local.script, database, var.mysql_image])), 0, 8)}"
         namespace = var.namespace
-        labels    = { "phaseflow.io/bootstrap" = engine }
+        labels    = { "phaseflow.io/databases" = "mysql" }
       }
       spec = {
         backoffLimit = 10
@@ -97,10 +103,10 @@ locals {
               seccompProfile = { type = "RuntimeDefault" }
             }
             containers = [{
-              name    = "bootstrap"
-              image   = var.images[engine]
-              command = ["bash", "/etc/phaseflow/bootstrap/bootstrap.sh"]
-              env     = local.environment[engine]
+              name    = "databases"
+              image   = var.mysql_image
+              command = ["bash", "/etc/phaseflow/script/databases.sh"]
+              env     = [{ name = "HOST", value = database.host }, { name = "PORT", value = tostring(database.port) }]
               securityContext = {
                 allowPrivilegeEscalation = false
                 readOnlyRootFilesystem   = true
@@ -108,15 +114,15 @@ locals {
               }
               resources = { requests = { cpu = "10m", memory = "64Mi" }, limits = { memory = "128Mi" } }
               volumeMounts = [
-                { name = "script", mountPath = "/etc/phaseflow/bootstrap", readOnly = true },
-                { name = "secrets", mountPath = "/etc/phaseflow/secrets", readOnly = true },
-                { name = "tmp", mountPath = "/tmp" },
+                { name = "script", mountPath = "/etc/phaseflow/script", readOnly = true },
+                { name = "administrator", mountPath = "/etc/phaseflow/administrator", readOnly = true },
+                { name = "user", mountPath = "/etc/phaseflow/user", readOnly = true },
               ]
             }]
             volumes = [
-              { name = "script", configMap = { name = "phaseflow-${engine}-bootstrap" } },
-              { name = "secrets", secret = { secretName = "phaseflow-${engine}-bootstrap" } },
-              { name = "tmp", emptyDir = { medium = "Memory" } },
+              { name = "script", configMap = { name = "phaseflow-mysql-databases" } },
+              { name = "administrator", secret = { secretName = "phaseflow-mysql-administrator" } },
+              { name = "user", secret = { secretName = "phaseflow-mysql" } },
             ]
           }
         }
@@ -154,7 +160,8 @@ locals {
     [for object in local.storage_classes : yamlencode(object)],
     [yamlencode(local.secret_store)],
     [for object in local.external_secrets : yamlencode(object)],
-    [for object in local.database_secrets : yamlencode(object)],
+    [for object in local.administrators : yamlencode(object)],
+    [for object in local.authorities : yamlencode(object)],
     [for object in local.config_maps : yamlencode(object)],
     [for object in local.jobs : yamlencode(object)],
   )

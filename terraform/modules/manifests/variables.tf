@@ -30,11 +30,12 @@ variable "secrets" {
 }
 
 variable "databases" {
-  description = "Databases outside the cluster by engine: host, port, and the secret with the administrator's username and password. Jobs make the platform's databases and users."
+  description = "Databases outside the cluster by engine: host, port, the secret with the administrator's username and password, and certificates of the authorities that sign the server's."
   type = map(object({
-    host   = string
-    port   = number
-    secret = string
+    host        = string
+    port        = number
+    secret      = string
+    authorities = optional(string, "")
   }))
   default = {}
 
@@ -42,15 +43,20 @@ variable "databases" {
     condition     = alltrue([for engine in keys(var.databases) : contains(["postgres", "mysql"], engine) && contains(keys(var.secrets), engine)])
     error_message = "databases has the keys postgres and mysql, and secrets the same one with the passwords of the users."
   }
-}
-
-variable "images" {
-  description = "Images of psql and mysql by engine: those of the charts, as `name:tag@digest`."
-  type        = map(string)
-  default     = {}
 
   validation {
-    condition     = length(setsubtract(keys(var.databases), keys(var.images))) == 0
-    error_message = "images lacks the client of a database."
+    condition     = alltrue([for database in values(var.databases) : database.authorities == "" || startswith(trimspace(database.authorities), "-----BEGIN CERTIFICATE-----")])
+    error_message = "authorities are certificates in PEM format, the content of a file such as eu-central-1-bundle.pem."
+  }
+}
+
+variable "mysql_image" {
+  description = "Image with the client mysql: the chart's, as `name:tag@digest`."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.mysql_image != "" || !contains(keys(var.databases), "mysql")
+    error_message = "databases has mysql, so mysql_image names the image of its client."
   }
 }

@@ -12,7 +12,14 @@ locals {
     var.storage_class == "" ? {} : { storageClass = var.storage_class },
     var.personal_secret == "" ? {} : { personal = { existingSecret = var.personal_secret } },
     var.postgres == null ? {} : {
-      postgres = { host = var.postgres.host, port = var.postgres.port, existingSecret = var.postgres.secret }
+      postgres = {
+        host            = var.postgres.host
+        port            = var.postgres.port
+        existingSecrets = var.postgres.secrets
+        sslMode         = var.postgres.ssl_mode
+        caSecret        = var.postgres.authorities_secret
+        bootstrap       = { enabled = true, existingSecret = var.postgres.administrator_secret }
+      }
     },
     {
       store = merge(

@@ -45,13 +45,31 @@ variable "backup_target" {
 }
 
 variable "postgres" {
-  description = "Postgres outside the cluster, and the Secret with the key pgpass; null for the chart's own."
+  description = "Postgres outside the cluster, in which the release makes its databases: a Secret with the key pgpass for each role (airflow, mlflow, backup), the Secret of the administrator, libpq's sslmode, and the Secret with the certificates of the authorities. null for the chart's own."
   type = object({
-    host   = string
-    port   = optional(number, 5432)
-    secret = string
+    host                 = string
+    port                 = optional(number, 5432)
+    secrets              = map(string)
+    administrator_secret = string
+    ssl_mode             = optional(string, "require")
+    authorities_secret   = optional(string, "")
   })
   default = null
+
+  validation {
+    condition     = var.postgres == null ? true : toset(keys(var.postgres.secrets)) == toset(["airflow", "mlflow", "backup"])
+    error_message = "postgres.secrets has the keys airflow, mlflow and backup."
+  }
+
+  validation {
+    condition     = var.postgres == null ? true : contains(["require", "verify-ca", "verify-full"], var.postgres.ssl_mode)
+    error_message = "postgres.ssl_mode is require, verify-ca or verify-full: a password crosses the network."
+  }
+
+  validation {
+    condition     = var.postgres == null ? true : var.postgres.ssl_mode == "require" || var.postgres.authorities_secret != ""
+    error_message = "postgres.ssl_mode verifies the server's certificate, so postgres.authorities_secret names the Secret with the key ca.crt."
+  }
 }
 
 variable "mysql" {

@@ -17,6 +17,7 @@ module "platform" {
   pull_through_caches  = var.pull_through_caches
   image_tag            = var.image_tag
   dns                  = var.dns
+  database_authorities = var.database_authorities
   backup               = var.backup
   budget               = var.budget
   protected            = var.protected

@@ -7,14 +7,15 @@ module "platform" {
   charts  = "${path.module}/../../../../helm"
   profile = "small"
 
-  cidr                = var.cidr
-  admins              = var.admins
-  public_access_cidrs = var.public_access_cidrs
-  image_tag           = var.image_tag
-  dns                 = var.dns
-  backup              = var.backup
-  budget              = var.budget
-  protected           = false
+  cidr                 = var.cidr
+  admins               = var.admins
+  public_access_cidrs  = var.public_access_cidrs
+  image_tag            = var.image_tag
+  dns                  = var.dns
+  database_authorities = var.database_authorities
+  backup               = var.backup
+  budget               = var.budget
+  protected            = false
 
   node_groups = {
     general = { instance_types = ["m7i.large"], min = 2, max = 4 }

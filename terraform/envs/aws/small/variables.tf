@@ -32,6 +32,12 @@ variable "image_tag" {
   default     = ""
 }
 
+variable "database_authorities" {
+  description = "Certificates of RDS' authorities in the region, by which Postgres is verified; empty for encrypted connections without that. `bin/cloud` downloads them."
+  type        = string
+  default     = ""
+}
+
 variable "dns" {
   description = "Host and zone; null for an environment that is reached by `kubectl port-forward`."
   type        = any

@@ -17,9 +17,7 @@ data "aws_availability_zones" "this" {
 }
 
 locals {
-  chart    = yamldecode(file("${var.charts}/platform/values.yaml"))
-  pipeline = yamldecode(file("${var.charts}/kubeflow-pipelines/values.yaml"))
-  clients  = { postgres = local.chart.backup.image, mysql = local.pipeline.mysql.image }
+  mysql = yamldecode(file("${var.charts}/kubeflow-pipelines/values.yaml")).mysql.image
   spot_pod = {
     nodeSelector = { "phaseflow.io/pool" = "spot" }
     tolerations  = [{ key = "phaseflow.io/spot", operator = "Exists", effect = "NoSchedule" }]
@@ -151,10 +149,12 @@ module "manifests" {
   secret_provider = { aws = { service = "SecretsManager", region = data.aws_region.this.name } }
   secrets         = module.secrets.names
   databases = {
-    for engine, endpoint in module.database.endpoints :
-    engine => merge(endpoint, { secret = module.database.master_secret_arns[engine] })
+    for engine, endpoint in module.database.endpoints : engine => merge(endpoint, {
+      secret      = module.database.master_secret_arns[engine]
+      authorities = engine == "postgres" ? var.database_authorities : ""
+    })
   }
-  images = { for engine, image in local.clients : engine => "${local.docker}/library/${image.repository}:${image.tag}@${image.digest}" }
+  mysql_image = "${local.docker}/library/${local.mysql.repository}:${local.mysql.tag}@${local.mysql.digest}"
 }
 
 module "values" {
@@ -170,7 +170,7 @@ module "values" {
   }
   store         = { bucket = module.store.bucket, region = data.aws_region.this.name }
   backup_target = var.backup == null ? "" : "s3://${var.backup.bucket}/${var.name}"
-  postgres      = merge(module.database.endpoints.postgres, { secret = module.manifests.secret_names.postgres })
+  postgres      = merge(module.manifests.postgres, { ssl_mode = var.database_authorities == "" ? "require" : "verify-full" })
   mysql = (
     contains(keys(var.engines), "mysql") ?
     merge(module.database.endpoints.mysql, { secret = module.manifests.secret_names.mysql }) : null

@@ -102,6 +102,12 @@ variable "backup_days" {
   default     = 14
 }
 
+variable "database_authorities" {
+  description = "Certificates of RDS' authorities in the region, by which Postgres is verified; empty for encrypted connections without that. `bin/cloud` downloads them."
+  type        = string
+  default     = ""
+}
+
 variable "dns" {
   description = "Host, zone and whether the zone is created; null for an environment that is reached by `kubectl port-forward`."
   type = object({

@@ -5,12 +5,10 @@ data "google_project" "this" {
 }
 
 locals {
-  chart    = yamldecode(file("${var.charts}/platform/values.yaml"))
-  pipeline = yamldecode(file("${var.charts}/kubeflow-pipelines/values.yaml"))
-  clients  = { postgres = local.chart.backup.image, mysql = local.pipeline.mysql.image }
-  docker   = try(module.registry.mirrors["docker.io"], "docker.io")
-  mysql    = contains(keys(var.engines), "mysql")
-  names    = concat(["postgres", "postgres-admin", "airflow", "personal"], local.mysql ? ["mysql", "mysql-admin"] : [])
+  client = yamldecode(file("${var.charts}/kubeflow-pipelines/values.yaml")).mysql.image
+  docker = try(module.registry.mirrors["docker.io"], "docker.io")
+  mysql  = contains(keys(var.engines), "mysql")
+  names  = concat(["postgres", "postgres-admin", "airflow", "personal"], local.mysql ? ["mysql", "mysql-admin"] : [])
 
   # Google's services that encrypt with the key.
   agents = {
@@ -162,9 +160,12 @@ module "manifests" {
   secret_provider = { gcpsm = { projectID = var.project } }
   secrets         = { for name, secret in module.secrets.names : name => secret if !endswith(name, "-admin") }
   databases = {
-    for engine, endpoint in module.database.endpoints : engine => merge(endpoint, { secret = module.secrets.names["${engine}-admin"] })
+    for engine, endpoint in module.database.endpoints : engine => merge(endpoint, {
+      secret      = module.secrets.names["${engine}-admin"]
+      authorities = engine == "postgres" ? module.database.authorities.postgres : ""
+    })
   }
-  images = { for engine, image in local.clients : engine => "${local.docker}/library/${image.repository}:${image.tag}@${image.digest}" }
+  mysql_image = "${local.docker}/library/${local.client.repository}:${local.client.tag}@${local.client.digest}"
 }
 
 module "values" {
@@ -178,7 +179,8 @@ module "values" {
     tag        = var.image_tag
     mirrors    = module.registry.mirrors
   }
-  postgres = merge(module.database.endpoints.postgres, { secret = module.manifests.secret_names.postgres })
+  # The certificate names the instance, not its address.
+  postgres = merge(module.manifests.postgres, { ssl_mode = "verify-ca" })
   mysql = (
     local.mysql ?
     merge(module.database.endpoints.mysql, { secret = module.manifests.secret_names.mysql }) : null

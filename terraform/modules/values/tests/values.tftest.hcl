@@ -30,10 +30,16 @@ run "production_with_everything_outside" {
     host          = "ml.example.com"
     store         = { bucket = "objects", region = "eu-central-1" }
     backup_target = "s3://backups/ml"
-    postgres      = { host = "db.example.com", secret = "phaseflow-postgres" }
-    mysql         = { host = "mysql.example.com", secret = "phaseflow-mysql" }
-    entrance      = { kind = "ingress", class = "alb", trusted_proxies = ["10.64.0.0/16"] }
-    batch_pod     = { nodeSelector = { "phaseflow.io/pool" = "spot" } }
+    postgres = {
+      host                 = "db.example.com"
+      secrets              = { airflow = "airflow-role", mlflow = "mlflow-role", backup = "backup-role" }
+      administrator_secret = "administrator"
+      ssl_mode             = "verify-full"
+      authorities_secret   = "authorities"
+    }
+    mysql     = { host = "mysql.example.com", secret = "phaseflow-mysql" }
+    entrance  = { kind = "ingress", class = "alb", trusted_proxies = ["10.64.0.0/16"] }
+    batch_pod = { nodeSelector = { "phaseflow.io/pool" = "spot" } }
   }
 
   assert {
@@ -42,9 +48,43 @@ run "production_with_everything_outside" {
   }
 
   assert {
+    condition     = yamldecode(output.yaml).global.postgres.sslMode == "verify-full" && yamldecode(output.yaml).global.postgres.bootstrap == { enabled = true, existingSecret = "administrator" }
+    error_message = "Postgres' certificate is not verified, or nobody makes the databases"
+  }
+
+  assert {
     condition     = yamldecode(output.yaml).airflow.executor == "KubernetesExecutor" && yamldecode(output.yaml).airflow.tasks.pod.nodeSelector["phaseflow.io/pool"] == "spot"
     error_message = "the profile is lost, or tasks do not run on the spot group"
   }
+}
+
+run "a_certificate_is_verified_by_its_authorities" {
+  command = plan
+
+  variables {
+    postgres = {
+      host                 = "db.example.com"
+      secrets              = { airflow = "airflow-role", mlflow = "mlflow-role", backup = "backup-role" }
+      administrator_secret = "administrator"
+      ssl_mode             = "verify-full"
+    }
+  }
+
+  expect_failures = [var.postgres]
+}
+
+run "the_backup_s_role_has_a_secret" {
+  command = plan
+
+  variables {
+    postgres = {
+      host                 = "db.example.com"
+      secrets              = { airflow = "airflow-role", mlflow = "mlflow-role" }
+      administrator_secret = "administrator"
+    }
+  }
+
+  expect_failures = [var.postgres]
 }
 
 run "a_placeholder_that_is_left_is_named" {
