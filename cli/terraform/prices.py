@@ -1,4 +1,4 @@
-"""The page of costs: quantities of each environment times dated list prices."""
+"""The page of costs: quantities of each environment times dated prices."""
 
 from __future__ import annotations
 
