@@ -38,6 +38,33 @@ class Aws:
             aws_secret_access_key="test",
         )
 
+    def leftovers(self) -> list[str]:
+        """What costs money or opens something, by kind and name; the states' bucket and a new account's default network aside."""
+        ec2, iam = self.client("ec2"), self.client("iam")
+        rows = [f"bucket {row['Name']}" for row in self.client("s3").list_buckets()["Buckets"] if row["Name"] != STATES]
+        rows += [f"cluster {name}" for name in self.client("eks").list_clusters()["clusters"]]
+        rows += [f"add-on {name}" for _, name in self.front.eks.addons]
+        rows += [f"association {row['serviceAccount']}" for row in self.front.eks.associations.values()]
+        rows += [f"cache {name}" for name in [*self.front.ecr.rules, *self.front.ecr.templates]]
+        rows += [
+            f"database {row['DBInstanceIdentifier']}"
+            for row in self.client("rds").describe_db_instances()["DBInstances"]
+        ]
+        rows += [
+            f"repository {row['repositoryName']}" for row in self.client("ecr").describe_repositories()["repositories"]
+        ]
+        rows += [f"secret {row['Name']}" for row in self.client("secretsmanager").list_secrets()["SecretList"]]
+        rows += [f"role {row['RoleName']}" for row in iam.list_roles()["Roles"]]
+        rows += [f"logs {row['logGroupName']}" for row in self.client("logs").describe_log_groups()["logGroups"]]
+        rows += [f"network {row['VpcId']}" for row in ec2.describe_vpcs()["Vpcs"] if not row["IsDefault"]]
+        rows += [f"address {row['AllocationId']}" for row in ec2.describe_addresses()["Addresses"]]
+        rows += [
+            f"gateway {row['NatGatewayId']}"
+            for row in ec2.describe_nat_gateways()["NatGateways"]
+            if row["State"] != "deleted"
+        ]
+        return rows
+
 
 @dataclass(frozen=True)
 class Environment:

@@ -181,9 +181,9 @@ def test_a_change_is_applied_and_then_nothing_is_left_to_change(
 
 def test_destroy_leaves_the_backups_alone(aws: Aws, small: Environment, backup: Environment) -> None:
     small.destroy()
-    assert leftovers(aws) == [f"bucket {NAME}-backup-{cloud.ACCOUNT}"]
+    assert aws.leftovers() == [f"bucket {NAME}-backup-{cloud.ACCOUNT}"]
     backup.destroy()
-    assert leftovers(aws) == []
+    assert aws.leftovers() == []
 
 
 def rendered(env: Environment, folder: Path) -> list[dict[str, Any]]:
@@ -197,28 +197,3 @@ def rendered(env: Environment, folder: Path) -> list[dict[str, Any]]:
     completed = subprocess.run([*command, "--values", folder / "values.yaml"], capture_output=True, text=True)
     assert completed.returncode == 0, completed.stderr
     return [manifest for manifest in yaml.safe_load_all(completed.stdout) if manifest]
-
-
-def leftovers(aws: Aws) -> list[str]:
-    """What costs money or opens something, by kind and name; the states' bucket and a new account's default network aside."""
-    ec2, iam = aws.client("ec2"), aws.client("iam")
-    rows = [f"bucket {row['Name']}" for row in aws.client("s3").list_buckets()["Buckets"] if row["Name"] != STATES]
-    rows += [f"cluster {name}" for name in aws.client("eks").list_clusters()["clusters"]]
-    rows += [f"add-on {name}" for _, name in aws.front.eks.addons]
-    rows += [f"association {row['serviceAccount']}" for row in aws.front.eks.associations.values()]
-    rows += [f"cache {name}" for name in [*aws.front.ecr.rules, *aws.front.ecr.templates]]
-    rows += [
-        f"database {row['DBInstanceIdentifier']}" for row in aws.client("rds").describe_db_instances()["DBInstances"]
-    ]
-    rows += [f"repository {row['repositoryName']}" for row in aws.client("ecr").describe_repositories()["repositories"]]
-    rows += [f"secret {row['Name']}" for row in aws.client("secretsmanager").list_secrets()["SecretList"]]
-    rows += [f"role {row['RoleName']}" for row in iam.list_roles()["Roles"]]
-    rows += [f"logs {row['logGroupName']}" for row in aws.client("logs").describe_log_groups()["logGroups"]]
-    rows += [f"network {row['VpcId']}" for row in ec2.describe_vpcs()["Vpcs"] if not row["IsDefault"]]
-    rows += [f"address {row['AllocationId']}" for row in ec2.describe_addresses()["Addresses"]]
-    rows += [
-        f"gateway {row['NatGatewayId']}"
-        for row in ec2.describe_nat_gateways()["NatGateways"]
-        if row["State"] != "deleted"
-    ]
-    return rows

@@ -10,7 +10,17 @@ import pytest
 import yaml
 
 from cli.charts import charts
-from cli.charts.tests.rendering import Helm, Object, containers, generated_secrets, name, of_kind, parts, pods
+from cli.charts.tests.rendering import (
+    Helm,
+    Object,
+    containers,
+    generated_secrets,
+    mounted_secrets,
+    name,
+    of_kind,
+    parts,
+    pods,
+)
 from phaseflow import discovery
 
 PARTS = [name for name in charts.names() if name not in {"platform", "kubeflow-pipelines"}]
@@ -259,20 +269,6 @@ def test_a_backup_includes_the_databases_of_kubeflow_pipelines(helm: Helm) -> No
             assert ("mine" in mounted) == ("pipelines" in expected)
 
 
-def mounted_secrets(pod: Object) -> set[str]:
-    """Names of the Secrets that a pod mounts or reads into its environment."""
-    names = set()
-    for volume in pod["spec"].get("volumes", []):
-        sources = volume.get("projected", {}).get("sources", [])
-        names |= {source["secret"]["name"] for source in sources if "secret" in source}
-        names |= {volume["secret"]["secretName"]} if "secret" in volume else set()
-    for container in containers(pod):
-        for variable in container.get("env", []):
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            names |= {reference["name"]} if reference else set()
-    return names
-
-
 def of_stores(pod: Object) -> set[str]:
     """Names of a pod's Secrets for Postgres and the object store."""
     others = (
@@ -348,18 +344,6 @@ def test_each_part_can_use_an_existing_secret(helm: Helm) -> None:
     reader = f"{values},global.postgres.existingSecrets.backup=reader"
     pod_by_owner = dict(pods(helm.objects("platform", "--set", reader)))
     assert of_stores(pod_by_owner["CronJob p-backup"]) == {"all", "reader"}
-
-
-def test_each_user_of_a_database_can_have_a_secret_of_its_own(helm: Helm) -> None:
-    values = ",".join(f"global.postgres.existingSecrets.{role}={role}-role" for role in ("airflow", "mlflow", "backup"))
-    host = "storage.postgres.enabled=false,global.postgres.host=db,backup.enabled=true"
-    pod_by_owner = dict(pods(helm.objects("platform", "--set", f"{host},{values}")))
-    roles = {
-        owner: sorted(name for name in of_stores(pod) if name.endswith("-role")) for owner, pod in pod_by_owner.items()
-    }
-    assert roles["Deployment p-mlflow"] == ["mlflow-role"]
-    assert roles["Deployment p-airflow-scheduler"] == ["airflow-role"]
-    assert roles["CronJob p-backup"] == ["backup-role"]
 
 
 def test_the_prune_job_can_use_a_secret_beside_ambient_credentials(helm: Helm) -> None:
