@@ -26,8 +26,9 @@ resource "google_container_cluster" "this" {
   remove_default_node_pool = true
   initial_node_count       = 1
 
-  datapath_provider = "ADVANCED_DATAPATH"
-  networking_mode   = "VPC_NATIVE"
+  datapath_provider           = "ADVANCED_DATAPATH"
+  networking_mode             = "VPC_NATIVE"
+  enable_intranode_visibility = true
 
   enable_shielded_nodes = true
   resource_labels       = { platform = var.name }
