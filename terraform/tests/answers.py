@@ -18,7 +18,7 @@ class NotThereError(Exception):
 
 
 def entry(rows: dict[tuple[str, str], Answer], key: tuple[str, str], *, remove: bool = False) -> Answer:
-    """Return the row of a key, and remove it if asked; raise NotThereError where there is none."""
+    """Return the row of a key, and remove it if asked; raise NotThereError if there is none."""
     if key not in rows:
         raise NotThereError(f"No {key[1]} in {key[0]}")
     return rows.pop(key) if remove else rows[key]

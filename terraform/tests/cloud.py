@@ -158,7 +158,11 @@ class Front:
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request."""
+        """Answer one request after the other: moto is not made for several threads."""
+        with self._lock:
+            return list(self._answer(environ, start))
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         request = Request(environ, populate_request=False)
         service = re.search(r"/(eks|ecr|budgets|ec2|rds)/aws4_request", request.headers.get("Authorization", ""))
         if service is None:
@@ -166,13 +170,12 @@ class Front:
         if service[1] in {"ec2", "rds"}:
             return _repair(self._moto(environ, start))
         body = request.get_data(cache=True)
-        with self._lock:
-            try:
-                answer = self._services[service[1]].answer(request)
-            except NotThereError as error:
-                return _not_there(service[1], request, error)(environ, start)
-            if answer is not None:
-                return _response(answer)(environ, start)
+        try:
+            answer = self._services[service[1]].answer(request)
+        except NotThereError as error:
+            return _not_there(service[1], request, error)(environ, start)
+        if answer is not None:
+            return _response(answer)(environ, start)
         _rewind(environ, body)
         if service[1] != "eks":
             return self._moto(environ, start)  # type: ignore[no-any-return]

@@ -18,6 +18,8 @@ from phaseflow.settings import ROOT
 from terraform.tests import cloud
 from terraform.tests.conftest import STATES, Aws, Environment, environment
 
+pytestmark = pytest.mark.timeout(3600)  # CI runs them on an idle processor, beside other tests
+
 NAME = "ml-test"
 AUTHORITIES = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
 ADMIN = f"arn:aws:iam::{cloud.ACCOUNT}:role/admin"
