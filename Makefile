@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-units test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down cloud cloud-down test-terraform test-charts test-cluster test-cluster-all
+.PHONY: help setup demo up down test test-units test-components test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down cloud cloud-down test-terraform test-charts test-cluster test-cluster-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -53,13 +53,16 @@ format: $(DEV) ## format the code
 
 test: test-units test-platform ## all tests that need neither PyTorch nor a cluster
 
+MODELS := $(VENVS)/torch/.ready $(VENVS)/language/.ready
+
 test-units: setup $(DEV) ## tests of every component
 	@bin/unit-tests
 
+test-components: setup $(DEV) $(MODELS) ## tests of every component and of the projects that need PyTorch, as CI runs them
+	@bin/unit-tests --projects
+
 test-platform: setup $(DEV) ## the loop against the real processes
 	tests/isolated $(VENVS)/command/bin/python -m pytest tests --ignore tests/cluster --durations=40 --durations-min=5
-
-MODELS := $(VENVS)/torch/.ready $(VENVS)/language/.ready
 
 test-projects: setup $(DEV) $(MODELS) ## tests of the projects that need PyTorch, with short trainings on few rows (at first 3 GB to download)
 	@bin/model-tests

@@ -24,9 +24,9 @@ from unittest import mock
 
 import numpy as np
 import polars as pl
-import sklearn
 from sklearn.pipeline import Pipeline
 
+from bench import cheap_fits
 from phaseflow import discovery
 from phaseflow.contract import Project
 from phaseflow.settings import ROOT, from_environment
@@ -209,11 +209,12 @@ def unconverted() -> Iterator[None]:
         return {"probabilities": np.zeros(1, np.float32)}
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(sklearn.config_context(assume_finite=True, skip_parameter_validation=True))
+        stack.enter_context(cheap_fits.unchecked())
         stack.enter_context(mock.patch.object(tabular, "Pipeline", _Unchecked))
         stack.enter_context(mock.patch.object(graph, "run", outputs))
         stack.enter_context(mock.patch.object(graph, "session", ready))
         stack.enter_context(mock.patch.object(tabular, "to_onnx", lambda model, _: pickle.dumps(model)))
+        stack.enter_context(mock.patch.object(tabular, "feed", return_value={}))
         stack.enter_context(mock.patch.object(tabular, "run", unchecked))
         stack.enter_context(mock.patch.object(tabular, "check_parity", return_value=None))
         yield
@@ -234,10 +235,11 @@ class Model:
 
 def trained(project: Project, rows: pl.DataFrame) -> Model:
     """Select a candidate and train it on all rows, like the training step of the pipeline."""
-    about = {
-        candidate.name: {"candidate": candidate.name, "selection": selection.select(rows, project, candidate)}
-        for candidate in project.candidates
-    }
+    with cheap_fits.shared():
+        about = {
+            candidate.name: {"candidate": candidate.name, "selection": selection.select(rows, project, candidate)}
+            for candidate in project.candidates
+        }
     name = selection.winner(project, about)
     with pictures.undrawn():
         model = fit(rows, project, next(candidate for candidate in project.candidates if candidate.name == name))
@@ -286,6 +288,7 @@ def models(world: World, kind: str, seed: int) -> list[Model]:
 
 
 SOURCES: Final = (
+    "bench/cheap_fits.py",
     "bench/retrainings.py",
     "phaseflow/toolkit",
     "pipelines/etl/caps.py",

@@ -26,6 +26,7 @@ INTERNAL: Final = frozenset(
         "PHASEFLOW_S3_SECRET",
         "PHASEFLOW_TEST_HOME",
         "PHASEFLOW_TEST_PORT_OFFSET",
+        "PHASEFLOW_TEST_PROJECTS",
     }
 )
 """Variables that are no settings: parts of the platform set them for each other."""

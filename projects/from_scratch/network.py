@@ -67,7 +67,7 @@ def cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:
     """The mean of -log(probability of the label): the loss of logistic regression."""
     probabilities = softmax(scores)
     surprise = -np.log(np.maximum((probabilities * labels).sum(axis=1), 1e-300))
-    return float(surprise.mean()), (probabilities - labels) / len(labels)
+    return float(surprise.sum()) / len(labels), (probabilities - labels) / len(labels)
 
 
 def train_loop(
@@ -94,16 +94,18 @@ def train_loop(
     for _ in range(epochs):
         total = 0.0
         order = random.permutation(len(inputs))
+        shuffled_inputs, shuffled_labels = inputs[order], labels[order]  # copied once, so that batches are views
         for begin in range(0, len(order), batch):
-            batch_rows = order[begin : begin + batch]
-            flows = forward(layers, inputs[batch_rows])
-            value, slope = loss(flows[-1], labels[batch_rows])
-            total += value * len(batch_rows)
+            batch_labels = shuffled_labels[begin : begin + batch]
+            flows = forward(layers, shuffled_inputs[begin : begin + batch])
+            value, slope = loss(flows[-1], batch_labels)
+            total += value * len(batch_labels)
             for index, (weight_slopes, bias_slopes) in enumerate(backward(layers, flows, slope)):
                 weights, bias = layers[index]
                 weight_speeds, bias_speeds = speeds[index]
+                decayed_slopes = weight_slopes + decay * weights if decay else weight_slopes
                 speeds[index] = (
-                    momentum * weight_speeds - rate * (weight_slopes + decay * weights),
+                    momentum * weight_speeds - rate * decayed_slopes,
                     momentum * bias_speeds - rate * bias_slopes,
                 )
                 layers[index] = (weights + speeds[index][0], bias + speeds[index][1])

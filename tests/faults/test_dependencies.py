@@ -16,6 +16,8 @@ from tests.faults.conftest import Traffic, healthy, pid_of, wait_for_predictions
 
 pytestmark = pytest.mark.platform
 DEPENDENCIES = ("mlflow", "prometheus", "alertmanager", "pipelines", "monitor", "portal", "airflow-api-server")
+RESPONDING = ("monitor", "portal")
+"""Those that must respond while the next dependency is away. The others start meanwhile."""
 HUNG = ("mlflow", "prometheus", "pipelines")
 
 
@@ -38,6 +40,9 @@ def test_each_dependency_away_and_back(platform: Platform, traffic: Traffic) -> 
                     assert httpx.get(f"{platform.settings.monitor_url}/healthz", timeout=10).status_code == 200
             finally:
                 supervisor.call(platform.settings, "supervisor.startProcess", name, False)
+            if name in RESPONDING:
+                wait_for(f"{name}'s return", functools.partial(healthy, platform, name), 180)
+        for name in DEPENDENCIES:
             wait_for(f"{name}'s return", functools.partial(healthy, platform, name), 180)
 
 

@@ -66,7 +66,7 @@ def pods(objects: tuple[Object, ...]) -> Iterator[tuple[str, Object]]:
             case "ConfigMap":
                 for file in ("pod.yaml", "maintenance.yaml", "worker.yaml"):
                     if file in manifest["data"]:
-                        yield f"{name(manifest)} {file}", yaml.safe_load(manifest["data"][file])
+                        yield f"{name(manifest)} {file}", yaml.load(manifest["data"][file], Loader=yaml.CSafeLoader)
 
 
 def containers(pod: Object) -> list[Object]:

@@ -60,7 +60,7 @@ def test_the_documented_values_generate_nothing(helm: Helm, tmp_path: Path, engi
     rendered = helm.run("template", "phaseflow", str(helm.charts / "platform"), "--set", "backup.enabled=true", *engine)
     generated = {
         manifest["metadata"]["name"]: set(manifest["stringData"])
-        for manifest in yaml.safe_load_all(rendered.stdout)
+        for manifest in yaml.load_all(rendered.stdout, Loader=yaml.CSafeLoader)
         if manifest and manifest["kind"] == "Secret"
     }
     mounted = {

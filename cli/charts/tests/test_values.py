@@ -241,7 +241,7 @@ def test_a_release_name_is_at_most_30_characters(helm: Helm) -> None:
     for chart in set(charts.names()) - {"kubeflow-pipelines"}:  # its names are fixed
         longest = helm.run("template", "r" * 30, str(helm.charts / chart))
         assert longest.returncode == 0, longest.stderr
-        for manifest in yaml.safe_load_all(longest.stdout):
+        for manifest in yaml.load_all(longest.stdout, Loader=yaml.CSafeLoader):
             # The name of a ConfigMap is neither a label nor a host name, so it may be longer.
             assert manifest is None or manifest["kind"] == "ConfigMap" or len(manifest["metadata"]["name"]) <= 63
         refused = helm.run("template", "r" * 31, str(helm.charts / chart))
