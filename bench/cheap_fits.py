@@ -32,10 +32,10 @@ def unchecked() -> Iterator[None]:
 
     The forest checks the rows, labels and weights before it grows the first tree.
     """
-    names = classmethod(functools.cache(BaseEstimator._get_param_names.__func__))
+    names: Any = functools.cache(BaseEstimator._get_param_names.__func__)
     with contextlib.ExitStack() as stack:
         stack.enter_context(sklearn.config_context(assume_finite=True, skip_parameter_validation=True))
-        stack.enter_context(mock.patch.object(BaseEstimator, "_get_param_names", names))
+        stack.enter_context(mock.patch.object(BaseEstimator, "_get_param_names", classmethod(names)))
         stack.enter_context(mock.patch.multiple(_forest, Parallel=_in_order, delayed=joblib.delayed))
         stack.enter_context(
             mock.patch.multiple(

@@ -181,7 +181,10 @@ def test_the_nightly_run_fails_if_an_upgrade_without_a_change_replaces_pods(
     checkout: Checkout, second: str, code: int
 ) -> None:
     shutil.copy(ROOT / "bin" / "test-cluster-all", checkout.folder / "bin")
-    for folder, name in (("bin", "cluster"), ("bin", "test-cluster"), ("programs", "kubectl"), ("programs", "helm")):
+    for folder, name in (
+        *(("bin", script) for script in ("cluster", "test-cluster", "suite")),
+        *(("programs", program) for program in ("kubectl", "helm")),
+    ):
         path = checkout.folder / folder / name
         path.write_text(
             RECORD + (f"test -e $STATE/once && echo {second} || echo 1; touch $STATE/once" * (name == "kubectl"))
