@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from moto.backends import get_backend
+from moto.moto_api._internal import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
@@ -232,7 +233,8 @@ def _not_there(service: str, request: Request, error: NotThereError) -> Response
 
 @contextmanager
 def running() -> Iterator[tuple[Front, str]]:
-    """The cloud on a free port: its front, and its address."""
+    """A cloud of its own on a free port: its front, and its address."""
+    moto_api_backend.reset()  # moto's rows are the process's
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"  # else AWS' own policies do not exist
     front = Front()
     server = make_server("127.0.0.1", 0, front, threaded=True)

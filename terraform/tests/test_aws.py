@@ -18,7 +18,7 @@ from phaseflow.settings import ROOT
 from terraform.tests import cloud
 from terraform.tests.conftest import STATES, Aws, Environment, environment
 
-pytestmark = pytest.mark.timeout(3600)  # CI runs them on an idle processor, beside other tests
+pytestmark = pytest.mark.timeout(3600)  # a busy machine is slow
 
 NAME = "ml-test"
 AUTHORITIES = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"

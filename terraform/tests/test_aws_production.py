@@ -10,7 +10,7 @@ import pytest
 from terraform.tests import cloud
 from terraform.tests.conftest import Aws, environment
 
-pytestmark = pytest.mark.timeout(3600)  # CI runs them on an idle processor, beside other tests
+pytestmark = pytest.mark.timeout(3600)  # a busy machine is slow
 
 BACKUP_KEY = f"arn:aws:kms:{cloud.REGION}:{cloud.ACCOUNT}:key/00000000-0000-0000-0000-000000000000"
 
