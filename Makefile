@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-units test-components test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down test-charts test-cluster test-cluster-all
+.PHONY: help setup demo up down test test-units test-components test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down cloud cloud-down test-terraform test-charts test-cluster test-cluster-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -106,6 +106,17 @@ cluster: $(VENVS)/command/.ready $(VENVS)/tabular/.ready ## a kind cluster with 
 
 cluster-down: ## remove the kind cluster and all that is in it
 	@kind delete cluster --name phaseflow
+
+ENV ?= small
+cloud: $(VENVS)/command/.ready ## a platform in a cloud account, at first with one turn of the loop (CLOUD=aws|gcp ENV=small|production); again: an upgrade
+	@bin/cloud up "$(CLOUD)" $(ENV)
+
+cloud-down: $(VENVS)/command/.ready ## remove that platform; prints what stays on purpose, such as backups
+	@bin/cloud down "$(CLOUD)" $(ENV)
+
+test-terraform: setup $(VENVS)/cloud/.ready ## Terraform's modules, and the environments against moto (needs terraform and helm)
+	@bin/test-terraform
+	@bin/suite cloud terraform/tests
 
 test-charts: setup ## the charts' manifests, and the login before real programs (needs helm, nginx, Go and npm)
 	@bin/suite command cli/charts/tests -m "not nightly"

@@ -89,3 +89,17 @@ def parts(objects: tuple[Object, ...]) -> set[str]:
         for manifest in objects
         if manifest["kind"] != "CustomResourceDefinition"
     }
+
+
+def mounted_secrets(pod: Object) -> set[str]:
+    """Names of the Secrets that a pod mounts or reads into its environment."""
+    names = set()
+    for volume in pod["spec"].get("volumes", []):
+        sources = volume.get("projected", {}).get("sources", [])
+        names |= {source["secret"]["name"] for source in sources if "secret" in source}
+        names |= {volume["secret"]["secretName"]} if "secret" in volume else set()
+    for container in containers(pod):
+        for variable in container.get("env", []):
+            reference = variable.get("valueFrom", {}).get("secretKeyRef")
+            names |= {reference["name"]} if reference else set()
+    return names

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.charts.tests.rendering import Helm, Object, containers, of_kind, pods
+from cli.charts.tests.rendering import Helm, Object, containers, mounted_secrets, of_kind, pods
 from tests import stores
 
 HOST = "storage.postgres.enabled=false,global.postgres.host=localhost,global.postgres.existingSecret=mine"
@@ -178,3 +178,15 @@ def test_another_value_makes_another_job(helm: Helm) -> None:
 def test_the_administrator_s_password_is_in_one_pod(helm: Helm) -> None:
     owners = [owner for owner, pod in pods(helm.objects("platform", "--set", JOB)) if "administrator" in str(pod)]
     assert [owner.rpartition("-")[0] for owner in owners] == ["Job p-databases"]
+
+
+def test_each_user_can_have_a_secret_of_its_own(helm: Helm) -> None:
+    values = ",".join(f"global.postgres.existingSecrets.{role}={role}-role" for role in ("airflow", "mlflow", "backup"))
+    host = "storage.postgres.enabled=false,global.postgres.host=db,backup.enabled=true"
+    pod_by_owner = dict(pods(helm.objects("platform", "--set", f"{host},{values}")))
+    for owner, role in (
+        ("Deployment p-mlflow", "mlflow"),
+        ("Deployment p-airflow-scheduler", "airflow"),
+        ("CronJob p-backup", "backup"),
+    ):
+        assert {name for name in mounted_secrets(pod_by_owner[owner]) if name.endswith("-role")} == {f"{role}-role"}

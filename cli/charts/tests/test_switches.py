@@ -10,7 +10,17 @@ import pytest
 import yaml
 
 from cli.charts import charts
-from cli.charts.tests.rendering import Helm, Object, containers, generated_secrets, name, of_kind, parts, pods
+from cli.charts.tests.rendering import (
+    Helm,
+    Object,
+    containers,
+    generated_secrets,
+    mounted_secrets,
+    name,
+    of_kind,
+    parts,
+    pods,
+)
 from phaseflow import discovery
 
 PARTS = [name for name in charts.names() if name not in {"platform", "kubeflow-pipelines"}]
@@ -257,20 +267,6 @@ def test_a_backup_includes_the_databases_of_kubeflow_pipelines(helm: Helm) -> No
             assert order[-1 if job["metadata"]["name"].endswith("-backup") else 0] == "objects"
             mounted = mounted_secrets(pod)
             assert ("mine" in mounted) == ("pipelines" in expected)
-
-
-def mounted_secrets(pod: Object) -> set[str]:
-    """Names of the Secrets that a pod mounts or reads into its environment."""
-    names = set()
-    for volume in pod["spec"].get("volumes", []):
-        sources = volume.get("projected", {}).get("sources", [])
-        names |= {source["secret"]["name"] for source in sources if "secret" in source}
-        names |= {volume["secret"]["secretName"]} if "secret" in volume else set()
-    for container in containers(pod):
-        for variable in container.get("env", []):
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            names |= {reference["name"]} if reference else set()
-    return names
 
 
 def of_stores(pod: Object) -> set[str]:

@@ -87,8 +87,14 @@ def test_an_error_names_the_wrong_value(helm: Helm, chart: str, setting: str, me
         (
             "platform",
             "global.postgres.host=db",
-            "global.postgres.host is set, but there is no password: name a Secret with the key `pgpass` in "
-            "global.postgres.existingSecret.",
+            "global.postgres.host is set, but there is no password of the user airflow: name a Secret with the key `pgpass` in "
+            "global.postgres.existingSecret, or one for this user in global.postgres.existingSecrets.airflow.",
+        ),
+        (
+            "platform",
+            "global.postgres.host=db,global.postgres.existingSecrets.airflow=a",
+            "global.postgres.host is set, but there is no password of the user mlflow: name a Secret with the key `pgpass` in "
+            "global.postgres.existingSecret, or one for this user in global.postgres.existingSecrets.mlflow.",
         ),
         (
             "platform",

@@ -32,10 +32,13 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- if and .Values.global.store.external (not .Values.global.store.ambientCredentials) (not .Values.global.store.existingSecret) }}
 {{- fail "global.store.external is true, but there is no key: name a Secret with the key `credentials` in global.store.existingSecret, or set global.store.ambientCredentials." }}
 {{- end }}
-{{- if and .Values.global.postgres.host (not .Values.global.postgres.existingSecret) }}
-{{- fail "global.postgres.host is set, but there is no password: name a Secret with the key `pgpass` in global.postgres.existingSecret." }}
+{{- $postgres := .Values.global.postgres }}
+{{- range $role := list "airflow" "mlflow" }}
+{{- if and $postgres.host (not (or $postgres.existingSecret (get $postgres.existingSecrets $role))) }}
+{{- fail (printf "global.postgres.host is set, but there is no password of the user %s: name a Secret with the key `pgpass` in global.postgres.existingSecret, or one for this user in global.postgres.existingSecrets.%s." $role $role) }}
 {{- end }}
-{{- with .Values.global.postgres }}
+{{- end }}
+{{- with $postgres }}
 {{- if and (not .host) (not (has .sslMode (list "disable" "prefer"))) }}
 {{- fail (printf "global.postgres.sslMode is %q, but the chart's own Postgres has no TLS: set global.postgres.host to the address of yours, or sslMode to prefer." .sslMode) }}
 {{- end }}

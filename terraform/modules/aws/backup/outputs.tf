@@ -1,0 +1,14 @@
+output "bucket" {
+  description = "Name of the bucket."
+  value       = aws_s3_bucket.this.id
+}
+
+output "arn" {
+  description = "Its ARN."
+  value       = aws_s3_bucket.this.arn
+}
+
+output "kms_key_arn" {
+  description = "Key that encrypts the backups."
+  value       = aws_kms_key.this.arn
+}
