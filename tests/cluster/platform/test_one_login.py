@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -113,7 +114,8 @@ def session(cluster: Cluster, story: dict[str, Any]) -> Iterator[Open]:
                 yield client
 
         yield log_in_as
-    cluster.up()
+    if os.environ.get("KEEP"):
+        cluster.up()  # else the release is removed next
     kube.kubectl(cluster.release, "delete", "--ignore-not-found", "--filename", "-", stdin=objects)
 
 
