@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import httpx
 import psutil
 
 from bench.load import Load, logged, lost, shipped
@@ -142,8 +143,24 @@ class Swaps:
         self.process = None
 
 
+def check_versions(settings: Settings, project: str) -> None:
+    """Raise PlatformError if the project has no previous champion: nothing could be swapped."""
+    url = f"{settings.mlflow_url}/api/2.0/mlflow/registered-models/alias"
+    try:
+        response = httpx.get(url, params={"name": project, "alias": "previous"}, timeout=30, trust_env=False)
+    except httpx.HTTPError as error:
+        raise PlatformError(
+            f"MLflow at {settings.mlflow_url} can't be reached: {error}", fix="See `phaseflow status`"
+        ) from error
+    if response.status_code != 200:
+        raise PlatformError(
+            f"{project} has no two versions to swap", fix="Run `make demo` until it ends without an error"
+        )
+
+
 def soak(settings: Settings, project: str, minutes: float, clients: int) -> int:
-    """Run the soak test and return its exit status."""
+    """Run the soak test and return its exit status. Raises the errors of `check_versions`."""
+    check_versions(settings, project)
     load = Load(f"{settings.serving(project)}/{project}", dict(discovery.get(project).example), clients=clients)
     swaps = Swaps(settings, project)
     begin = time.monotonic()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
+import pytest
+
 from bench.load import lost
-from bench.soak import lines, slope
+from bench.soak import check_versions, lines, slope
+from phaseflow.errors import PlatformError
+from phaseflow.settings import from_environment
+from phaseflow.testing import Response, free_port, http_server
 
 
 def samples(rate: float, *, noise: float, start: float = 100.0, minutes: int = 30) -> list[tuple[float, float]]:
@@ -37,3 +43,17 @@ def test_missing_and_duplicated_ids_are_lost() -> None:
     assert lost(["a", "b"], ["a"]) == ["b is missing"]
     assert lost(["a"], ["a", "a"]) == ["a is in the log 2 times"]
     assert lost(["a", "a"], ["a"]) == ["a is in 2 responses"]
+
+
+def test_a_project_without_a_second_version_is_an_error_before_the_load() -> None:
+    statuses = {"/api/2.0/mlflow/registered-models/alias?name=titanic&alias=previous": 200}
+    with http_server(lambda request: Response(status=statuses.get(request.path, 404))) as url:
+        settings = dataclasses.replace(from_environment(), mlflow_url=url)
+        check_versions(settings, "titanic")
+        with pytest.raises(PlatformError, match=r"digits has no two versions to swap\. Run `make demo` until it ends"):
+            check_versions(settings, "digits")
+    away = dataclasses.replace(settings, mlflow_url=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(
+        PlatformError, match=r"MLflow at http://127\.0\.0\.1:\d+ can't be reached: .*See `phaseflow status`"
+    ):
+        check_versions(away, "titanic")

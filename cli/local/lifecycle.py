@@ -160,7 +160,9 @@ class _Start:
         if "address already in use" in end.lower():
             ports = [p for program in self.plan.programs if program.name == name for p in program.ports]
             fix = f"{machine.ports(self.settings, tuple(ports)).fix or 'Free its port'}, then `phaseflow up`"
-        return PlatformError(f"{problem}. The end of its log:\n{end}\n", fix=fix)
+        return PlatformError(
+            f"{problem}. The end of its log:\n{end}\n" if end else f"{problem}. Its log is empty", fix=fix
+        )
 
 
 def healthy(program: Program, state: Mapping[str, Any], client: httpx.Client, settings: Settings) -> bool:

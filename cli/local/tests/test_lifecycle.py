@@ -159,7 +159,7 @@ def test_a_step_that_fails_is_named_with_its_log(settings: Settings) -> None:
 
 def test_a_program_that_never_becomes_healthy_is_named(settings: Settings) -> None:
     deaf = server(settings, argv=(sys.executable, "-c", "import time; time.sleep(100)"))
-    with pytest.raises(PlatformError, match="server is not healthy after 2 s"):
+    with pytest.raises(PlatformError, match=r"server is not healthy after 2 s\. Its log is empty"):
         lifecycle.up(settings, Plan(steps=(), programs=(deaf,)), seconds=2)
 
 
