@@ -70,6 +70,10 @@ NOT_RUN: Final = {
     "make test": "runs these tests",
     "make soak": "takes 30 minutes",
     "make cluster": "needs Docker and kind",
+    "git pull": "needs GitHub",
+    "make cloud CLOUD=aws ENV=small": "needs an account of AWS; terraform/tests/test_cloud_command.py tests its errors",
+    "make cloud-down CLOUD=aws ENV=small": "needs an account of AWS",
+    "make cloud-down CLOUD=gcp ENV=small": "needs an account of Google Cloud",
     "bin/phaseflow doctor --kind --images": "needs kind, and the registries of the images",
 }
 """Commands that need what a machine for tests may lack."""
