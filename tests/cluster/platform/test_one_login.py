@@ -171,6 +171,7 @@ def test_another_pod_gets_no_role_by_headers(cluster: Cluster, session: Open) ->
         assert {stranger.get(path).status_code for path in ("/", RUNS, "/mlflow/")} == {401}
 
 
+@pytest.mark.nightly  # it waits two minutes; CI tests the same before a real oauth2-proxy on one machine
 def test_an_expired_session_logs_in_again_and_a_logout_ends_it(session: Open) -> None:
     with session(USERS["viewer"]) as viewer:
         wait_for("the session ends", lambda: viewer.get("/api/status").status_code == 401)
