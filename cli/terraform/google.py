@@ -95,7 +95,7 @@ def extract(jsii: dict[str, Any], names: set[str]) -> dict[str, Arguments]:
 
 
 def _arguments(types: dict[str, Any], fqn: str) -> Arguments:
-    """The arguments of a class; a block's own where it is of a class too."""
+    """The arguments of a class by name. The value is None, or for a nested block the arguments of that block."""
     rows: Arguments = {}
     for row in types[fqn].get("properties", []):
         link = re.search(r"#(\w+) ", json.dumps(row.get("docs", {})))
