@@ -12,6 +12,8 @@ import pytest
 from phaseflow.settings import ROOT
 
 TOOLS = ("terraform", "kubectl", "helm", "aws", "gcloud", "docker")
+SYSTEM = ("dirname", "sed", "awk", "curl", "openssl")
+"""Programs of the machine that the script calls. Its others, such as docker, are not on the PATH of the tests."""
 
 
 @pytest.fixture
@@ -23,6 +25,8 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "tools").mkdir()
     for tool in TOOLS:
         stand_in(tmp_path, tool, "exit 0")
+    for name in SYSTEM:
+        (tmp_path / "tools" / name).symlink_to(shutil.which(name) or name)
     return tmp_path
 
 
@@ -33,7 +37,7 @@ def stand_in(checkout: Path, tool: str, script: str) -> None:
 
 
 def error(checkout: Path, *arguments: str) -> str:
-    environment = {"PATH": f"{checkout / 'tools'}:/usr/bin:/bin", "HOME": os.environ["HOME"]}
+    environment = {"PATH": str(checkout / "tools"), "HOME": os.environ["HOME"]}
     completed = subprocess.run(
         [checkout / "bin" / "cloud", *arguments], env=environment, capture_output=True, text=True
     )
@@ -57,8 +61,6 @@ def test_wrong_words_are_refused(checkout: Path, arguments: tuple[str, ...], mes
 def test_every_missing_program_is_named_with_its_page(checkout: Path) -> None:
     for tool in ("aws", "docker"):
         (checkout / "tools" / tool).unlink()
-    if shutil.which("docker", path="/usr/bin:/bin") or shutil.which("aws", path="/usr/bin:/bin"):
-        pytest.skip("this machine has the programs in /usr/bin")
     message = error(checkout, "up", "aws")
     assert "  aws: https://docs.aws.amazon.com/" in message
     assert "IMAGES=pushed" in message
