@@ -39,5 +39,5 @@ def test_a_killed_supervisor_is_replaced(platform: Platform, traffic: Traffic, t
             "the health of every program", lambda: all(program["healthy"] for program in platform.programs().values())
         )
         tally.add(Row(what="kill -9: supervisord", attempts=1, note=f"whole after {watch}"))
-    marks = [process.environ()[processes.MARK] for process in supervisor.members(platform.settings)]
+    marks = list(processes.members(platform.settings.home).values())
     assert marks.count("serving") == 1, "an orphan of the killed supervisor is left"
