@@ -1,4 +1,7 @@
-"""Plots in one style, drawn without a display."""
+"""Plots in one style, drawn without a display.
+
+Matplotlib is imported by the functions that draw: its import takes as long as the training of a small model.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,10 @@ import contextlib
 import io
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt  # after the choice of a backend that needs no display
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BLUE: Final = "#3b6ea8"
 GREY: Final = "#9aa3ad"
@@ -46,11 +46,19 @@ def undrawn() -> Iterator[None]:
         _drawing.reset(before)
 
 
+def blank(size: tuple[float, float]) -> Figure:
+    """An empty figure of `size` inches. It needs no display, and pyplot keeps no reference to it."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # see the module's docstring
+
+    return Figure(figsize=size, layout="constrained")
+
+
 def axes(title: str, x: str, y: str, size: tuple[float, float] = (5.2, 4.2)) -> tuple[Figure, Any]:
     """A figure of `size` inches with one pair of labelled axes."""
     if not _drawing.get():
         return _Blank(), _Blank()  # type: ignore[return-value]  # it stands for a figure
-    figure, panel = plt.subplots(figsize=size, layout="constrained")
+    figure = blank(size)
+    panel = figure.subplots()
     panel.set(title=title, xlabel=x, ylabel=y)
     panel.spines[["top", "right"]].set_visible(False)
     return figure, panel
@@ -60,7 +68,8 @@ def grid(down: int, across: int, size: tuple[float, float]) -> tuple[Figure, lis
     """A figure of `size` inches with `down` x `across` panels without axes, in row order."""
     if not _drawing.get():
         return _Blank(), [_Blank()] * (down * across)  # type: ignore[return-value]  # it stands for a figure
-    figure, panels = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    figure = blank(size)
+    panels = figure.subplots(down, across, squeeze=False)
     for panel in panels.flat:
         panel.axis("off")
     return figure, list(panels.flat)
@@ -78,10 +87,9 @@ def curve(title: str, x: str, y: str, lines: dict[str, list[float]]) -> bytes:
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:
-    """The figure as a PNG file; closes the figure."""
+    """The figure as a PNG file."""
     if not _drawing.get():
         return b""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
-    plt.close(figure)
     return content.getvalue()

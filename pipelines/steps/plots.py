@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -34,7 +33,6 @@ def plots(project: Project, evaluation: Mapping[str, Any]) -> dict[str, Figure]:
         figures[name.replace(".", "_")] = _spread(name, values)
     if "sizes" in curves:
         figures["sizes"] = _sizes(curves["sizes"])
-    plt.close("all")
     return figures
 
 

@@ -6,7 +6,6 @@ import base64
 import html
 from typing import Any, Final
 
-import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 
@@ -95,7 +94,8 @@ def _gallery(rows: pl.DataFrame, column: Column, labels: list[str]) -> Any:
 def _distributions(rows: pl.DataFrame, names: list[str]) -> Any:
     across = 4
     down = -(-len(names) // across)
-    figure, grid = plt.subplots(down, across, figsize=(13, 2.3 * down), layout="constrained", squeeze=False)
+    figure = pictures.blank((13, 2.3 * down))
+    grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.axis("off")
     for axes, name in zip(grid.flat, names, strict=False):
@@ -131,7 +131,8 @@ def _standard(rows: pl.DataFrame, names: list[str]) -> Any:
 def _correlations(rows: pl.DataFrame, names: list[str]) -> Any:
     values = np.nan_to_num(np.corrcoef(_standard(rows, names), rowvar=False))
     size = min(12, 2.5 + 0.3 * len(names))
-    figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+    figure = pictures.blank((size + 1, size))
+    axes = figure.subplots()
     image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -149,7 +150,8 @@ def _components(project: Project, rows: pl.DataFrame, names: list[str]) -> Any:
         values @ components[:2].T if len(feature_names) > 1 else np.column_stack([values[:, 0], np.zeros(len(values))])
     )
     shares = strengths**2 / max((strengths**2).sum(), 1e-12)
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    figure = pictures.blank((7, 5))
+    axes = figure.subplots()
     if target and rows[target].dtype.is_numeric():
         scatter = axes.scatter(points[:, 0], points[:, 1], c=rows[target].to_numpy(), s=8, cmap="viridis")
         figure.colorbar(scatter, label=target)
