@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,13 +25,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from phaseflow import discovery  # noqa: E402  # needs the path above
+from cli.local import bentoml  # noqa: E402  # needs the path above
+from phaseflow import discovery  # noqa: E402  # likewise
 from phaseflow.settings import from_environment  # noqa: E402  # likewise
 from phaseflow.testing import free_port  # noqa: E402  # likewise
 
@@ -118,9 +119,9 @@ Figures = tuple[float, float, float, float]
 
 
 def cpu(server: psutil.Process) -> float:
-    """CPU seconds that the server has used."""
-    times = server.cpu_times()
-    return float(times.user + times.system)
+    """CPU seconds that the server and its workers have used."""
+    times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
 
 
 async def load(server: psutil.Process, port: int, path: str, body: bytes, connections: int, seconds: float) -> Figures:
@@ -143,11 +144,12 @@ async def load(server: psutil.Process, port: int, path: str, body: bytes, connec
 
 @contextmanager
 def process(arguments: list[str], environment: dict[str, str], port: int) -> Iterator[psutil.Process]:
-    """Run a server for the duration of a `with` block, which starts when the port accepts connections."""
+    """Run a server for the duration of a `with` block, which starts with its first response."""
     running = subprocess.Popen(arguments, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         while running.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/", trust_env=False, timeout=30)
                 break
             time.sleep(0.1)
         yield psutil.Process(running.pid)
@@ -206,7 +208,7 @@ def main() -> None:
             "PHASEFLOW_MLFLOW_URL": f"http://127.0.0.1:{free_port()}",  # not running: no background work
             "PYTHONPATH": str(ROOT),
         }
-        service_command = [sys.executable, "-m", "services.serving", "--port", str(service_port)]
+        service_command = [*bentoml.command(from_environment()), "--port", str(service_port)]
         floor_command = [sys.executable, "-c", FLOOR, args.project, str(model), str(floor_port)]
         measurements: dict[tuple[str, int], list[Figures]] = {}
         with (

@@ -16,7 +16,7 @@ logger: Final = logging.getLogger("phaseflow")
 
 FORMATS: Final = ("text", "json")
 """Values of the setting `log_format`."""
-LIBRARIES: Final = ("bentoml", "kfp", "mlflow", "uvicorn", "uvicorn.access", "uvicorn.error")
+LIBRARIES: Final = ("bentoml", "circus", "kfp", "mlflow", "uvicorn", "uvicorn.access", "uvicorn.error")
 """Loggers of libraries that come with their own handlers."""
 
 
@@ -77,7 +77,9 @@ def configure(component: str, log_format: str = "text") -> None:
     handler = _Handler()
     handler.setFormatter(JsonFormatter(component) if log_format == "json" else TextFormatter(component))
     root = logging.getLogger()
-    root.handlers = [*(other for other in root.handlers if not isinstance(other, _Handler)), handler]
+    # Libraries add handlers of exactly this class to the root; those of pytest are subclasses.
+    others = (other for other in root.handlers if type(other) is not logging.StreamHandler)
+    root.handlers = [*(other for other in others if not isinstance(other, _Handler)), handler]
     logger.setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     for name in LIBRARIES:

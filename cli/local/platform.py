@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from cli.local import airflow, binaries, grafana, lifecycle, mlflow, passwords, prometheus, supervisor
+from cli.local import airflow, bentoml, binaries, grafana, lifecycle, mlflow, passwords, prometheus, supervisor
 from cli.local.binaries import Binaries
 from cli.local.lifecycle import silent
 from cli.local.program import Health, Plan, Program
@@ -33,16 +33,19 @@ def plan(settings: Settings, executables: Binaries) -> Plan:
 def _services(settings: Settings) -> tuple[Program, ...]:
     """MLflow and the platform's own services."""
 
-    def service(name: str, group: str, module: str, what: str, health: str) -> Program:
+    def service(name: str, what: str, argv: tuple[str, ...], health: str = "/healthz") -> Program:
         return Program(
             name=name,
             what=what,
-            argv=(str(settings.python(group)), "-m", module),
+            argv=argv,
             health=Health(url=f"http://127.0.0.1:{settings.port(name)}{health}"),
             ports=(name,),
             adopts=name == "pipelines",  # its runs continue
             stop_seconds=25,  # time to finish pending requests
         )
+
+    def module(group: str, name: str) -> tuple[str, ...]:
+        return (str(settings.python(group)), "-m", name)
 
     return (
         Program(
@@ -53,10 +56,10 @@ def _services(settings: Settings) -> tuple[Program, ...]:
             health=Health(url=f"{settings.mlflow_url}/health"),
             ports=("mlflow",),
         ),
-        service("pipelines", "pipelines", "pipelines.engine", "Kubeflow pipelines", "/apis/v2beta1/healthz"),
-        service("serving", "serving", "services.serving", "every project's champion", "/healthz"),
-        service("monitor", "monitor", "services.monitor", "reports, retrain hook", "/healthz"),
-        service("portal", "portal", "services.portal", "the start page", "/healthz"),
+        service("pipelines", "Kubeflow pipelines", module("pipelines", "pipelines.engine"), "/apis/v2beta1/healthz"),
+        service("serving", "every project's champion", tuple(bentoml.command(settings))),
+        service("monitor", "reports, retrain hook", module("monitor", "services.monitor")),
+        service("portal", "the start page", module("portal", "services.portal")),
     )
 
 

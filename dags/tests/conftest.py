@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from cli.local import airflow, launcher, mlflow, passwords
+from cli.local import airflow, bentoml, launcher, mlflow, passwords
 from cli.local.program import Program
 from phaseflow.settings import ROOT, Settings, from_environment
 
@@ -82,7 +82,7 @@ class Machine:
         group = self.settings.python
         self.spawn("mlflow", mlflow.command(self.settings), mlflow.environment())
         self.spawn("pipelines", [str(group("pipelines")), "-m", "pipelines.engine"])
-        self.spawn("serving", [str(group("serving")), "-m", "services.serving"])
+        self.spawn("serving", bentoml.command(self.settings))
         for step in airflow.steps(self.settings):
             self.spawn(step.name, step.argv, step.environment)
             assert self.processes[step.name].wait(120) == 0, self.log(step.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -15,8 +16,10 @@ from typing import Any
 
 import httpx
 import polars as pl
+import psutil
 import pytest
 
+from cli.local import bentoml
 from phaseflow import discovery, testing
 from phaseflow.settings import ROOT, from_environment
 from phaseflow.testing import free_port
@@ -130,7 +133,7 @@ class Serving:
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
     prefix: list[str] = field(default_factory=list)
-    command: list[str] = field(default_factory=lambda: ["python", "-m", "services.serving"])
+    command: list[str] = field(default_factory=lambda: bentoml.command(from_environment()))
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -148,8 +151,7 @@ class Serving:
             "PHASEFLOW_MLFLOW_URL": self.mlflow_url,
             "PYTHONPATH": str(ROOT),
         }
-        program = VENVS / "serving" / "bin" / self.command[0]
-        command = [*self.prefix, program, *self.command[1:], "--port", str(self.port)]
+        command = [*self.prefix, *self.command, "--port", str(self.port)]
         with (self.home / "serving.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=environment | self.environment, cwd=ROOT, stdout=log, stderr=log
@@ -164,11 +166,23 @@ class Serving:
             self.process.wait(30)
             self.process = None
 
+    @property
+    def worker(self) -> psutil.Process:
+        """The process that serves. Its parent is BentoML's process manager."""
+        assert self.process is not None
+        (worker,) = psutil.Process(self.process.pid).children()
+        return worker
+
     def kill(self) -> None:
-        """Stop the process with SIGKILL."""
+        """Stop the process manager and the worker with SIGKILL."""
         if self.process is not None:
-            self.process.kill()
+            processes = [psutil.Process(self.process.pid)]
+            processes += processes[0].children()
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             self.process.wait(30)
+            psutil.wait_procs(processes, 30)
             self.process = None
 
     def get(self, path: str) -> httpx.Response:

@@ -93,10 +93,8 @@ def test_bentoml_answers_the_same_and_keeps_its_pages(serving: Any, registry: An
     assert pickled.status_code == 415
 
 
-def test_bentoml_serves_it_alone(serve: Any) -> None:
-    service = serve()
-    service.command = ["bentoml", "serve", "services.serving.service:Phaseflow", "--host", "127.0.0.1"]
-    service.start()
+def test_both_routes_write_the_log(serve: Any) -> None:
+    service = serve().start()
     assert service.predict().status_code == 200
     assert service.post("/predict", json={"project": "titanic", "rows": [EXAMPLE]}).status_code == 200
     service.stop()

@@ -283,7 +283,7 @@ def test_without_a_free_descriptor_the_loops_wait_and_then_go_on(serve: Any, reg
     with httpx.Client(base_url=service.url) as client:
         assert client.post("/titanic/predict", json=EXAMPLE).status_code == 200
         until(lambda: client.get("/metrics").text.count("phaseflow_spool_rows 0.0") == 1)
-        pid = service.process.pid
+        pid = service.worker.pid
         _, hard = limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         # 0, 1 and 2 are always open, so nothing new can be opened below 3; open descriptors above the limit stay usable.
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
@@ -305,7 +305,7 @@ def test_a_flood_of_half_requests_stops_neither_clients_nor_loops(serve: Any, re
             half = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
             half.sendall(b"POST /titanic/predict HTTP/1.1\r\nhost: ")
         assert service.predict().status_code == 200
-        assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 300  # noqa: PTH208  # their number
+        assert len(os.listdir(f"/proc/{service.worker.pid}/fd")) < 300  # noqa: PTH208  # their number
         registry.mlflow.champion("titanic", "2")
         until(lambda: service.version() == "2")
         until(lambda: service.logged().height == 1)

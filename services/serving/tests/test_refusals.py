@@ -275,7 +275,7 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(serving: Any, route: str, 
         for _ in range(100):
             yield b"[" * (1 << 20)
 
-    before = resident(serving.process.pid)
+    before = resident(serving.worker.pid)
     begin = time.monotonic()
     response = serving.post(route, content=parts() if chunked else b"".join(parts()))
     assert response.status_code == (411 if chunked and route == "/predict" else 413)
@@ -285,7 +285,7 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(serving: Any, route: str, 
             "The body is larger than 8 MiB. Send fewer rows at once.",
         )
     assert time.monotonic() - begin < 20
-    assert resident(serving.process.pid) - before < 40
+    assert resident(serving.worker.pid) - before < 40
     assert serving.predict().status_code == 200
 
 
