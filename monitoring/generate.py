@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from monitoring import alertmanager, dashboards, grafana, login, prometheus, rules
+from monitoring import alertmanager, dashboards, grafana, login, prometheus, receivers, rules
 from monitoring.windows import CLUSTER_REHEARSAL, Windows
 from phaseflow import discovery
 from phaseflow.settings import ROOT, USER, Settings
@@ -50,7 +50,8 @@ def portable(windows: Windows) -> dict[str, str]:
 def machine(windows: Windows, settings: Settings, folder: Path) -> dict[str, str]:
     """The additional files of a platform on this machine: configurations with addresses and logins, and Grafana's provisioning.
 
-    Raises PlatformError if the password of Prometheus or Alertmanager does not exist yet.
+    Raises PlatformError if the password of Prometheus or Alertmanager does not exist yet, or the file of receivers is
+    invalid.
     """
     passwords = {part: str(settings.secrets / f"{part}_password") for part in PROTECTED}
     logins = {
@@ -100,7 +101,9 @@ def machine(windows: Windows, settings: Settings, folder: Path) -> dict[str, str
     return {
         **logins,
         "prometheus.yaml": text(prometheus.configuration(windows, targets, alerts, rule_pattern, passwords)),
-        "alertmanager.yaml": text(alertmanager.configuration(windows, settings.monitor_url, token)),
+        "alertmanager.yaml": text(
+            alertmanager.configuration(windows, settings.monitor_url, token, receivers.read(settings.alert_receivers))
+        ),
         "grafana/datasources/prometheus.yaml": text(source),
         "grafana/dashboards/phaseflow.yaml": text(provider),
     }

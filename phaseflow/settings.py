@@ -96,6 +96,8 @@ class Settings:
     """Whether feedback requires one of the tokens in the secret `feedback_tokens`."""
     retrainings_per_day: int = 20
     """Maximum number of retrainings per day (UTC) that alerts start, over all projects."""
+    alert_receivers: Path | None = None
+    """File with the receivers of Alertmanager for people, in YAML."""
 
     def python(self, group: str) -> Path:
         """Path of the Python interpreter of the environment `group` ('tabular', 'registry', ...)."""
@@ -161,7 +163,7 @@ def _words(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(word.strip().lower() for word in env.get(name, "").split(",") if word.strip())
 
 
-def _folder(env: Mapping[str, str], name: str) -> Path | None:
+def _path(env: Mapping[str, str], name: str) -> Path | None:
     value = env.get(name)
     return Path(value) if value else None
 
@@ -195,7 +197,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         store=env.get("PHASEFLOW_STORE") or str(home / "store"),
-        data_mirror=_folder(env, "PHASEFLOW_DATA_MIRROR"),
+        data_mirror=_path(env, "PHASEFLOW_DATA_MIRROR"),
         offline=env.get("PHASEFLOW_OFFLINE", "") not in {"", "0"},
         port_offset=offset,
         airflow_url=url("airflow"),
@@ -213,8 +215,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         drift_minimum_rows=number("PHASEFLOW_DRIFT_MINIMUM_ROWS"),
         drift_cooldown_seconds=number("PHASEFLOW_DRIFT_COOLDOWN_SECONDS"),
         monitor_seconds=number("PHASEFLOW_MONITOR_SECONDS"),
-        bin=_folder(env, "PHASEFLOW_BIN"),
-        grafana_home=_folder(env, "PHASEFLOW_GRAFANA_HOME"),
+        bin=_path(env, "PHASEFLOW_BIN"),
+        grafana_home=_path(env, "PHASEFLOW_GRAFANA_HOME"),
         log_format=_log_format(env.get("PHASEFLOW_LOG_FORMAT") or "text"),
         host=env.get("PHASEFLOW_HOST") or "127.0.0.1",
         public_url=(env.get("PHASEFLOW_PUBLIC_URL") or "").rstrip("/"),
@@ -231,4 +233,5 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         allowed_origins=tuple(origin.rstrip("/") for origin in _words(env, "PHASEFLOW_ALLOWED_ORIGINS")),
         feedback_tokens=env.get("PHASEFLOW_FEEDBACK_TOKENS", "") not in {"", "0"},
         retrainings_per_day=number("PHASEFLOW_RETRAININGS_PER_DAY") or 20,
+        alert_receivers=_path(env, "PHASEFLOW_ALERT_RECEIVERS"),
     )

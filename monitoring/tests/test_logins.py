@@ -25,7 +25,7 @@ from phaseflow.clients import alertmanager
 from phaseflow.clients import prometheus as prometheus_api
 from phaseflow.errors import from_output
 from phaseflow.settings import PORTS, ROOT, USER, Settings, from_environment
-from phaseflow.testing import free_ports, wait_for
+from phaseflow.testing import Request, Response, free_ports, http_server, wait_for
 
 FOREIGN = "http://foreign.example"
 ALWAYS = """
@@ -49,10 +49,33 @@ def command(program: Program, settings: Settings) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def deliveries() -> list[Request]:
+    """What Alertmanager sends to people."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def people(deliveries: list[Request]) -> Iterator[str]:
+    """Address of a webhook that records the deliveries."""
+
+    def record(request: Request) -> Response:
+        deliveries.append(request)
+        return Response()
+
+    with http_server(record) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, people: str) -> Iterator[Settings]:
     """A platform where only Prometheus and Alertmanager run, with the generated files and an alert that always fires."""
     home = tmp_path_factory.mktemp("home")
-    environment = {"PHASEFLOW_HOME": str(home), **addresses()}
+    (home / "receivers.yaml").write_text(yaml.safe_dump([{"name": "on-call", "webhook_configs": [{"url": people}]}]))
+    environment = {
+        "PHASEFLOW_HOME": str(home),
+        "PHASEFLOW_ALERT_RECEIVERS": str(home / "receivers.yaml"),
+        **addresses(),
+    }
     with pytest.MonkeyPatch.context() as patched:
         for name, value in environment.items():
             patched.setenv(name, value)
@@ -163,3 +186,15 @@ def test_without_a_password_nothing_is_generated(
     assert main(["generate", "--out", str(tmp_path / "monitoring")]) == 2
     assert str(from_output(capsys.readouterr().err)).endswith("Make it with `phaseflow up`")
     assert not os.path.lexists(tmp_path / "monitoring")
+
+
+def test_the_first_receiver_gets_an_alert(settings: Settings, deliveries: list[Request]) -> None:
+    alert = [{"labels": {"alertname": "PhaseflowRegistryAway", "project": "all"}}]
+    address = f"{settings.alertmanager_url}/api/v2/alerts"
+    httpx.post(address, json=alert, auth=settings.login("alertmanager")).raise_for_status()
+
+    def delivered() -> list[str]:
+        alerts = [alert for request in deliveries for alert in request.json["alerts"]]
+        return [alert for alert in alerts if alert["labels"]["alertname"] == "PhaseflowRegistryAway"]
+
+    wait_for("the delivery", delivered, 120)
