@@ -31,8 +31,8 @@ def read(path: Path | None) -> list[dict[str, Any]]:
         ) from error
     if not isinstance(receivers, list) or not receivers:
         raise PlatformError(f"{path} is not a list of receivers", fix=FORMAT)
-    names = [receiver.get("name") if isinstance(receiver, dict) else None for receiver in receivers]
-    if not all(isinstance(name, str) and name for name in names):
+    names = [str(receiver.get("name") or "") if isinstance(receiver, dict) else "" for receiver in receivers]
+    if not all(names):
         raise PlatformError(f"{path} has a receiver without a name", fix=FORMAT)
     if RETRAIN in names:
         raise PlatformError(
