@@ -62,18 +62,15 @@ def test_up_again_changes_nothing(platform: Platform) -> None:
 
 
 def test_a_crashed_process_comes_back(platform: Platform) -> None:
-    pid = next(p["pid"] for p in platform.json("status")["programs"] if p["name"] == "serving")
+    pid = platform.programs()["serving"]["pid"]
     os.kill(pid, 9)
 
     def back() -> bool:
-        try:
-            model = httpx.get(f"{platform.settings.serving_url}/titanic/model", timeout=2)
-        except httpx.HTTPError:
-            return False
-        now = next(p["pid"] for p in platform.json("status")["programs"] if p["name"] == "serving")
-        return model.status_code == 200 and now not in {pid, None}
+        serving = platform.programs()["serving"]
+        return bool(serving["healthy"]) and serving["pid"] not in {0, pid}
 
     wait_for("the service's return", back)
+    assert httpx.get(f"{platform.settings.serving_url}/titanic/model", timeout=10).status_code == 200
 
 
 def test_every_project_trains_and_serves(trained_platform: Platform) -> None:
