@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from phaseflow.contract import Column, Project
 from phaseflow.settings import Settings
+from phaseflow.verdict import figure
 
 
 def project_page(project: Project, settings: Settings) -> str:
@@ -25,6 +29,8 @@ def project_page(project: Project, settings: Settings) -> str:
         f"at least {part.minimum_rows} rows"
         for part in project.gate.slices
     ]
+    if project.gate.approval_hours:
+        gate += [f"- a person approves the promotion within {project.gate.approval_hours:g} h"]
     gate += [f"- at most {project.gate.latency_ms:g} ms a row (99th percentile) and {project.gate.size_mb:g} MB"]
     candidates = [
         f"- `{candidate.name}`" + "".join(f", {key}={value}" for key, value in candidate.params.items())
@@ -67,6 +73,23 @@ def monitor_page(project: Project, settings: Settings, seconds: int) -> str:
             *_addresses(project, settings),
         ]
     )
+
+
+def verdict_page(verdict: Mapping[str, Any]) -> str:
+    """The verdict of the gate as Markdown: what it decided and why, and a table of the checks."""
+    rows = [
+        f"| {check['check']} | {figure(check['observed'])} | {figure(check['required'])} | {'yes' if check['passed'] else 'no'} |"
+        for check in verdict["checks"]
+    ]
+    champion = f"version {verdict['champion']}" if verdict["champion"] else "none"
+    lines = [
+        f"Candidate: `{verdict['candidate']}`. Champion: {champion}. {verdict.get('why') or ''}",
+        "",
+        "| check | observed | required | passed |",
+        "| --- | --- | --- | --- |",
+        *rows,
+    ]
+    return "\n".join(lines)
 
 
 def _addresses(project: Project, settings: Settings) -> list[str]:

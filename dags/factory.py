@@ -7,10 +7,20 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from airflow.sdk import DAG, BaseOperator, Context, CronTriggerTimetable, Param, TriggerRule
+from airflow.sdk import (
+    DAG,
+    AssetOrTimeSchedule,
+    BaseOperator,
+    Context,
+    CronTriggerTimetable,
+    DeltaTriggerTimetable,
+    Param,
+    TriggerRule,
+)
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.docs import monitor_page, project_page
+from dags import assets
+from dags.docs import monitor_page, project_page, verdict_page
 from dags.kfp import KFPRunOperator
 from dags.modules import ModuleOperator
 from dags.monitor import ReportOperator
@@ -57,7 +67,10 @@ def check() -> None:
 
 
 def training(project: Project, settings: Settings) -> DAG:
-    """The DAG `<project>`: extract > validate > snapshot > train > promote > verify."""
+    """The DAG `<project>`: extract > validate > snapshot > train > promote > verify.
+
+    If the gate asks for an approval, the task `approve` waits for a person before `promote`.
+    """
     with DAG(
         project.name,
         dag_display_name=project.title,
@@ -69,11 +82,11 @@ def training(project: Project, settings: Settings) -> DAG:
         else None,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=4),
+        dagrun_timeout=timedelta(hours=4 + project.gate.approval_hours),
         tags=sorted({f"phase {project.phase}", project.task, project.environment, *project.tags}),
         params=_params(),
         default_args={"owner": project.owner, **RETRIES},
-        user_defined_macros={"run_key": run_key},
+        user_defined_macros={"run_key": run_key, "verdict_page": verdict_page},
     ) as dag:
         steps = _etl(project, settings)
         train = KFPRunOperator(
@@ -83,6 +96,7 @@ def training(project: Project, settings: Settings) -> DAG:
             run="{{ run_key(run_id) }}",
             environment=project.environment,
             pool=POOL,
+            inlets=[assets.snapshot(project.name)],
             doc_md="Runs the Kubeflow pipeline: profile, train each candidate, evaluate, gate, register.",
         )
         promote = module_task(
@@ -98,6 +112,8 @@ def training(project: Project, settings: Settings) -> DAG:
                 "{{ ti.xcom_pull(task_ids='train').get('confirmed') or ti.xcom_pull(task_ids='train')['version'] }}",
             ],
             pre_execute=_only_if_promoted,
+            post_execute=assets.record,
+            outlets=[assets.model(project.name)],
             execution_timeout=timedelta(minutes=5),
             doc_md="Moves the alias `champion` to the new version, or to the confirmed champion. Skipped, with the reasons, if the gate refused.",
         )
@@ -107,10 +123,31 @@ def training(project: Project, settings: Settings) -> DAG:
             trigger_rule=TriggerRule.NONE_FAILED,
             doc_md="Waits until the service has loaded the champion, then requests a prediction.",
         )
-        tasks = [*steps, train, promote, verify]
+        tasks = [*steps, train, *_approval(project), promote, verify]
         for before, after in pairwise(tasks):
             before >> after
     return dag
+
+
+def _approval(project: Project) -> list[BaseOperator]:
+    """The task that asks a person to approve the promotion, if the gate asks for that."""
+    if not project.gate.approval_hours:
+        return []
+    # Imported here because it takes a third of a second, and few projects need it.
+    from airflow.providers.standard.operators.hitl import ApprovalOperator  # noqa: PLC0415
+
+    return [
+        ApprovalOperator(
+            task_id="approve",
+            subject=f"Promote version {{{{ ti.xcom_pull(task_ids='train')['version'] }}}} of {project.title}?",
+            body="{{ verdict_page(ti.xcom_pull(task_ids='train')) }}",
+            defaults=ApprovalOperator.REJECT,
+            response_timeout=timedelta(hours=project.gate.approval_hours),
+            pre_execute=_only_if_promoted,
+            doc_md="Waits until a person approves the promotion. Skipped, with the reasons, if the gate refused. "
+            "Without a response in time, the version stays challenger.",
+        )
+    ]
 
 
 def _params() -> dict[str, Param]:
@@ -142,6 +179,8 @@ def _etl(project: Project, settings: Settings) -> list[BaseOperator]:
             module="pipelines.etl",
             arguments=[step, "--project", project.name, "--run", "{{ run_key(run_id) }}"],
             pre_execute=_announce if step == "extract" else None,
+            post_execute=assets.record if step == "snapshot" else None,
+            outlets=[assets.snapshot(project.name)] if step == "snapshot" else None,
             execution_timeout=timedelta(minutes=30),
             doc_md=text,
         )
@@ -161,7 +200,10 @@ def monitoring(project: Project, settings: Settings) -> DAG:
         dag_display_name=f"{project.title}: monitor",
         description="Checks the latest window of live data for drift.",
         doc_md=monitor_page(project, settings, seconds),
-        schedule=timedelta(seconds=seconds),
+        # Also as soon as there is another champion.
+        schedule=AssetOrTimeSchedule(
+            timetable=DeltaTriggerTimetable(timedelta(seconds=seconds)), assets=assets.model(project.name)
+        ),
         start_date=START,
         catchup=False,
         max_active_runs=1,
@@ -170,7 +212,14 @@ def monitoring(project: Project, settings: Settings) -> DAG:
         tags=sorted({f"phase {project.phase}", "monitor"}),
         default_args={"owner": project.owner, **RETRIES},
     ) as dag:
-        ReportOperator(task_id="report", project=project.name, execution_timeout=timedelta(minutes=5))
+        ReportOperator(
+            task_id="report",
+            project=project.name,
+            inlets=[assets.model(project.name)],
+            outlets=[assets.report(project.name)],
+            post_execute=assets.record,
+            execution_timeout=timedelta(minutes=5),
+        )
     return dag
 
 

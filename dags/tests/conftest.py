@@ -64,6 +64,7 @@ class Machine:
             "PHASEFLOW_PORT_OFFSET": os.environ.get("PHASEFLOW_TEST_PORT_OFFSET", "14000"),
             "PHASEFLOW_OFFLINE": "1",
             "PHASEFLOW_DATA_MIRROR": str(home / "mirror"),
+            "PHASEFLOW_PROJECTS": str(Path(__file__).parent / "projects"),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "NO_PROXY": "127.0.0.1,localhost",

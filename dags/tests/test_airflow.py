@@ -186,6 +186,57 @@ def test_a_store_that_is_away_for_a_moment_is_tried_again(machine: Machine, firs
     assert machine.ended("titanic", run) == "failed"
 
 
+def test_the_events_of_the_assets_name_the_snapshot_and_the_version(machine: Machine, first: str) -> None:
+    names = {asset["name"]: asset["id"] for asset in machine.call("GET", "/assets?limit=100")["assets"]}
+    for task, asset in (("snapshot", "titanic_snapshot"), ("promote", "titanic_model")):
+        events = machine.call("GET", f"/assets/events?asset_id={names[asset]}")["asset_events"]
+        (event,) = [event for event in events if event["source_run_id"] == first]
+        assert (event["source_task_id"], event["extra"]) == (task, machine.result("titanic", first, task))
+    assert set(machine.result("titanic", first, "snapshot")) >= {"snapshot", "train_rows"}
+
+
+def test_a_new_champion_triggers_a_report(machine: Machine, first: str) -> None:
+    def triggered() -> list[dict[str, Any]]:
+        runs = machine.call("GET", "/dags/titanic_monitor/dagRuns")["dag_runs"]
+        return [run for run in runs if run["run_type"] == "asset_triggered"]
+
+    (run, *_) = machine.until(triggered, 60, "a report of the new champion")
+    events = machine.call("GET", f"/dags/titanic_monitor/dagRuns/{run['dag_run_id']}/upstreamAssetEvents")
+    assert [event["source_run_id"] for event in events["asset_events"]] == [first]
+
+
+def test_a_person_approves_or_rejects_the_promotion(machine: Machine, first: str) -> None:
+    run = machine.trigger("approved")
+    task = f"/dags/approved/dagRuns/{run}/taskInstances/approve"
+
+    def respond(option: str, question: int) -> None:
+        # The scheduler fails a task that is answered before it has seen the end of the process that asked.
+        seen = re.compile(r"TaskInstance Finished: dag_id=approved, task_id=approve, .* state=awaiting_input")
+        machine.until(lambda: len(seen.findall(machine.log("airflow-scheduler"))) == question, 300, "the question")
+        assert machine.states("approved", run)["promote"] is None
+        machine.call("PATCH", f"{task}/-1/hitlDetails", json={"chosen_options": [option], "params_input": {}})
+        assert machine.ended("approved", run) == "success", machine.story("approved", run)
+
+    respond("Approve", 1)
+    question = machine.call("GET", f"{task}/-1/hitlDetails")
+    version = machine.result("approved", run, "train")["version"]
+    assert question["subject"] == f"Promote version {version} of Titanic survival?"
+    assert "It is the first version, and within every bound." in question["body"]
+    assert "| accuracy |" in question["body"]
+    assert machine.result("approved", run, "promote")["version"] == version
+    again = {
+        "dry_run": False,
+        "dag_run_id": run,
+        "task_ids": ["approve"],
+        "include_downstream": True,
+        "only_failed": False,
+    }
+    machine.call("POST", "/dags/approved/clearTaskInstances", json=again)
+    respond("Reject", 2)
+    states = machine.states("approved", run)
+    assert (states["approve"], states["promote"], states["verify"]) == ("success", "skipped", "success")
+
+
 def test_a_wrong_param_is_refused_before_anything_runs(machine: Machine, first: str) -> None:
     response = machine.request(
         "POST", "/dags/titanic/dagRuns", json={"logical_date": None, "conf": {"promote": "perhaps"}}

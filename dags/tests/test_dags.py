@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow.sdk import AssetOrTimeSchedule, DeltaTriggerTimetable
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
+from dags import assets
 from dags.factory import POOL, monitoring, training
 from dags.modules import ModuleOperator
 from dags.runs import run_key
@@ -50,6 +56,22 @@ def test_runs_are_one_at_a_time_retried_with_backoff_and_not_caught_up_on(projec
             assert task.max_retry_delay.total_seconds() == 300  # type: ignore[union-attr]  # a timedelta
 
 
+def test_a_person_approves_if_the_gate_asks_for_it(project: Project) -> None:
+    assert "approve" not in training(project, SETTINGS).task_ids
+    asking = replace(project, gate=replace(project.gate, approval_hours=2))
+    dag = training(asking, SETTINGS)
+    assert {task.task_id for task in dag.tasks} == {*TASKS, "approve"}
+    approve = dag.get_task("approve")
+    assert approve.upstream_task_ids == {"train"}
+    assert approve.downstream_task_ids == {"promote"}
+    assert approve.response_timeout == timedelta(hours=2)
+    assert approve.defaults == ["Reject"]
+    assert dag.dagrun_timeout == timedelta(hours=6)
+    assert "a person approves the promotion within 2 h" in (dag.doc_md or "")
+    plain = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    assert DagSerialization.from_dict(plain).task_ids == dag.task_ids
+
+
 def test_only_training_holds_the_pool(project: Project) -> None:
     pools = {task.task_id: task.pool for task in training(project, SETTINGS).tasks}
     assert pools.pop("train") == POOL
@@ -78,9 +100,33 @@ def test_the_scheduler_can_read_both_dags_back(project: Project) -> None:
 def test_the_schedules_are_the_declared_ones(project: Project) -> None:
     timetable = training(project, SETTINGS).timetable
     assert getattr(timetable, "expression", None) == project.schedule
-    assert monitoring(project, SETTINGS).schedule.total_seconds() == project.monitor_seconds  # type: ignore[union-attr]  # a timedelta
     quick = from_environment({"PHASEFLOW_HOME": "/nowhere", "PHASEFLOW_MONITOR_SECONDS": "20"})
-    assert monitoring(project, quick).schedule.total_seconds() == 20  # type: ignore[union-attr]  # a timedelta
+    for settings, seconds in ((SETTINGS, project.monitor_seconds), (quick, 20)):
+        schedule = monitoring(project, settings).schedule
+        assert isinstance(schedule, AssetOrTimeSchedule)
+        assert schedule.timetable == DeltaTriggerTimetable(timedelta(seconds=seconds))
+        assert schedule.asset_condition == assets.model(project.name)
+
+
+def test_snapshot_champion_and_report_are_assets(project: Project) -> None:
+    tasks = {
+        task.task_id: task for dag in (training(project, SETTINGS), monitoring(project, SETTINGS)) for task in dag.tasks
+    }
+    outlets = {name: [asset.name for asset in task.outlets] for name, task in tasks.items() if task.outlets}
+    inlets = {name: [asset.name for asset in task.inlets] for name, task in tasks.items() if task.inlets}
+    model, snapshot = f"{project.name}_model", f"{project.name}_snapshot"
+    assert outlets == {"snapshot": [snapshot], "promote": [model], "report": [f"{project.name}_report"]}
+    assert inlets == {"train": [snapshot], "report": [model]}
+
+
+def test_the_dag_of_the_documentation_runs_for_each_new_champion() -> None:
+    page = (ROOT / "docs" / "how-to" / "use-from-airflow.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@dag" in block]
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    announce = namespace["announce"]()
+    assert announce.timetable.asset_condition.name == "titanic_model"
+    assert announce.task_ids == ["say"]
 
 
 def test_the_documentation_lists_columns_candidates_and_gate(project: Project) -> None:

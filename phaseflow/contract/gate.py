@@ -129,6 +129,11 @@ class Gate:
     """Maximum size of the served artifact in MB."""
     folds: int = 5
     """Number of folds of the cross-validation that compares candidates. 1 means a single validation split."""
+    approval_hours: float = 0.0
+    """Time for a person to approve the promotion in Airflow. Without a response, the version stays challenger.
+
+    0 promotes without approval.
+    """
 
     def __post_init__(self) -> None:
         checks.within("Gate.minimum_gain", self.minimum_gain, 0, 1e12)
@@ -140,3 +145,4 @@ class Gate:
         checks.within("Gate.latency_ms", self.latency_ms, 0.001, 600_000, "ms")
         checks.within("Gate.size_mb", self.size_mb, 0.001, 100_000, "MB")
         checks.within("Gate.folds", self.folds, 1, 20, "folds")
+        checks.within("Gate.approval_hours", self.approval_hours, 0, 24 * 30, "hours")

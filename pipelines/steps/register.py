@@ -218,11 +218,11 @@ def _log(
                 "latency_ms": about["latency_ms"],
                 "size_mb": about["size_mb"],
             }
-            mlflow.log_metrics(values)
             mlflow.log_input(dataset, context="training")
             for picture in sorted((folders[name] / "pictures").glob("*")):
                 mlflow.log_artifact(str(picture), "plots")
             if name != winner:
+                mlflow.log_metrics(values)
                 continue
             for file, drawn in plots.plots(project, evaluation).items():
                 mlflow.log_figure(drawn, f"plots/{file}.png")
@@ -230,7 +230,8 @@ def _log(
             about_model = manifest(project, about, content, verdict, snapshot, run)
             text = card.card(project, evaluation, verdict, source, tags)
             mlflow.log_text(text, "model_card.md")
-            version = _version(client, project, train, content, about_model, text, active.info.run_id, tags, verdict)
+            run_id = active.info.run_id
+            version = _version(client, project, train, content, about_model, text, run_id, tags, verdict, values)
     return version
 
 
@@ -272,9 +273,10 @@ def _confirm(
     about_model = manifest(project, about, champion.onnx, passed, snapshot, run)
     run_name = f"{champion.candidate} {run} confirmed"
     with mlflow.start_run(run_name=run_name, tags=tags | {"phaseflow.candidate": champion.candidate}) as active:
-        mlflow.log_metrics({key: value for key, value in champion_evaluation["metrics"].items() if value is not None})
         mlflow.log_text(text, "model_card.md")
-        return _version(client, project, train, champion.onnx, about_model, text, active.info.run_id, tags, passed)
+        metrics = {key: value for key, value in champion_evaluation["metrics"].items() if value is not None}
+        run_id = active.info.run_id
+        return _version(client, project, train, champion.onnx, about_model, text, run_id, tags, passed, metrics)
 
 
 def _version(
@@ -287,7 +289,9 @@ def _version(
     run_id: str,
     tags: Mapping[str, str],
     verdict: Mapping[str, Any],
+    metrics: Mapping[str, float],
 ) -> Any:
+    """Log the model and its metrics, and register the model. A registered version therefore has all of them."""
     manifest_bytes = json.dumps(about, separators=(",", ":")).encode()
     logged = Model.log(
         None,
@@ -304,6 +308,8 @@ def _version(
         # MLflow serializes the graph again, so the digest is computed from the file that will be served.
         local = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri, dst_path=folder))
         served = hashlib.sha256(next(local.rglob("model.onnx")).read_bytes()).hexdigest()
+    # After the model, because MLflow would copy the run's metrics to the model with one request per metric.
+    mlflow.log_metrics(dict(metrics), model_id=logged.model_id)
     if served != about["sha256"]:
         raise MlflowException(f"MLflow changed the model: {about['sha256']} became {served}")
     try:

@@ -373,6 +373,9 @@ def test_its_retry_ends_in_a_registered_version(
     assert len(runs) == len(discovery.get("titanic").candidates)
     winner = next(run for run in runs if run.info.run_id == version.run_id)
     assert winner.inputs.dataset_inputs[0].dataset.digest == titanic_snapshot
+    assert {"accuracy", "latency_ms", "size_mb"} <= winner.data.metrics.keys()
+    model = client.get_logged_model(winner.outputs.model_outputs[0].model_id)
+    assert {metric.key: metric.value for metric in model.metrics} == winner.data.metrics
     assert {file.path for file in client.list_artifacts(winner.info.run_id, "plots")} >= {
         "plots/roc.png",
         "plots/confusion.png",
