@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TriggerRule
 
 from dags import keep
-from dags.factory import RETRIES, START, module_task
+from dags.factory import RETRIES, module_task
 from phaseflow import discovery
 from phaseflow.contract import Project
 from phaseflow.settings import Settings, from_environment
@@ -43,8 +43,8 @@ def cleaning(projects: Sequence[Project], settings: Settings) -> DAG:
         dag_display_name="Clean",
         description="Removes data that has outlived its retention.",
         doc_md=CLEAN,
+        # Without a start date and without a tolerance, a platform does not run it immediately when it first starts.
         schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)),
-        start_date=START,
         catchup=False,
         max_active_runs=1,
         max_active_tasks=1,  # leaves a small machine free for other work

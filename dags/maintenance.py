@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from dags.clean import PART, STORE_GROUP
-from dags.factory import RETRIES, START, module_task
+from dags.factory import RETRIES, module_task
 from phaseflow.settings import Settings, from_environment
 
 SCHEDULE: Final = "25 * * * *"
@@ -30,8 +30,8 @@ def maintaining(settings: Settings) -> DAG:
         dag_display_name="Maintenance",
         description="Merges the log files of complete hours.",
         doc_md=PAGE,
+        # Without a start date and without a tolerance, a platform does not run it immediately when it first starts.
         schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)),
-        start_date=START,
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,

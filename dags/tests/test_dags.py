@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import pytest
 from airflow.sdk import AssetOrTimeSchedule, DeltaTriggerTimetable
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import TimeRestriction
 
 from dags import assets
+from dags.clean import cleaning
 from dags.factory import POOL, monitoring, training
+from dags.maintenance import maintaining
 from dags.modules import ModuleOperator
 from dags.runs import run_key
 from phaseflow import discovery
@@ -106,6 +109,21 @@ def test_the_schedules_are_the_declared_ones(project: Project) -> None:
         assert isinstance(schedule, AssetOrTimeSchedule)
         assert schedule.timetable == DeltaTriggerTimetable(timedelta(seconds=seconds))
         assert schedule.asset_condition == assets.model(project.name)
+
+
+def test_a_platform_that_starts_for_the_first_time_waits_for_the_schedules() -> None:
+    scheduled = [replace(project, schedule="30 4 * * *") for project in PROJECTS[:2]]
+    now = datetime.now(UTC)
+    for dag in (
+        *(training(project, SETTINGS) for project in scheduled),
+        cleaning(scheduled, SETTINGS),
+        maintaining(SETTINGS),
+    ):
+        timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
+        restriction = TimeRestriction(earliest=dag.start_date, latest=None, catchup=dag.catchup)
+        first = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
+        assert first is not None, dag.dag_id
+        assert first.run_after > now, dag.dag_id
 
 
 def test_snapshot_champion_and_report_are_assets(project: Project) -> None:
