@@ -99,31 +99,14 @@ def training(project: Project, settings: Settings) -> DAG:
             inlets=[assets.snapshot(project.name)],
             doc_md="Runs the Kubeflow pipeline: profile, train each candidate, evaluate, gate, register.",
         )
-        promote = module_task(
-            settings,
-            task_id="promote",
-            group="registry",
-            module="services.registry",
-            arguments=[
-                "promote",
-                "--project",
-                project.name,
-                "--version",
-                "{{ ti.xcom_pull(task_ids='train').get('confirmed') or ti.xcom_pull(task_ids='train')['version'] }}",
-            ],
-            pre_execute=_only_if_promoted,
-            post_execute=assets.record,
-            outlets=[assets.model(project.name)],
-            execution_timeout=timedelta(minutes=5),
-            doc_md="Moves the alias `champion` to the new version, or to the confirmed champion. Skipped, with the reasons, if the gate refused.",
-        )
+        decision = [*_approval(project), _promotion(project, settings)]
         verify = VerifyOperator(
             task_id="verify",
             project=project.name,
             trigger_rule=TriggerRule.NONE_FAILED,
             doc_md="Waits until the service has loaded the champion, then requests a prediction.",
         )
-        tasks = [*steps, train, *_approval(project), promote, verify]
+        tasks = [*steps, train, *decision, verify]
         for before, after in pairwise(tasks):
             before >> after
     return dag
@@ -148,6 +131,28 @@ def _approval(project: Project) -> list[BaseOperator]:
             "Without a response in time, the version stays challenger.",
         )
     ]
+
+
+def _promotion(project: Project, settings: Settings) -> BaseOperator:
+    """The task that moves the alias `champion`."""
+    return module_task(
+        settings,
+        task_id="promote",
+        group="registry",
+        module="services.registry",
+        arguments=[
+            "promote",
+            "--project",
+            project.name,
+            "--version",
+            "{{ ti.xcom_pull(task_ids='train').get('confirmed') or ti.xcom_pull(task_ids='train')['version'] }}",
+        ],
+        pre_execute=_only_if_promoted,
+        post_execute=assets.record,
+        outlets=[assets.model(project.name)],
+        execution_timeout=timedelta(minutes=5),
+        doc_md="Moves the alias `champion` to the new version, or to the confirmed champion. Skipped, with the reasons, if the gate refused.",
+    )
 
 
 def _params() -> dict[str, Param]:

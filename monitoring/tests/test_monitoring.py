@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from cli.local import binaries, passwords
+from cli.local import passwords
 from cli.local.binaries import Binaries
-from monitoring import alertmanager, generate, prometheus, receivers, rules
+from monitoring import alertmanager, generate, prometheus, rules
+from monitoring.tests.conftest import load
 from monitoring.windows import Windows
 from phaseflow import discovery, generated
-from phaseflow.errors import PlatformError
 from phaseflow.reference import psi
 from phaseflow.settings import ROOT, from_environment
-from phaseflow.testing import free_port, wait_for
 
 TITANIC, HOUSE = discovery.get("titanic"), discovery.get("house_prices")
 SHORT = Windows(window_seconds=600, minimum_rows=100, hold_seconds=60)
 M = 'project="titanic",version="1"'
 CHAMPION = f'phaseflow_model_info{{{M},alias="champion",candidate="x"}}'
 FILES = generate.portable(SHORT)
-
-
-@pytest.fixture(scope="session")
-def programs() -> Binaries:
-    return binaries.ensure(from_environment(), print)
-
-
-@pytest.fixture(scope="session")
-def promtool(programs: Binaries) -> Path:
-    return programs.promtool
-
-
-def load(programs: Binaries, configuration: Path) -> None:
-    """Start Alertmanager with the configuration until it is ready."""
-    address = f"127.0.0.1:{free_port()}"
-    options = [f"--config.file={configuration}", f"--storage.path={configuration.parent}", "--cluster.listen-address="]
-    log = configuration.with_suffix(".log")
-
-    def ready() -> bool:
-        return process.poll() is not None or httpx.get(f"http://{address}/-/ready", trust_env=False).is_success
-
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [programs.alertmanager, *options, f"--web.listen-address={address}"], stdout=output, stderr=output
-        )
-    try:
-        wait_for("Alertmanager", ready, 60, httpx.TransportError)
-        assert process.poll() is None, log.read_text()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def series(name: str, labels: str, values: str) -> dict[str, str]:
@@ -368,39 +334,6 @@ def test_the_configurations_are_right(programs: Binaries, promtool: Path, tmp_pa
             check=False,
         )
         assert checked.returncode == 0, checked.stderr
-
-
-def test_the_receivers_of_the_documentation_are_valid(programs: Binaries, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "how-to" / "send-alerts.md").read_text()
-    one_machine, chart = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    path = tmp_path / "receivers.yaml"
-    path.write_text(one_machine)
-    both = [receivers.read(path), yaml.safe_load(chart)["monitoring"]["alertmanager"]["receivers"]]
-    for index, entries in enumerate(both):
-        file = tmp_path / f"{index}.yaml"
-        file.write_text(generate.text(alertmanager.configuration(SHORT, "http://m", "/t", entries)))
-        load(programs, file)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("name: people", "is not a list of receivers"),
-        ("[]", "is not a list of receivers"),
-        ("- {slack_configs: []}", "has a receiver without a name"),
-        ("- {name: retrain}", "has a receiver 'retrain', which is the one that starts retrainings. Rename it"),
-        ("[{name: a}, {name: a}]", "has two receivers of the same name: a, a. Rename one of them"),
-        ("- {name: a", "The receivers of alerts can't be read from"),
-        (None, "No such file or directory"),
-    ],
-)
-def test_a_wrong_file_of_receivers_is_reported(tmp_path: Path, text: str | None, problem: str) -> None:
-    path = tmp_path / "receivers.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(PlatformError, match=re.escape(problem)) as error:
-        receivers.read(path)
-    assert str(path) in str(error.value)
 
 
 def test_the_committed_files_are_fresh() -> None:
