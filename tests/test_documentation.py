@@ -52,6 +52,7 @@ RUN: Final = {
 """Commands that this module runs, and what it changes in them."""
 WITH_MLFLOW: Final = "pipelines/tests/test_flavor.py:test_titanics_champion_is_scored_by_mlflows"
 ELSEWHERE: Final = {
+    "export PHASEFLOW_ALERT_RECEIVERS=$HOME/receivers.yaml": "monitoring/tests/test_logins.py:test_the_first_receiver_gets_an_alert",
     "make demo": "tests/conftest.py:platform",
     "bin/phaseflow demo": "tests/conftest.py:platform",
     "bin/phaseflow demo bike_rentals": "tests/conftest.py:platform",
