@@ -211,8 +211,8 @@ def test_a_person_approves_or_rejects_the_promotion(machine: Machine, first: str
 
     def respond(option: str, question: int) -> None:
         # The scheduler fails a task that is answered before it has seen the end of the process that asked.
-        seen = re.compile(r"TaskInstance Finished: dag_id=approved, task_id=approve, .* state=awaiting_input")
-        machine.until(lambda: len(seen.findall(machine.log("airflow-scheduler"))) == question, 300, "the question")
+        finished = re.compile(r"TaskInstance Finished: dag_id=approved, task_id=approve, .* state=awaiting_input")
+        machine.until(lambda: len(finished.findall(machine.log("airflow-scheduler"))) == question, 300, "the question")
         assert machine.states("approved", run)["promote"] is None
         machine.call("PATCH", f"{task}/-1/hitlDetails", json={"chosen_options": [option], "params_input": {}})
         assert machine.ended("approved", run) == "success", machine.story("approved", run)
