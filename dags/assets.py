@@ -6,11 +6,12 @@ snapshot it was. Other DAGs may be scheduled by them: `DAG(schedule=Asset("titan
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from airflow.sdk import Asset, Context
 
-GROUP = "phaseflow"
+GROUP: Final = "phaseflow"
+"""Where Airflow lists them."""
 
 
 def snapshot(project: str) -> Asset:
