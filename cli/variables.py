@@ -17,6 +17,7 @@ SECRET_FILE: Final = re.compile(r"PHASEFLOW_SECRET_[A-Z0-9_]+_FILE")
 INTERNAL: Final = frozenset(
     {
         "PHASEFLOW_CODE_VERSION",  # of an image
+        "PHASEFLOW_EVIDENTLY_MIRROR_SECONDS",
         "PHASEFLOW_IMAGE",
         "PHASEFLOW_ISOLATED",  # of the tests
         "PHASEFLOW_KFP_NAMESPACE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from phaseflow import reports
 from phaseflow.contract import Column, Project
 from phaseflow.settings import Settings
 from phaseflow.verdict import figure
@@ -97,6 +98,7 @@ def _addresses(project: Project, settings: Settings) -> list[str]:
         f"[The project at a glance]({settings.page('portal')}/projects/{project.name}) · "
         f"[Model versions]({settings.page('mlflow')}/#/models/{project.name}) · "
         f"[The service's API]({settings.page('serving')}/docs) · "
+        f"[Reports over time]({reports.project_page(settings, project.name)}) · "
         f"[Alerts]({settings.page('alertmanager')})"
     ]
 

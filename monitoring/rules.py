@@ -230,6 +230,16 @@ def _lifecycle(project: Project, windows: Windows) -> Iterator[Rule]:
         project=name,
     )
     yield alert(
+        "PhaseflowReportTestsFailed",
+        f'sum by (project) (phaseflow_report_tests{{project="{name}",status=~"fail|error"}}) > 0',
+        f"Tests of the last report of {name} failed",
+        f"{{{{ $value }}}} of Evidently's tests failed: drift against the threshold of the contract, or quality of rows with a label. Open {name} "
+        "in Evidently to see which.",
+        windows,
+        severity="info",
+        project=name,
+    )
+    yield alert(
         "PhaseflowModelRefused",
         f'increase(phaseflow_model_load_failures_total{{project="{name}"}}[10m]) > 0',
         f"The service refuses a version of {name} ({{{{ $labels.reason }}}})",

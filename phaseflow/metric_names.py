@@ -89,6 +89,13 @@ METRICS: Final = (
         "phaseflow_report_drifted_features", "gauge", ("project",), _MONITOR, "Drifted features in the last report."
     ),
     Exposed(
+        "phaseflow_report_tests",
+        "gauge",
+        ("project", "status"),
+        _MONITOR,
+        "Evidently's tests in the last report by status.",
+    ),
+    Exposed(
         "phaseflow_report_feature_score",
         "gauge",
         ("project", "feature"),

@@ -23,6 +23,7 @@ PORTS: Final[Mapping[str, int]] = {
     "pipelines": 8888,
     "serving": 3000,
     "monitor": 8085,
+    "evidently": 8086,
     "prometheus": 9090,
     "alertmanager": 9093,
     "grafana": 3001,
@@ -50,6 +51,7 @@ class Settings:
     pipelines_url: str
     serving_url: str
     monitor_url: str
+    evidently_url: str
     prometheus_url: str
     alertmanager_url: str
     grafana_url: str
@@ -76,6 +78,8 @@ class Settings:
     """Network interface that this process listens on."""
     public_url: str = ""
     """Public address of the reverse proxy. It is empty if each component is reachable at its own address."""
+    evidently_page: str = ""
+    """Public address of Evidently, which has an origin of its own. It is empty if the browser reaches `evidently_url`."""
     kfp_page: bool = False
     """Whether the pipeline engine is a KFP server with a web UI."""
     projects: tuple[Path, ...] = (ROOT / "projects",)
@@ -109,6 +113,8 @@ class Settings:
 
     def page(self, name: str) -> str:
         """Address of the web UI of the component `name`: on the reverse proxy, else its own address."""
+        if name == "evidently":
+            return self.evidently_page or self.evidently_url
         if not self.public_url:
             address: str = getattr(self, f"{name}_url")
             return address
@@ -205,6 +211,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         pipelines_url=url("pipelines"),
         serving_url=url("serving"),
         monitor_url=url("monitor"),
+        evidently_url=url("evidently"),
         prometheus_url=url("prometheus"),
         alertmanager_url=url("alertmanager"),
         grafana_url=url("grafana"),
@@ -220,6 +227,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         log_format=_log_format(env.get("PHASEFLOW_LOG_FORMAT") or "text"),
         host=env.get("PHASEFLOW_HOST") or "127.0.0.1",
         public_url=(env.get("PHASEFLOW_PUBLIC_URL") or "").rstrip("/"),
+        evidently_page=(env.get("PHASEFLOW_EVIDENTLY_PAGE") or "").rstrip("/"),
         kfp_page=env.get("PHASEFLOW_KFP_PAGE", "") not in {"", "0"},
         projects=(
             ROOT / "projects",

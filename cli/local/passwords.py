@@ -19,6 +19,7 @@ NAMES: Final = (
     "alertmanager_password",
     "grafana_admin_password",
     "mlflow_flask_key",
+    "evidently_secret",
     "personal_key",
 )
 

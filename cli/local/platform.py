@@ -59,6 +59,14 @@ def _services(settings: Settings) -> tuple[Program, ...]:
         service("pipelines", "Kubeflow pipelines", module("pipelines", "pipelines.engine"), "/apis/v2beta1/healthz"),
         service("serving", "every project's champion", tuple(bentoml.command(settings))),
         service("monitor", "reports, retrain hook", module("monitor", "services.monitor")),
+        Program(
+            name="evidently",
+            what="Evidently's pages",
+            # Importing Evidently takes seconds of a processor, and nothing waits for these pages.
+            argv=("nice", "-n", "10", *module("monitor", "services.monitor.ui")),
+            health=Health(url=f"{settings.evidently_url}/healthz"),
+            ports=("evidently",),
+        ),
         service("portal", "the start page", module("portal", "services.portal")),
     )
 

@@ -117,6 +117,14 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], str]] = {
         ],
         "1h",
     ),
+    "PhaseflowReportTestsFailed": (
+        [series("phaseflow_report_tests", 'project="titanic",status="fail"', "2x200")],
+        [
+            series("phaseflow_report_tests", 'project="titanic",status="fail"', "0x200"),
+            series("phaseflow_report_tests", 'project="titanic",status="warning"', "1x200"),
+        ],
+        "5m",
+    ),
     "PhaseflowModelRefused": (
         [series("phaseflow_model_load_failures_total", 'project="titanic",reason="corrupt"', "0x10 1x200")],
         [series("phaseflow_model_load_failures_total", 'project="titanic",reason="corrupt"', "0x200")],

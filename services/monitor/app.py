@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import html
 import json
 import os
@@ -27,6 +28,7 @@ from phaseflow.clients.rest import AsyncClient
 from phaseflow.errors import PhaseflowError, PlatformError, from_output, suggestion
 from phaseflow.log import logger
 from phaseflow.loops import Loops
+from phaseflow.reports import page_key
 from phaseflow.settings import ROOT, Settings
 from phaseflow.store import Store
 from services.monitor.hook import Hook, decoder
@@ -40,7 +42,8 @@ RESTORE_SECONDS: Final = 5.0
 RESUME_SECONDS: Final = 30.0
 RESUME_MAX_AGE_SECONDS: Final = 600.0
 """Long enough for Airflow to be slow for every project."""
-FILES: Final = {"report.html": "text/html; charset=utf-8", "report.json": "application/json"}
+DATA: Final = "report.json"
+PAGES: Final = frozenset({"report.html", "summary.html", "quality.html"})
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
     "sandbox allow-scripts; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -166,14 +169,22 @@ class Monitor:
         """A file of a report."""
         name, window, file = (request.path_params[key] for key in ("project", "window", "file"))
         absent = refuse(404, "There is no such report", "See the list at /reports.")
-        if name not in discovery.names() or not WINDOW.fullmatch(window) or file not in FILES:
-            return absent
-        try:
-            content = await asyncio.to_thread(self._store.read, f"reports/{name}/{window}/{file}")
-        except FileNotFoundError:
+        if name not in discovery.names() or not WINDOW.fullmatch(window) or file not in {*PAGES, DATA}:
             return absent
         headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
-        return Response(content, headers=headers | {"Content-Type": FILES[file]})
+        try:
+            if file == DATA:
+                content = await asyncio.to_thread(self._store.read, f"reports/{name}/{window}/{file}")
+                return Response(content, headers=headers, media_type="application/json")
+            content = await asyncio.to_thread(_page, self._store, name, window, file)
+        except FileNotFoundError:
+            return absent
+        headers["Vary"] = "Accept-Encoding"
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+        else:
+            content = await asyncio.to_thread(gzip.decompress, content)
+        return Response(content, headers=headers, media_type="text/html")
 
     async def reports(self, _: Request) -> Response:
         """The list of all reports, newest first."""
@@ -184,7 +195,8 @@ class Monitor:
         )
 
     def _report_keys(self) -> list[str]:
-        return [key for key in self._store.keys("reports") if key.endswith("report.html")]
+        keys = (key.removesuffix(".gz") for key in self._store.keys("reports"))
+        return [key for key in keys if key.endswith(".html")]
 
     async def exposition(self, _: Request) -> Response:
         """The Prometheus metrics."""
@@ -194,6 +206,17 @@ class Monitor:
         """503 if a loop is overdue."""
         overdue = self._loops.overdue()
         return JSONResponse({"status": "overdue" if overdue else "ok", "overdue": overdue}, 503 if overdue else 200)
+
+
+def _page(store: Store, project: str, window: str, file: str) -> bytes:
+    """A page, compressed. Reports of earlier versions are not compressed in the store.
+
+    Raises FileNotFoundError if there is no such page.
+    """
+    try:
+        return store.read(page_key(project, window, file.removesuffix(".html")))
+    except FileNotFoundError:
+        return gzip.compress(store.read(f"reports/{project}/{window}/{file}"))
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:

@@ -25,6 +25,8 @@ from phaseflow.settings import Settings
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which nothing here reads
 Kind = TypeVar("Kind", Gauge, Counted)
 OUTCOMES: Final = ("triggered", "duplicate", "cooldown", "cap", "failed", "unconfirmed")
+TEST_STATUSES: Final = ("success", "warning", "fail", "error", "skipped")
+"""Of Evidently's tests."""
 ENDED: Final = frozenset({"success", "failed"})
 RUN_STATES: Final = ("success", "failed")
 PIPELINE_STATES: Final = (kfp.SUCCEEDED, kfp.FAILED, kfp.CANCELED)
@@ -47,6 +49,7 @@ class MonitorMetrics:
         self.timestamp = self._new(Gauge, "phaseflow_report_timestamp_seconds")
         self.rows = self._new(Gauge, "phaseflow_report_rows")
         self.drifted = self._new(Gauge, "phaseflow_report_drifted_features")
+        self.tests = self._new(Gauge, "phaseflow_report_tests")
         self.score = self._new(Gauge, "phaseflow_report_feature_score")
         self.retrains = self._new(Counted, "phaseflow_retrain_requests")
         for project in discovery.names():
@@ -66,6 +69,8 @@ class MonitorMetrics:
         self.timestamp.labels(project).set(report["time"])
         self.rows.labels(project).set(report["rows"])
         self.drifted.labels(project).set(len(report["drifted"]))
+        for status in TEST_STATUSES:
+            self.tests.labels(project, status).set(report.get("tests", {}).get(status, 0))
         for feature, value in report["scores"].items():
             self.score.labels(project, feature).set(value)
 

@@ -6,57 +6,47 @@ or takes too long can be killed without harm.
 
 from __future__ import annotations
 
-import os
-
-# Read by Evidently on import: it disables telemetry.
-os.environ["DO_NOT_TRACK"] = "1"
-
 import argparse
+import gzip
 import json
 import sys
-import tempfile
-import warnings
-from collections.abc import Collection
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from phaseflow import discovery, erasure, errors, kinds, log, logs, prediction_types
+from phaseflow import discovery, erasure, errors, log, logs, prediction_types
 from phaseflow.contract import Project
 from phaseflow.errors import DataError, PhaseflowError
 from phaseflow.reference import PREDICTION
+from phaseflow.reports import page_key, run_key, run_page
 from phaseflow.settings import from_environment
 from phaseflow.store import Store
 from phaseflow.toolkit.newest import newest_traffic
 from phaseflow.toolkit.scalars import label_descriptors, prediction_vocabulary, scalars, vocabularies
+from services.monitor import evaluation
+from services.monitor.evaluation import MIN_ROWS, TARGET, Labels, Window
 
 MAX_ROWS: Final = 5000
-MIN_ROWS: Final = 20
 MAX_REPORTS: Final = 50
-TARGET: Final = "target"
-ANGLES: Final = str.maketrans({"<": "\u2039", ">": "\u203a"})
-"""Evidently writes clients' values unescaped into a script of its page, where `</script>` would end the script. These characters look
-alike and are harmless."""
+PAGES: Final = {"drift": "report"}
+"""File names of the pages that differ from the name of the run."""
 
 
-def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Samples of the window's rows and of the reference rows, at most MAX_ROWS each, with `target` if labels are known.
-
-    Non-scalar values are replaced by their descriptors.
-    """
+def window_of(store: Store, project: Project, snapshot: str, seconds: int) -> Window:
+    """Samples of the window's rows and of the reference rows, at most MAX_ROWS each, with `target` if labels are known."""
     until = datetime.now(UTC)
     since = until - timedelta(seconds=seconds)
     current = logs.sample(store, "predictions", project.name, since, until, MAX_ROWS, project.seed)
     current = erasure.erasures(store, project.name).without(current)
     if current.is_empty():
-        return current, current
+        return Window(current=current, reference=current, labelled=current)
     labels = logs.labels_of(store, project.name, current["id"], since, until)
+    labelled = current.select("id", PREDICTION).join(labels.select("id", pl.col("label").alias(TARGET)), on="id")
     if not labels.is_empty():
         current = current.join(labels.select("id", pl.col("label").alias(TARGET)), on="id", how="left")
-    current_snapshot = erasure.current(store, project.name, snapshot)
-    train = pl.read_parquet(store.read(f"datasets/{project.name}/{current_snapshot}/train.parquet"))
+    train = pl.read_parquet(store.read(f"datasets/{project.name}/{snapshot}/train.parquet"))
     reference = newest_traffic(project, train)
     if project.schema.target is not None:
         reference = reference.rename({project.schema.target.name: TARGET})
@@ -68,95 +58,11 @@ def frames(store: Store, project: Project, snapshot: str, seconds: int) -> tuple
         label_descriptors(target, scalars(project.schema, _bounded(rows, project.seed), vocabulary), TARGET, vocabulary)
         for rows in (current, reference)
     )
-    return current, reference
-
-
-def escape_tags(text: str | None) -> str | None:
-    """Replace the angle brackets of a value, so that it can neither begin a tag nor end a script."""
-    return None if text is None else text.translate(ANGLES)
-
-
-def _of_target(name: str) -> str:
-    return TARGET + name.removeprefix(PREDICTION)
+    return Window(current=current, reference=reference, labelled=labelled.select(PREDICTION, TARGET).drop_nulls())
 
 
 def _bounded(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     return rows.sample(MAX_ROWS, seed=seed) if rows.height > MAX_ROWS else rows
-
-
-def drift_report(project: Project, current: pl.DataFrame, reference: pl.DataFrame) -> tuple[bytes, dict[str, Any]]:
-    """Evidently's HTML page, and the PSI per feature."""
-    warnings.filterwarnings("ignore")
-    # Slow: imported only if the window holds rows.
-    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
-    from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
-
-    names = [figure for column in project.schema.features for figure in column.monitorable]
-    labels = [_of_target(name) for name in prediction_types.monitored_names(project.schema.target)]
-    label = all(name in current.columns and current[name].drop_nulls().len() >= MIN_ROWS for name in labels)
-    columns = [*names, *labels] if label else names
-    numbers = [
-        figure
-        for column in project.schema.features
-        if kinds.of(column).has_numeric_statistics
-        for figure in column.descriptors
-    ]
-    target = project.schema.target
-    if label and target is not None and kinds.of(target).has_numeric_statistics:
-        numbers += labels
-    # A column that is entirely null on one side can't be compared.
-    columns = [
-        name
-        for name in columns
-        if current[name].null_count() < current.height and reference[name].null_count() < reference.height
-    ]
-    definition = DataDefinition(
-        numerical_columns=[name for name in columns if name in numbers],
-        categorical_columns=[name for name in columns if name not in numbers],
-    )
-
-    def dataset(rows: pl.DataFrame) -> Any:
-        return Dataset.from_pandas(_to_pandas(rows.select(columns), numbers), data_definition=definition)
-
-    report = Report(
-        [
-            DataDriftPreset(
-                columns=columns,
-                num_method="psi",
-                cat_method="psi",
-                num_threshold=project.drift.psi,
-                cat_threshold=project.drift.psi,
-            ),
-            DataSummaryPreset(columns=columns),
-        ]
-    )
-    snapshot = report.run(dataset(current), dataset(reference))
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
-        snapshot.save_html(str(page))
-        content = page.read_bytes()
-    scores = {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in snapshot.dict()["metrics"]
-        if str(metric["config"].get("type", "")).endswith("ValueDrift")
-    }
-    return content, scores
-
-
-def _to_pandas(rows: pl.DataFrame, numbers: Collection[str]) -> Any:
-    """Convert the rows: columns in `numbers` to floats, and others to text in which nothing is an HTML tag."""
-    import pandas as pd  # noqa: PLC0415  # as above
-
-    values = {
-        name: pd.Series(
-            rows[name].cast(pl.Float64).to_numpy()
-            if name in numbers
-            else [escape_tags(value) for value in rows[name].cast(pl.String)],
-            dtype=None if name in numbers else object,
-        )
-        for name in rows.columns
-    }
-    return pd.DataFrame(values)
 
 
 def make(project: Project, snapshot: str) -> dict[str, Any]:
@@ -164,28 +70,46 @@ def make(project: Project, snapshot: str) -> dict[str, Any]:
     settings = from_environment()
     store = Store(settings.store)
     seconds = settings.drift_window_seconds or project.drift.window_seconds
-    current, reference = frames(store, project, snapshot, seconds)
+    current_snapshot = erasure.current(store, project.name, snapshot)
+    window = window_of(store, project, current_snapshot, seconds)
     now = datetime.now(UTC)
-    if current.height < MIN_ROWS:
-        return {"rows": 0, "reason": f"{current.height} requests in the last {seconds} s; a report needs {MIN_ROWS}"}
-    content, scores = drift_report(project, current, reference)
+    if window.current.height < MIN_ROWS:
+        return {
+            "rows": 0,
+            "reason": f"{window.current.height} requests in the last {seconds} s; a report needs {MIN_ROWS}",
+        }
+    manifest = json.loads(store.read(f"datasets/{project.name}/{current_snapshot}/manifest.json"))
     name = f"{now:%Y%m%dT%H%M%SZ}"
+    labels = Labels(
+        window=name,
+        time=now.replace(tzinfo=None),
+        metadata={"project": project.name, "snapshot": snapshot, "seconds": str(seconds)},
+        source=str(manifest.get("source")),
+    )
+    runs = evaluation.evaluate(project, window, labels)
+    drift = evaluation.scores(runs[0])
     folder = f"reports/{project.name}/{name}"
     summary = {
         "project": project.name,
         "window": name,
         "seconds": seconds,
-        "rows": current.height,
-        "reference_rows": reference.height,
+        "rows": window.current.height,
+        "reference_rows": window.reference.height,
+        "labelled_rows": window.labelled.height,
         "snapshot": snapshot,
-        "scores": scores,
-        "drifted": sorted(feature for feature, score in scores.items() if score > project.drift.psi),
+        "scores": drift,
+        "drifted": sorted(feature for feature, score in drift.items() if score > project.drift.psi),
         "threshold": project.drift.psi,
+        "tests": dict(sum((run.counts() for run in runs), Counter())),
+        "failed_tests": [test for run in runs for test in run.failed()],
         "time": now.timestamp(),
         "report": f"{settings.page('monitor')}/reports/{project.name}/{name}/report.html",
+        "runs": {run.name: run_page(settings, project.name, name, run.name) for run in runs},
     }
-    store.write(f"{folder}/report.html", content)
-    store.write(f"{folder}/report.json", json.dumps(summary, indent=1).encode())
+    for run in runs:
+        store.write(page_key(project.name, name, PAGES.get(run.name, run.name)), gzip.compress(run.page))
+        store.write(run_key(project.name, name, run.name), gzip.compress(run.content))
+    store.write(f"{folder}/report.json", json.dumps(summary, indent=1).encode())  # last: it says that the rest is there
     windows = sorted({key.rsplit("/", 1)[0] for key in store.keys(f"reports/{project.name}")})
     for old in windows[:-MAX_REPORTS]:
         for key in list(store.keys(old)):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from phaseflow import Project, discovery
+from phaseflow import Project, discovery, reports
 from phaseflow.errors import PhaseflowError
 from phaseflow.settings import Settings
 from phaseflow.store import Store
@@ -213,6 +213,7 @@ def _project(
         verdict="" if last is None else "promoted" if last.passed or last.confirmed else "refused",
         dag=dag_run(name, measured),
         report=f"{settings.page('monitor')}/reports/{name}/{report[0]}/report.html" if report else "",
+        reports=reports.project_page(settings, name) if report else "",
         reported=report[1] if report else None,
         traffic=_spark(measured, "requests", name),
         drift=_spark(measured, "psi", name, threshold),

@@ -90,7 +90,7 @@ def verdicts(store: Store, project: str, limit: int) -> list[Verdict]:
 
 def last_report(store: Store, project: str) -> tuple[str, float] | None:
     """Window and time (Unix seconds) of the newest Evidently report; None if there is none."""
-    for entry in _last(_entries(store, f"reports/{project}", "/report.html"), 1):
+    for entry in _last(_entries(store, f"reports/{project}", "/report.json"), 1):
         window = entry.key.split("/")[-2]
         try:
             return window, datetime.strptime(window, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()

@@ -121,6 +121,8 @@ class ProjectStatus:
     state: State = State()
     dag: DagRun | None = None
     report: str = ""
+    reports: str = ""
+    """Address of the project's dashboard in Evidently; empty without a report."""
     reported: float | None = None
     traffic: charts.Spark | None = None
     drift: charts.Spark | None = None

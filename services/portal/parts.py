@@ -18,6 +18,7 @@ PARTS: Final = (
     ("mlflow", "MLflow", "", "/health", "stores the models"),
     ("serving", "Service", "/docs", "/healthz", "serves predictions"),
     ("monitor", "Monitor", "/healthz", "/healthz", "makes drift reports and triggers retraining"),
+    ("evidently", "Evidently", "", "/healthz", "shows the reports over time"),
     ("prometheus", "Prometheus", "", "/-/ready", "collects metrics"),
     ("alertmanager", "Alertmanager", "", "/-/ready", "routes alerts"),
     ("grafana", "Grafana", "", "/api/health", "draws dashboards"),

@@ -142,6 +142,8 @@ ROUTES: Final = (
         credential="hook_token",
         medias=False,
     ),
+    Route(service="evidently", path="/api/version"),
+    Route(service="evidently", path="/api/v2/projects"),
     Route(service="portal", path="/"),
     Route(service="portal", path="/healthz", pairs=True),
     Route(service="serving", path="/projects"),

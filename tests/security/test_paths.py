@@ -46,6 +46,7 @@ def paths(*prefixes: str) -> list[str]:
 
 PREFIXES: Mapping[str, tuple[str, ...]] = {
     "monitor": ("/reports/", "/reports/titanic/", "/reports/titanic/20260101T000000Z/", "/projects/"),
+    "evidently": ("/", "/static/", "/projects/", "/api/projects/", "/api/v2/dashboards/"),
     "portal": ("/projects/", "/dashboards/", "/static/", "/projects/titanic/"),
     "pipelines": ("/apis/v2beta1/runs/", "/apis/v2beta1/pipelines/", "/apis/v2beta1/"),
     "serving": ("/", "/v2/models/", "/static_content/"),

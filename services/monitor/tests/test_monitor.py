@@ -304,6 +304,7 @@ def logged(monitor: Monitor, age: float, count: int = 300) -> None:
         _time=pl.lit(None, pl.Datetime("us", "UTC")),
     )
     write("datasets/titanic/s1/train.parquet", train)
+    monitor.store.write("datasets/titanic/s1/manifest.json", b'{"source": "sample"}')
     ids = [f"r-{number}" for number in range(count)]
     part = f"date={now:%Y-%m-%d}/hour={now:%H}"
     predictions = pl.DataFrame(

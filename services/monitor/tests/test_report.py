@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -66,7 +67,7 @@ def test_what_clients_sent_ends_no_script_of_the_page(tmp_path: Path, monkeypatc
     predictions.with_columns(hostile).write_parquet(store.path(key))
 
     summary = report.make(TITANIC, "s1")
-    page = store.read(f"reports/titanic/{summary['window']}/report.html").decode()
+    page = gzip.decompress(store.read(f"reports/titanic/{summary['window']}/report.html.gz")).decode()
     assert "document.title=" in page  # the value is on the page, but begins no tag
     assert not re.search(r"(?i)<[/!]?[a-z-]*>?\s*document.title=", page)
     assert HOSTILE not in page

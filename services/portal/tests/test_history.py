@@ -98,5 +98,5 @@ def test_unreadable_files_are_skipped(store: Store) -> None:
 def test_the_last_report(store: Store) -> None:
     assert history.last_report(store, "titanic") is None
     for window in ("20261124T100000Z", "20261123T100000Z"):
-        store.write(f"reports/titanic/{window}/report.html", b"x")
+        store.write(f"reports/titanic/{window}/report.json", b"x")
     assert history.last_report(store, "titanic") == ("20261124T100000Z", 1795514400.0)

@@ -1,0 +1,101 @@
+"""The Evidently workspace of the platform's reports: a folder that mirrors the runs in the store.
+
+The store is the only place where reports are kept, aged and erased; the workspace has the newest of them. The workspace follows it, so that a run disappears
+from Evidently's pages when its report does, and a new or lost folder fills itself. Runs that somebody else writes by
+`RemoteWorkspace` are in Evidently projects of their own and are left alone.
+
+Format of the folder: Evidently's `LocalState` (evidently/ui/storage/local/base.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from phaseflow.contract import Project
+from phaseflow.log import logger
+from phaseflow.reports import project_id, run_id
+from phaseflow.store import Store
+from services.monitor.dashboard import dashboard
+
+RUN: Final = re.compile(r"reports/(?P<project>[^/]+)/(?P<window>[^/]+)/(?P<run>[a-z]+)\.run\.json\.gz")
+WINDOWS: Final = 20
+"""Newest windows per project. Evidently holds every run in memory: up to 2 MiB for a window of 20 columns."""
+RUN_FILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
+
+
+def repair(folder: Path) -> list[Path]:
+    """Rename the files of `folder` that are not JSON, and return their new paths.
+
+    Evidently writes files in place, and a writer that is killed leaves a part of one, with which Evidently would not
+    start.
+    """
+    renamed = []
+    for path in sorted([*folder.glob("*/*.json"), *folder.glob("*/snapshots/*.json")]):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            damaged = path.with_name(f"{path.name}.damaged")
+            path.replace(damaged)
+            renamed.append(damaged)
+            logger.warning("%s is not JSON, so it is now %s", path, damaged.name)
+    return renamed
+
+
+def mirror(store: Store, projects: Sequence[Project], folder: Path) -> Iterator[str]:
+    """Make the runs of `projects` in the workspace those of the store. Yields after each project, with its name.
+
+    Raises PlatformError if the store can't be read. What is done until then holds, and the next call does the rest.
+    """
+    for project in projects:
+        _describe(project, folder)
+        snapshots = folder / str(project_id(project.name)) / "snapshots"
+        runs = [match for key in store.keys(f"reports/{project.name}") if (match := RUN.fullmatch(key))]
+        windows = sorted({match["window"] for match in runs})[-WINDOWS:]
+        wanted = {
+            f"{run_id(project.name, match['window'], match['run'])}.json": match[0]
+            for match in runs
+            if match["window"] in windows
+        }
+        present = {path.name for path in snapshots.iterdir() if RUN_FILE.fullmatch(path.name)}
+        for name in sorted(present - set(wanted)):
+            (snapshots / name).unlink(missing_ok=True)
+        for name in sorted(set(wanted) - present):
+            with contextlib.suppress(FileNotFoundError):  # the report was removed meanwhile
+                _create(snapshots / name, gzip.decompress(store.read(wanted[name])))
+        yield project.name
+
+
+def _describe(project: Project, folder: Path) -> None:
+    """Write the project's metadata and dashboard where they are missing or changed."""
+    home = folder / str(project_id(project.name))
+    (home / "snapshots").mkdir(parents=True, exist_ok=True)
+    metadata = {
+        "id": str(project_id(project.name)),
+        "name": project.name,
+        "description": project.description,
+        "org_id": None,
+        "version": "2",
+    }
+    for name, content in (("dashboard.json", dashboard(project)), ("metadata.json", metadata)):
+        path, text = home / name, json.dumps(content, indent=1).encode()
+        if not path.exists():
+            _create(path, text)
+        elif path.read_bytes() != text:
+            path.write_bytes(text)  # in place: Evidently's watcher doesn't see a rename
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Create a file whose name appears with its whole content. Evidently's watcher sees a link, but not a rename."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    try:
+        os.link(part, path)
+    finally:
+        part.unlink()
