@@ -52,15 +52,16 @@ READS_BY_POST: Final = re.compile(r"/api/v2/snapshots/[^/]+/data_series_batch")
 def application(settings: Settings) -> Application:
     """Evidently's pages and API behind the access rules."""
     folder = settings.home / "evidently"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    workspace.repair(folder)
-    pages = _evidently(folder, settings.secret("evidently_secret"))
+    projects = [discovery.get(name) for name in discovery.names()]
+    workspace.prepare(projects, folder)
+    pages, state = _evidently(folder, settings.secret("evidently_secret"))
     loops = Loops()
     store = Store(settings.store)
-    projects = [discovery.get(name) for name in discovery.names()]
 
-    def mirror() -> None:
-        for _ in workspace.mirror(store, projects, folder):
+    async def mirror() -> None:
+        for project in projects:
+            await asyncio.to_thread(workspace.mirror, store, project, folder)
+            workspace.refresh(state, project)  # on the thread that reads it, for requests
             loops.beat("workspace")
 
     async def health(_: Request) -> JSONResponse:
@@ -70,12 +71,7 @@ def application(settings: Settings) -> Application:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with pages.lifespan():
-            loops.start(
-                "workspace",
-                lambda: asyncio.to_thread(mirror),
-                seconds=MIRROR_SECONDS,
-                max_age=MIRROR_MAX_AGE_SECONDS,
-            )
+            loops.start("workspace", mirror, seconds=MIRROR_SECONDS, max_age=MIRROR_MAX_AGE_SECONDS)
             yield
             await loops.stop()
 
@@ -84,15 +80,29 @@ def application(settings: Settings) -> Application:
     return access.guarded(Starlette(routes=routes, lifespan=lifespan), rules)
 
 
-def _evidently(folder: Path, secret: str) -> Any:
-    """The application of `evidently ui --workspace FOLDER --secret SECRET`, without telemetry."""
-    from evidently.ui.service.app import create_app, get_config  # noqa: PLC0415  # takes seconds; tests import the rest
+def _evidently(folder: Path, secret: str) -> tuple[Any, Any]:
+    """The application of `evidently ui --workspace FOLDER --secret SECRET`, without telemetry, and its `LocalState`."""
+    # Slow: tests import the rest of this module.
+    from evidently.ui.service.app import create_app, get_config  # noqa: PLC0415
+    from evidently.ui.service.components.storage import LocalStorageComponent  # noqa: PLC0415
+    from evidently.ui.service.storage.local import LocalState, create_local_project_manager  # noqa: PLC0415
 
-    config = get_config(workspace=str(folder), secret=secret, request_max_body_size=MAX_BODY_BYTES)
+    state = LocalState.load(str(folder), None)
+    manager = create_local_project_manager(str(folder), autorefresh=False, state=state)
+
+    class Storage(LocalStorageComponent):  # type: ignore[misc]
+        def project_manager_provider(self) -> Any:
+            async def provide() -> Any:
+                return manager
+
+            return provide
+
+    config = get_config(secret=secret, request_max_body_size=MAX_BODY_BYTES)
+    config.storage = Storage(path=str(folder), autorefresh=False)
     config.dashboard.path = str(folder)
     config.telemetry.enabled = False
     with contextlib.redirect_stdout(None):  # it prints its dependencies
-        return create_app(config)
+        return create_app(config), state
 
 
 def _protected(application: Application, settings: Settings) -> Application:

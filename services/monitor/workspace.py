@@ -12,22 +12,39 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from phaseflow.contract import Project
 from phaseflow.log import logger
 from phaseflow.reports import project_id, run_id
-from phaseflow.store import Store
+from phaseflow.store import Store, write_atomic
 from services.monitor.dashboard import dashboard
 
 RUN: Final = re.compile(r"reports/(?P<project>[^/]+)/(?P<window>[^/]+)/(?P<run>[a-z]+)\.run\.json\.gz")
 WINDOWS: Final = 20
 """Newest windows per project. Evidently holds every run in memory: up to 2 MiB for a window of 20 columns."""
 RUN_FILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
+
+
+def prepare(projects: Sequence[Project], folder: Path) -> None:
+    """Make the folder one that Evidently can load, with the metadata and the dashboard of each project."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    repair(folder)
+    for project in projects:
+        home = folder / str(project_id(project.name))
+        (home / "snapshots").mkdir(parents=True, exist_ok=True)
+        metadata = {
+            "id": str(project_id(project.name)),
+            "name": project.name,
+            "description": project.description,
+            "org_id": None,
+            "version": "2",
+        }
+        write_atomic(home / "dashboard.json", json.dumps(dashboard(project)).encode())
+        write_atomic(home / "metadata.json", json.dumps(metadata).encode())
 
 
 def repair(folder: Path) -> list[Path]:
@@ -48,54 +65,34 @@ def repair(folder: Path) -> list[Path]:
     return renamed
 
 
-def mirror(store: Store, projects: Sequence[Project], folder: Path) -> Iterator[str]:
-    """Make the runs of `projects` in the workspace those of the store. Yields after each project, with its name.
+def mirror(store: Store, project: Project, folder: Path) -> None:
+    """Make the runs of a project in the folder the newest of the store.
 
     Raises PlatformError if the store can't be read. What is done until then holds, and the next call does the rest.
     """
-    for project in projects:
-        _describe(project, folder)
-        snapshots = folder / str(project_id(project.name)) / "snapshots"
-        runs = [match for key in store.keys(f"reports/{project.name}") if (match := RUN.fullmatch(key))]
-        windows = sorted({match["window"] for match in runs})[-WINDOWS:]
-        wanted = {
-            f"{run_id(project.name, match['window'], match['run'])}.json": match[0]
-            for match in runs
-            if match["window"] in windows
-        }
-        present = {path.name for path in snapshots.iterdir() if RUN_FILE.fullmatch(path.name)}
-        for name in sorted(present - set(wanted)):
-            (snapshots / name).unlink(missing_ok=True)
-        for name in sorted(set(wanted) - present):
-            with contextlib.suppress(FileNotFoundError):  # the report was removed meanwhile
-                _create(snapshots / name, gzip.decompress(store.read(wanted[name])))
-        yield project.name
-
-
-def _describe(project: Project, folder: Path) -> None:
-    """Write the project's metadata and dashboard where they are missing or changed."""
-    home = folder / str(project_id(project.name))
-    (home / "snapshots").mkdir(parents=True, exist_ok=True)
-    metadata = {
-        "id": str(project_id(project.name)),
-        "name": project.name,
-        "description": project.description,
-        "org_id": None,
-        "version": "2",
+    snapshots = folder / str(project_id(project.name)) / "snapshots"
+    runs = [match for key in store.keys(f"reports/{project.name}") if (match := RUN.fullmatch(key))]
+    windows = sorted({match["window"] for match in runs})[-WINDOWS:]
+    wanted = {
+        f"{run_id(project.name, match['window'], match['run'])}.json": match[0]
+        for match in runs
+        if match["window"] in windows
     }
-    for name, content in (("dashboard.json", dashboard(project)), ("metadata.json", metadata)):
-        path, text = home / name, json.dumps(content, indent=1).encode()
-        if not path.exists():
-            _create(path, text)
-        elif path.read_bytes() != text:
-            path.write_bytes(text)  # in place: Evidently's watcher doesn't see a rename
+    present = {path.name for path in snapshots.iterdir() if RUN_FILE.fullmatch(path.name)}
+    for name in sorted(present - set(wanted)):
+        (snapshots / name).unlink(missing_ok=True)
+    for name in sorted(set(wanted) - present):
+        with contextlib.suppress(FileNotFoundError):  # the report was removed meanwhile
+            write_atomic(snapshots / name, gzip.decompress(store.read(wanted[name])))
 
 
-def _create(path: Path, content: bytes) -> None:
-    """Create a file whose name appears with its whole content. Evidently's watcher sees a link, but not a rename."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    try:
-        os.link(part, path)
-    finally:
-        part.unlink()
+def refresh(state: Any, project: Project) -> None:
+    """Make the runs of a project that Evidently holds in memory (its `LocalState`) those of the folder.
+
+    Evidently's own watcher isn't used: its thread ends for good if it reads a file that Evidently is writing.
+    """
+    identity = project_id(project.name)
+    state.reload_snapshots(identity)
+    files = Path(state.path) / str(identity) / "snapshots"
+    for run in [run for run in state.snapshots[identity] if not (files / f"{run}.json").exists()]:
+        del state.snapshots[identity][run]

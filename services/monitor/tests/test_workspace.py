@@ -52,7 +52,9 @@ def write(store: Store, project: str, names: Sequence[str]) -> None:
 
 
 def mirror(store: Store, folder: Path) -> None:
-    assert list(workspace.mirror(store, PROJECTS, folder)) == [project.name for project in PROJECTS]
+    workspace.prepare(PROJECTS, folder)
+    for project in PROJECTS:
+        workspace.mirror(store, project, folder)
 
 
 def names(folder: Path, project: str) -> list[str | None]:
@@ -75,7 +77,22 @@ def test_the_workspace_follows_the_store(tmp_path: Path) -> None:
     assert names(folder, "recommender") == windows(1)
     assert names(folder, "house_prices") == []
     assert first.stat().st_ino == inode  # a run that is there is not written again
-    assert not list(folder.rglob("*.part"))
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".json"}
+
+
+def test_what_evidently_holds_in_memory_follows_the_folder(tmp_path: Path) -> None:
+    store, folder = Store(str(tmp_path / "store")), tmp_path / "workspace"
+    write(store, "titanic", windows(2))
+    mirror(store, folder)
+    state = LocalState.load(str(folder), None)
+    held = state.snapshots[project_id("titanic")]
+    first = held[run_id("titanic", windows(1)[0], "drift")]
+    store.delete(run_key("titanic", windows(2)[1], "drift"))
+    write(store, "titanic", windows(3)[2:])
+    mirror(store, folder)
+    workspace.refresh(state, PROJECTS[0])
+    assert sorted(str(snapshot.name) for snapshot in held.values()) == [windows(3)[0], windows(3)[2]]
+    assert held[run_id("titanic", windows(1)[0], "drift")] is first  # it is not read again
 
 
 def test_only_the_newest_windows_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +129,7 @@ def test_a_store_that_is_away_removes_nothing(tmp_path: Path) -> None:
             raise PlatformError("The store is away", fix="Start it")
 
     with pytest.raises(PlatformError):
-        list(workspace.mirror(Away(), PROJECTS, folder))  # type: ignore[arg-type]
+        workspace.mirror(Away(), PROJECTS[0], folder)  # type: ignore[arg-type]
     assert names(folder, "titanic") == windows(1)
 
 
