@@ -94,12 +94,12 @@ def verdict_page(verdict: Mapping[str, Any]) -> str:
 
 
 def _addresses(project: Project, settings: Settings) -> list[str]:
+    page = reports.project_page(settings, project.name)
     return [
         f"[The project at a glance]({settings.page('portal')}/projects/{project.name}) · "
         f"[Model versions]({settings.page('mlflow')}/#/models/{project.name}) · "
         f"[The service's API]({settings.page('serving')}/docs) · "
-        f"[Reports over time]({reports.project_page(settings, project.name)}) · "
-        f"[Alerts]({settings.page('alertmanager')})"
+        f"[Alerts]({settings.page('alertmanager')})" + (f" · [Reports over time]({page})" if page else "")
     ]
 
 

@@ -36,6 +36,7 @@ RESERVED: Final = frozenset(
         *("airflow", "mlflow", "pipelines", "serving", "monitor", "monitoring", "portal", "prometheus", "alertmanager"),
         *("clean", "forget", "maintenance"),  # DAGs
         *(
+            "evidently",
             "grafana",
             "proxy",
             "login",

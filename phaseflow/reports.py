@@ -32,10 +32,12 @@ def page_key(project: str, window: str, page: str) -> str:
 
 
 def project_page(settings: Settings, project: str) -> str:
-    """The address of a project's dashboard in Evidently."""
-    return f"{settings.page('evidently')}/projects/{project_id(project)}"
+    """The address of a project's dashboard in Evidently. Empty if the address of Evidently is not known."""
+    address = settings.page("evidently")
+    return f"{address}/projects/{project_id(project)}" if address else ""
 
 
 def run_page(settings: Settings, project: str, window: str, run: str) -> str:
-    """The address of a run in Evidently."""
-    return f"{project_page(settings, project)}/reports/{run_id(project, window, run)}"
+    """The address of a run in Evidently. Empty if the address of Evidently is not known."""
+    address = project_page(settings, project)
+    return f"{address}/reports/{run_id(project, window, run)}" if address else ""

@@ -79,7 +79,7 @@ class Settings:
     public_url: str = ""
     """Public address of the reverse proxy. It is empty if each component is reachable at its own address."""
     evidently_page: str = ""
-    """Public address of Evidently, which has an origin of its own. It is empty if the browser reaches `evidently_url`."""
+    """Address of Evidently's pages in the browser, if it is not `evidently_url`. They have an origin of their own."""
     kfp_page: bool = False
     """Whether the pipeline engine is a KFP server with a web UI."""
     projects: tuple[Path, ...] = (ROOT / "projects",)
@@ -112,9 +112,12 @@ class Settings:
         return self.serving_url.replace("{project}", project.replace("_", "-"))
 
     def page(self, name: str) -> str:
-        """Address of the web UI of the component `name`: on the reverse proxy, else its own address."""
-        if name == "evidently":
-            return self.evidently_page or self.evidently_url
+        """Address of the web UI of the component `name`: on the reverse proxy, else its own address.
+
+        Evidently is not on the reverse proxy. Its address is empty if nobody has said how browsers reach it.
+        """
+        if name == "evidently" and (self.evidently_page or self.public_url):
+            return self.evidently_page
         if not self.public_url:
             address: str = getattr(self, f"{name}_url")
             return address

@@ -116,6 +116,7 @@ def pages(settings: Settings, *, passwords: bool) -> list[Page]:
         ("Alertmanager", settings.alertmanager_url, USER, "alertmanager_password"),
         ("pipelines (KFP's REST)", f"{settings.pipelines_url}/apis/v2beta1/runs", "", ""),
         ("monitor", f"{settings.monitor_url}/metrics", "", ""),
+        ("Evidently", settings.evidently_url, "", ""),
     ]
     if binaries.grafana(settings):
         entries.append(("Grafana", settings.grafana_url, "admin", "grafana_admin_password"))

@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,7 @@ from starlette.routing import Mount, Route
 from phaseflow import access, discovery, limits, log
 from phaseflow.access import Application, Receive, Scope, Send
 from phaseflow.connections import LimitedProtocol
+from phaseflow.errors import PlatformError
 from phaseflow.loops import Loops
 from phaseflow.settings import Settings, from_environment
 from phaseflow.store import Store
@@ -54,7 +56,8 @@ def application(settings: Settings) -> Application:
     folder = settings.home / "evidently"
     projects = [discovery.get(name) for name in discovery.names()]
     workspace.prepare(projects, folder)
-    pages, state = _evidently(folder, settings.secret("evidently_secret"))
+    # Without the secret nothing can be changed.
+    pages, state = _evidently(folder, _secret(settings) or secrets.token_urlsafe(32))
     loops = Loops()
     store = Store(settings.store)
 
@@ -113,8 +116,8 @@ def _protected(application: Application, settings: Settings) -> Application:
         if method in access.SAFE_METHODS or (method == "POST" and READS_BY_POST.fullmatch(path)):
             return await application(scope, receive, send)
         values = [value for name, value in scope["headers"] if name == SECRET_HEADER]
-        expected = settings.secret("evidently_secret").encode()
-        if len(values) == 1 and hmac.compare_digest(values[0], expected):
+        expected = _secret(settings).encode()
+        if expected and len(values) == 1 and hmac.compare_digest(values[0], expected):
             return await application(scope, receive, send)
         problem = "The secret of Evidently is missing or wrong"
         fix = "Pass it: RemoteWorkspace(url, secret=...). It is the platform's secret evidently_secret."
@@ -123,6 +126,14 @@ def _protected(application: Application, settings: Settings) -> Application:
         return await JSONResponse(content, 401)(scope, receive, send)
 
     return app
+
+
+def _secret(settings: Settings) -> str:
+    """The secret that lets clients change something. Empty if there is none."""
+    try:
+        return settings.secret("evidently_secret")
+    except PlatformError:
+        return ""
 
 
 def _policy() -> bytes:

@@ -73,17 +73,17 @@ def mirror(store: Store, project: Project, folder: Path) -> None:
     snapshots = folder / str(project_id(project.name)) / "snapshots"
     runs = [match for key in store.keys(f"reports/{project.name}") if (match := RUN.fullmatch(key))]
     windows = sorted({match["window"] for match in runs})[-WINDOWS:]
-    wanted = {
+    newest = {
         f"{run_id(project.name, match['window'], match['run'])}.json": match[0]
         for match in runs
         if match["window"] in windows
     }
-    present = {path.name for path in snapshots.iterdir() if RUN_FILE.fullmatch(path.name)}
-    for name in sorted(present - set(wanted)):
+    existing = {path.name for path in snapshots.iterdir() if RUN_FILE.fullmatch(path.name)}
+    for name in sorted(existing - set(newest)):
         (snapshots / name).unlink(missing_ok=True)
-    for name in sorted(set(wanted) - present):
+    for name in sorted(set(newest) - existing):
         with contextlib.suppress(FileNotFoundError):  # the report was removed meanwhile
-            write_atomic(snapshots / name, gzip.decompress(store.read(wanted[name])))
+            write_atomic(snapshots / name, gzip.decompress(store.read(newest[name])))
 
 
 def refresh(state: Any, project: Project) -> None:

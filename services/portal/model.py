@@ -122,7 +122,7 @@ class ProjectStatus:
     dag: DagRun | None = None
     report: str = ""
     reports: str = ""
-    """Address of the project's dashboard in Evidently; empty without a report."""
+    """Address of the project's dashboard in Evidently; empty without a report, or if the address is not known."""
     reported: float | None = None
     traffic: charts.Spark | None = None
     drift: charts.Spark | None = None

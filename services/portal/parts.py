@@ -52,7 +52,7 @@ async def probe(
         name=name,
         title=title,
         purpose=purpose,
-        url=settings.page(name) + page,
+        url=f"{address}{page}" if (address := settings.page(name)) else "",
         state=state,
         detail=detail,
         optional=name in OPTIONAL,

@@ -241,7 +241,18 @@ def outside(objects: tuple[Object, ...], part: str) -> list[list[int]]:
 
 def test_only_who_asks_kubernetes_or_reads_sources_reaches_the_outside(helm: Helm) -> None:
     objects = helm.objects(*LOCAL)
-    for part in ("serving", "portal", "monitor", "mlflow", "proxy", "postgres", "steps", "maintenance", "grafana"):
+    for part in (
+        "serving",
+        "portal",
+        "monitor",
+        "evidently",
+        "mlflow",
+        "proxy",
+        "postgres",
+        "steps",
+        "maintenance",
+        "grafana",
+    ):
         assert outside(objects, part) == [], part
     assert outside(objects, "scheduler") == [[443, 6443]]
     blocks = [

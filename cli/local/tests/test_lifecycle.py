@@ -128,7 +128,7 @@ def test_every_process_may_open_the_maximum_number_of_files(settings: Settings) 
 def test_secrets_socket_and_home_are_their_owners_alone(settings: Settings) -> None:
     lifecycle.up(settings, Plan(steps=(), programs=(server(settings),)))
     secrets = {path.name: path.read_text() for path in settings.secrets.iterdir()}
-    assert len(set(secrets.values())) == len(secrets) == 10
+    assert len(set(secrets.values())) == len(secrets) == 11
     for path in (settings.home, settings.secrets):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for path in (*settings.secrets.iterdir(), supervisor.socket_path(settings)):

@@ -171,6 +171,7 @@ empty where each page asks for its own password. */}}
   "pipelines" (printf "http://%s-pipelines:8888" $release)
   "serving" (printf "http://%s-serving-{project}:3000" $release)
   "monitor" (printf "http://%s-monitor:8085" $release)
+  "evidently" (printf "http://%s-evidently:8086" $release)
   "prometheus" (printf "http://%s-prometheus:9090/prometheus" $release)
   "alertmanager" (printf "http://%s-alertmanager:9093/alertmanager" $release)
   "grafana" (printf "http://%s-grafana:3000/grafana" $release)
@@ -253,7 +254,7 @@ empty where the pod's own role is used, and for the part "" that uses no object.
 - {name: PHASEFLOW_S3_SECRET, value: {{ . }}}
 {{- end }}
 {{- end }}
-{{- range list "airflow" "mlflow" "pipelines" "serving" "monitor" "prometheus" "alertmanager" "grafana" "portal" }}
+{{- range list "airflow" "mlflow" "pipelines" "serving" "monitor" "evidently" "prometheus" "alertmanager" "grafana" "portal" }}
 - {name: PHASEFLOW_{{ upper . }}_URL, value: {{ include "phaseflow.address" (dict "root" $root "part" .) | quote }}}
 {{- end }}
 {{- /* A service runs one of them, and says so itself. */}}
@@ -263,6 +264,9 @@ empty where the pod's own role is used, and for the part "" that uses no object.
 {{- end }}
 {{- end }}
 - {name: PHASEFLOW_PUBLIC_URL, value: {{ include "phaseflow.publicUrl" . | quote }}}
+{{- with dig "evidentlyUrl" "" (.Values.global | default dict) }}
+- {name: PHASEFLOW_EVIDENTLY_PAGE, value: {{ . | quote }}}
+{{- end }}
 - {name: PHASEFLOW_LOG_FORMAT, value: json}
 - {name: PHASEFLOW_HOST, value: 0.0.0.0}
 - {name: PHASEFLOW_ALLOWED_HOSTS, value: {{ include "phaseflow.allowedHosts" . | quote }}}

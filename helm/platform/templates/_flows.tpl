@@ -24,6 +24,7 @@ prometheus: {chart: monitoring, ports: [9090]}
 alertmanager: {chart: monitoring, ports: [9093]}
 grafana: {chart: monitoring, ports: [3000]}
 monitor: {chart: monitoring, ports: [8085]}
+evidently: {chart: monitoring, ports: [8086]}
 postgres: {chart: storage, ports: [5432]}
 s3: {chart: storage, ports: [8333]}
 portal: {chart: portal, ports: [8090]}
@@ -56,13 +57,14 @@ statsd: [{{ $airflow }}, prometheus]
 mlflow: [mlflow, scheduler, worker, steps, maintenance, pipelines, run, serving, monitor, portal, proxy, test]
 serving: [scheduler, worker, steps, monitor, portal, prometheus, proxy]
 monitor: [scheduler, worker, steps, alertmanager, prometheus, portal, proxy, test]
+evidently: [portal, test]
 prometheus: [grafana, monitor, portal, proxy, test]
 alertmanager: [prometheus, monitor, portal, proxy, test]
 grafana: [portal, proxy, test]
 portal: [portal, proxy, test]
 login: [proxy]
 postgres: [{{ $airflow }}, mlflow, databases, backup, restore]
-s3: [{{ $airflow }}, steps, maintenance, pipelines, run, ml-pipeline, ml-pipeline-ui, mlflow, serving, monitor, portal, backup, restore, prune]
+s3: [{{ $airflow }}, steps, maintenance, pipelines, run, ml-pipeline, ml-pipeline-ui, mlflow, serving, monitor, evidently, portal, backup, restore, prune]
 # Beyond the release: Kubernetes' API, the sources that projects declare, and the OpenID Connect provider.
 kubernetes: [scheduler, triggerer, worker, run, ml-pipeline, ml-pipeline-ui, ml-pipeline-persistenceagent, ml-pipeline-scheduledworkflow, workflow-controller]
 sources: [steps, pipelines, run]

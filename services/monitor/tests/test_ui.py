@@ -96,8 +96,8 @@ def test_a_stored_run_appears_and_one_that_is_removed_disappears(pages: Pages) -
     assert metadata["timestamp"].startswith("2026-01-01T00:00:00")
     pages.store.delete(run_key("titanic", first, "drift"))
     wait_for("the run is removed", lambda: pages.runs() == [ids[second]])
-    gone = httpx.get(f"{pages.url}/api/projects/{TITANIC}/{ids[first]}/data")
-    assert gone.status_code >= 400
+    response = httpx.get(f"{pages.url}/api/projects/{TITANIC}/{ids[first]}/data")
+    assert response.status_code >= 400
 
 
 def unsafe_routes(pages: Pages) -> list[tuple[str, str]]:

@@ -85,14 +85,14 @@ def test_what_evidently_holds_in_memory_follows_the_folder(tmp_path: Path) -> No
     write(store, "titanic", windows(2))
     mirror(store, folder)
     state = LocalState.load(str(folder), None)
-    held = state.snapshots[project_id("titanic")]
-    first = held[run_id("titanic", windows(1)[0], "drift")]
+    snapshots = state.snapshots[project_id("titanic")]
+    first = snapshots[run_id("titanic", windows(1)[0], "drift")]
     store.delete(run_key("titanic", windows(2)[1], "drift"))
     write(store, "titanic", windows(3)[2:])
     mirror(store, folder)
     workspace.refresh(state, PROJECTS[0])
-    assert sorted(str(snapshot.name) for snapshot in held.values()) == [windows(3)[0], windows(3)[2]]
-    assert held[run_id("titanic", windows(1)[0], "drift")] is first  # it is not read again
+    assert sorted(str(snapshot.name) for snapshot in snapshots.values()) == [windows(3)[0], windows(3)[2]]
+    assert snapshots[run_id("titanic", windows(1)[0], "drift")] is first  # it is not read again
 
 
 def test_only_the_newest_windows_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
