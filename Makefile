@@ -10,7 +10,7 @@ READY := $(COMPONENTS:%=$(VENVS)/%/.ready)
 DEV := $(VENVS)/dev/.ready
 RUN := $(VENVS)/dev/bin/python -m
 
-.PHONY: help setup demo up down test test-units test-components test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down cloud cloud-down test-terraform test-charts test-cluster test-cluster-all
+.PHONY: help setup demo up grafana down test test-units test-components test-platform test-projects test-models coverage soak check format generate clean shell images mirror lock-images sbom docs docs-serve cluster cluster-down cloud cloud-down test-terraform test-charts test-cluster test-cluster-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,10 @@ demo: setup ## one real turn of the loop; leaves the platform up
 	@bin/phaseflow --context local demo
 
 up: setup ## start the platform
+	@bin/phaseflow --context local up
+
+grafana: setup ## Grafana for this machine, and the platform with it
+	@PYTHONPATH="$(CURDIR)" $(VENVS)/command/bin/python -m cli.local.grafana_archive
 	@bin/phaseflow --context local up
 
 down: ## stop the platform; its data stays

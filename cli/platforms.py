@@ -23,6 +23,9 @@ class Page:
 
     name: str
     url: str
+    """Its address. Empty if the page is not there."""
+    hint: str = ""
+    """How to get the page, if it is not there."""
     user: str = ""
     password: str = ""
     """Empty unless passwords were requested."""

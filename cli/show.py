@@ -76,7 +76,7 @@ def pages(entries: Iterable[Page]) -> None:
         [
             (
                 entry.name,
-                f"[link={entry.url}]{entry.url}[/]",
+                f"[link={entry.url}]{entry.url}[/]" if entry.url else f"[dim]{entry.hint}[/]",
                 entry.user,
                 entry.password or entry.password_file or entry.password_command,
             )

@@ -70,6 +70,7 @@ NOT_RUN: Final = {
     "git clone https://github.com/phaseflow/phaseflow && cd phaseflow": "needs GitHub",
     "make test": "runs these tests",
     "make soak": "takes 30 minutes",
+    "make grafana": "needs Grafana's server; cli/local/tests/test_grafana_archive.py installs it from a local one",
     "make cluster": "needs Docker and kind",
     "git pull": "needs GitHub",
     "make cloud CLOUD=aws ENV=small": "needs an account of AWS; terraform/tests/test_cloud_command.py tests its errors",

@@ -31,7 +31,9 @@ MODULES: Final = (
     "github.com/prometheus/alertmanager/cmd/alertmanager@v0.34.2",
 )
 """Go modules to build if no package is available. Release 3.16 of Prometheus is v0.316 of its module."""
-GRAFANA: Final = "Unpack it from https://grafana.com/grafana/download and set PHASEFLOW_GRAFANA_HOME to its folder"
+GRAFANA: Final = "`make grafana` installs and starts it"
+GRAFANA_VERSION: Final = "13.0.2"
+"""Version that `cli.local.grafana_archive` installs."""
 Say = Callable[[str], None]
 
 
@@ -48,6 +50,11 @@ def cache() -> Path:
     """Folder of the programs that phaseflow installed, shared by all checkouts of this user."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "phaseflow" / "bin"
+
+
+def grafana_cache() -> Path:
+    """Folder of the Grafana that phaseflow installed, shared like `cache`."""
+    return cache().parent / f"grafana-{GRAFANA_VERSION}"
 
 
 def find(settings: Settings) -> dict[str, Path]:
@@ -98,12 +105,15 @@ def hint() -> str:
 
 
 def grafana(settings: Settings) -> Path | None:
-    """Grafana's home (with `conf/` and `public/`), from `PHASEFLOW_GRAFANA_HOME` or the PATH; None if there is none."""
+    """Grafana's home (with `conf/` and `public/`). None if there is none.
+
+    It is looked for in `PHASEFLOW_GRAFANA_HOME`, beside the program on the PATH, and in the cache.
+    """
     if settings.grafana_home:
         return settings.grafana_home if (settings.grafana_home / "bin" / "grafana").exists() else None
     program = shutil.which("grafana") or shutil.which("grafana-server")
     if not program:
-        return None
+        return grafana_cache() if (grafana_cache() / "bin" / "grafana").exists() else None
     # The package installs the files elsewhere; Homebrew and the archive keep them next to the program.
     homes = (Path(program).resolve().parent.parent, Path("/usr/share/grafana"), Path("/opt/homebrew/share/grafana"))
     return next((home for home in homes if (home / "conf" / "defaults.ini").exists()), None)

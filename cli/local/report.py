@@ -118,9 +118,10 @@ def pages(settings: Settings, *, passwords: bool) -> list[Page]:
         ("monitor", f"{settings.monitor_url}/metrics", "", ""),
         ("Evidently", settings.evidently_url, "", ""),
     ]
-    if binaries.grafana(settings):
+    home = binaries.grafana(settings)
+    if home:
         entries.append(("Grafana", settings.grafana_url, "admin", "grafana_admin_password"))
-    return [
+    rows = [
         Page(
             name=name,
             url=url,
@@ -130,6 +131,7 @@ def pages(settings: Settings, *, passwords: bool) -> list[Page]:
         )
         for name, url, user, secret in entries
     ]
+    return rows if home else [*rows, Page(name="Grafana", url="", hint=binaries.GRAFANA)]
 
 
 def memory(processes: list[psutil.Process]) -> float:
