@@ -179,6 +179,10 @@ def _path(env: Mapping[str, str], name: str) -> Path | None:
     return Path(value) if value else None
 
 
+def _paths(env: Mapping[str, str], name: str) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in env.get(name, "").split(os.pathsep) if path)
+
+
 def _log_format(value: str) -> str:
     if value not in FORMATS:
         raise PlatformError(
@@ -235,10 +239,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=(env.get("PHASEFLOW_PUBLIC_URL") or "").rstrip("/"),
         evidently_page=(env.get("PHASEFLOW_EVIDENTLY_PAGE") or "").rstrip("/"),
         kfp_page=env.get("PHASEFLOW_KFP_PAGE", "") not in {"", "0"},
-        projects=(
-            ROOT / "projects",
-            *(Path(path) for path in env.get("PHASEFLOW_PROJECTS", "").split(os.pathsep) if path),
-        ),
+        projects=(ROOT / "projects", *_paths(env, "PHASEFLOW_PROJECTS")),
         only=frozenset(filter(None, env.get("PHASEFLOW_ONLY", "").split(","))),
         images=env.get("PHASEFLOW_IMAGES") or "",
         serving_poll_seconds=number("PHASEFLOW_SERVING_POLL_SECONDS") or 1,
