@@ -74,6 +74,8 @@ class Settings:
     """Folder of an unpacked Grafana."""
     grafana_mirror: str = "https://dl.grafana.com/oss/release"
     """Address from which `make grafana` downloads Grafana."""
+    env_file: Path | None = None
+    """File with variables of the tools, such as `AIRFLOW__...`, for the platform on this machine."""
     log_format: str = "text"
     """Format of the logs on stderr: `text` for people, or `json` for one JSON object per line."""
     host: str = "127.0.0.1"
@@ -234,6 +236,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         bin=_path(env, "PHASEFLOW_BIN"),
         grafana_home=_path(env, "PHASEFLOW_GRAFANA_HOME"),
         grafana_mirror=(env.get("PHASEFLOW_GRAFANA_MIRROR") or "https://dl.grafana.com/oss/release").rstrip("/"),
+        env_file=_path(env, "PHASEFLOW_ENV_FILE"),
         log_format=_log_format(env.get("PHASEFLOW_LOG_FORMAT") or "text"),
         host=env.get("PHASEFLOW_HOST") or "127.0.0.1",
         public_url=(env.get("PHASEFLOW_PUBLIC_URL") or "").rstrip("/"),

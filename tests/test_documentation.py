@@ -53,7 +53,9 @@ RUN: Final = {
 WITH_MLFLOW: Final = "pipelines/tests/test_flavor.py:test_titanics_champion_is_scored_by_mlflows"
 ELSEWHERE: Final = {
     "export PHASEFLOW_ALERT_RECEIVERS=$HOME/receivers.yaml": "monitoring/tests/test_logins.py:test_the_first_receiver_gets_an_alert",
+    "export PHASEFLOW_ENV_FILE=tools.env": "cli/local/tests/test_tools.py:test_airflow_takes_what_is_set",
     "make demo": "tests/conftest.py:platform",
+    "make up": "tests/conftest.py:platform",
     "bin/phaseflow demo": "tests/conftest.py:platform",
     "bin/phaseflow demo bike_rentals": "tests/conftest.py:platform",
     "make down": "tests/conftest.py:platform",

@@ -113,7 +113,7 @@ class _Start:
             return subprocess.Popen(
                 step.argv,
                 cwd=ROOT,
-                env=supervisor.inherited() | supervisor.environment(self.settings) | dict(step.environment),
+                env=supervisor.inherited() | supervisor.overridden(self.settings, step.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -212,7 +212,7 @@ def run_step(settings: Settings, step: Step) -> None:
         completed = subprocess.run(
             step.argv,
             cwd=ROOT,
-            env=supervisor.inherited() | supervisor.environment(settings) | dict(step.environment),
+            env=supervisor.inherited() | supervisor.overridden(settings, step.environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

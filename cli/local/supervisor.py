@@ -22,7 +22,7 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from cli import variables
-from cli.local import launcher, processes
+from cli.local import launcher, processes, tools
 from cli.local.processes import MARK
 from cli.local.program import Program
 from phaseflow.errors import PlatformError
@@ -93,9 +93,12 @@ def environment(settings: Settings) -> dict[str, str]:
         if (key.startswith("PHASEFLOW_") and key not in {MARK, launcher.STARTED, *variables.SELECTION})
         or (key.startswith(LIBRARIES) and not key.endswith(("_KEY", "_TOKEN")))
     }
+    if settings.env_file:  # the processes have another working folder
+        inherited_variables["PHASEFLOW_ENV_FILE"] = str(settings.env_file.resolve())
     addresses = {f"PHASEFLOW_{name.upper()}_URL": str(getattr(settings, f"{name}_url")) for name in PORTS}
     return (
-        inherited_variables
+        tools.read(settings.env_file)
+        | inherited_variables
         | addresses
         | {
             "PHASEFLOW_HOME": str(settings.home),
@@ -118,6 +121,11 @@ def environment(settings: Settings) -> dict[str, str]:
             "SCARF_NO_ANALYTICS": "true",
         }
     )
+
+
+def overridden(settings: Settings, variables_of_part: Mapping[str, str]) -> dict[str, str]:
+    """All variables of a program or a step: the platform's, its own, and over these the tools' that the user sets."""
+    return environment(settings) | dict(variables_of_part) | tools.read(settings.env_file)
 
 
 def configuration(settings: Settings, programs: tuple[Program, ...]) -> str:
@@ -176,7 +184,7 @@ def _program(settings: Settings, program: Program) -> str:
     values = {
         "command": shlex.join(launcher.command(settings, program)),
         "directory": ROOT,
-        "environment": _pairs(environment(settings) | {**program.environment, MARK: program.name}),
+        "environment": _pairs(overridden(settings, program.environment) | {MARK: program.name}),
         "autostart": "false",  # `up` starts each program when its steps are done
         "autorestart": "true",
         "startsecs": "5",
