@@ -46,7 +46,7 @@ NEEDED = {
     "airflow": {"p-postgres-airflow", "p-s3-airflow", "p-s3-steps", "p-s3-maintenance", "p-monitoring"},
     "kubeflow-pipelines": {"p-s3-kfp"},
     "mlflow": {"p-postgres-mlflow", "p-s3-mlflow"},
-    "monitoring": {"p-s3-monitor", "p-airflow"},
+    "monitoring": {"p-s3-monitor", "p-s3-portal", "p-airflow"},
     "portal": {"p-s3-portal"},
     "serving": {"p-s3-serving"},
     "storage": set(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from cli.charts import charts, schema
 from cli.charts.tests.conftest import EVERYTHING
 from cli.charts.tests.rendering import Helm, Object, containers, name, of_kind, pods
+from phaseflow.settings import ROOT
 
 PODS: dict[str, Any] = {
     "labels": {"team": "ml"},
@@ -217,7 +219,24 @@ def test_a_service_account_has_the_annotations_of_all_and_its_own(helm: Helm, tm
     assert {annotation[role] for annotation in annotations} == {".".join(path[:-2]) for path in paths}
 
 
-@pytest.mark.parametrize("account", ["p-airflow-task", "p-serving", "p-mlflow", "p-monitor", "p-portal", "p-backup"])
+@pytest.mark.parametrize(
+    "account", ["p-airflow-task", "p-serving", "p-mlflow", "p-monitor", "p-evidently", "p-portal", "p-backup"]
+)
 def test_the_readme_names_the_accounts_that_use_the_store(account: str) -> None:
     text = (charts.FOLDER / "platform" / "README.md").read_text()
     assert f"`{account.replace('p-', '<release>-', 1)}`" in text
+
+
+def test_the_documented_variables_of_the_tools_are_set(helm: Helm, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "configure-the-tools.md").read_text()
+    (values,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "values.yaml"
+    path.write_text(values)
+    owners = dict(pods(helm.objects("platform", "--values", str(path))))
+    for owner, variable, value in (
+        ("Deployment p-airflow-api-server", "AIRFLOW__API__INSTANCE_NAME", "Forecasts"),
+        ("Deployment p-mlflow", "MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
+        ("Deployment p-grafana", "GF_USERS_DEFAULT_THEME", "light"),
+    ):
+        entries = [entry for entry in containers(owners[owner])[-1]["env"] if entry["name"] == variable]
+        assert [entry["value"] for entry in entries] == [value], owner

@@ -296,7 +296,7 @@ def test_a_pod_has_only_its_own_store_credentials(helm: Helm) -> None:
         "StatefulSet p-s3": {"p-s3"},
         "Deployment p-mlflow": {"p-postgres-mlflow", "p-s3-mlflow"},
         "Deployment p-monitor": {"p-s3-monitor"},
-        "Deployment p-evidently": {"p-s3-monitor"},
+        "Deployment p-evidently": {"p-s3-portal"},
         "Deployment p-portal": {"p-s3-portal"},
         **{f"Deployment p-serving-{suffix.replace('_', '-')}": {"p-s3-serving"} for suffix in discovery.names()},
         **{

@@ -13,6 +13,7 @@ locals {
     "${var.release}-serving"             = ["serving"]
     "${var.release}-mlflow"              = ["mlflow"]
     "${var.release}-monitor"             = ["monitor"]
+    "${var.release}-evidently"           = ["portal"]
     "${var.release}-portal"              = ["portal"]
     "${var.release}-backup"              = ["backup"]
     "${var.release}-restore"             = ["restore"]
