@@ -50,6 +50,9 @@ CONTENT_TYPES: Final = frozenset({"application/json", "multipart/form-data"})
 READS_BY_POST: Final = re.compile(r"/api/v2/snapshots/[^/]+/data_series_batch")
 """Route of the series of a dashboard. It changes nothing, and Evidently's own page calls it."""
 
+PATH: Final = re.compile(r"(/[\w.\- ]{0,200})+")
+"""Paths of Evidently's pages and API. For others, such as those with a NUL byte, its file server would fail with 500."""
+
 
 def application(settings: Settings) -> Application:
     """Evidently's pages and API behind the access rules."""
@@ -109,10 +112,15 @@ def _evidently(folder: Path, secret: str) -> tuple[Any, Any]:
 
 
 def _protected(application: Application, settings: Settings) -> Application:
-    """Refuse changes without the secret. Evidently checks it too, but not on the routes of traces and of LLM judges."""
+    """Refuse odd paths, and changes without the secret.
+
+    Evidently checks the secret too, but not on the routes of traces and of LLM judges.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope.get("method", "GET"), scope["path"]
+        if not PATH.fullmatch(path):
+            return await _refusal(404, "There is no such page", "See the projects at /.")(scope, receive, send)
         if method in access.SAFE_METHODS or (method == "POST" and READS_BY_POST.fullmatch(path)):
             return await application(scope, receive, send)
         values = [value for name, value in scope["headers"] if name == SECRET_HEADER]
@@ -121,11 +129,14 @@ def _protected(application: Application, settings: Settings) -> Application:
             return await application(scope, receive, send)
         problem = "The secret of Evidently is missing or wrong"
         fix = "Pass it: RemoteWorkspace(url, secret=...). It is the platform's secret evidently_secret."
-        # Evidently's own client reads `detail`.
-        content = {"error": {"problem": problem, "fix": fix}, "detail": f"{problem}. {fix}"}
-        return await JSONResponse(content, 401)(scope, receive, send)
+        return await _refusal(401, problem, fix)(scope, receive, send)
 
     return app
+
+
+def _refusal(status: int, problem: str, fix: str) -> JSONResponse:
+    """An error response. Evidently's own client reads `detail`."""
+    return JSONResponse({"error": {"problem": problem, "fix": fix}, "detail": f"{problem}. {fix}"}, status)
 
 
 def _secret(settings: Settings) -> str:

@@ -158,6 +158,15 @@ def test_strangers_are_refused_and_pages_load_nothing_from_elsewhere(pages: Page
     assert httpx.get(pages.url).headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize(
+    "path", ["/%00", "/static/a%00b", "/" + "a" * 300, "/projects/<script>", "/static/" + "a" * 300]
+)
+def test_odd_paths_are_not_found(pages: Pages, path: str) -> None:
+    response = httpx.get(pages.url + path)
+    assert response.status_code == 404
+    assert response.json()["error"]["problem"] == "There is no such page"
+
+
 def test_the_secret_is_in_no_listing_and_telemetry_is_off(pages: Pages) -> None:
     process = Path(f"/proc/{pages.child.pid}")
     assert SECRET.encode() not in (process / "cmdline").read_bytes()
