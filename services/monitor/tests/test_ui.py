@@ -104,7 +104,7 @@ def unsafe_routes(pages: Pages) -> list[tuple[str, str]]:
     """Methods and paths of the whole API that are no GET."""
     schema: dict[str, Any] = httpx.get(f"{pages.url}/schema/openapi.json").raise_for_status().json()
     return [
-        (method.upper(), path.replace("{project_id}", str(uuid.uuid4())))
+        (method.upper(), re.sub(r"\{[^}]*\}", str(uuid.uuid4()), path))
         for path, methods in schema["paths"].items()
         for method in methods
         if method not in {"get", "head", "options"}
