@@ -64,7 +64,7 @@ def test_every_page_is_behind_one_proxy_and_asks_for_its_password(cluster: Clust
         assert response.status_code == 200, page["url"]
     portal = httpx.get(pages[0]["url"], auth=("admin", pages[0]["password"]), timeout=30).text
     assert "Titanic" in portal
-    assert "7 of 7 parts respond" in portal
+    assert "8 of 8 parts respond" in portal
 
 
 def test_no_panel_of_the_projects_dashboards_is_empty(cluster: Cluster, story: dict[str, Any]) -> None:
