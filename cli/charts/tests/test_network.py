@@ -126,7 +126,8 @@ def calls(part: str) -> set[str]:
                 }
                 called |= {"serving"} if "settings.serving(" in text else set()
     renamed = {"kfp": "pipelines"}
-    names = {"airflow", "mlflow", "pipelines", "serving", "monitor", "prometheus", "alertmanager", "grafana", "portal"}
+    names = {"airflow", "mlflow", "pipelines", "serving", "monitor", "evidently", "prometheus", "alertmanager"}
+    names |= {"grafana", "portal"}
     return {renamed.get(word, word) for word in called} & names
 
 
@@ -160,6 +161,13 @@ def test_every_address_that_a_pod_is_given_can_be_reached(helm: Helm, way: tuple
         ("Deployment p-airflow-scheduler", "Deployment p-airflow-statsd"),
     ):
         assert pair in flows
+
+
+def test_evidently_is_asked_by_the_portal_alone_and_reads_the_store(helm: Helm) -> None:
+    net = network(helm.objects(*LOCAL))
+    clients = {client for client in net.pods if net.allows(client, "Deployment p-evidently", 8086)}
+    assert clients == {"Deployment p-portal", "Pod p-answers"}
+    assert net.allows("Deployment p-evidently", "StatefulSet p-s3", 8333)
 
 
 @pytest.mark.parametrize(
