@@ -26,7 +26,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series pe
 Kind = TypeVar("Kind", Gauge, Counted)
 OUTCOMES: Final = ("triggered", "duplicate", "cooldown", "cap", "failed", "unconfirmed")
 TEST_STATUSES: Final = ("success", "warning", "fail", "error", "skipped")
-"""Of Evidently's tests."""
+"""Statuses of Evidently's tests."""
 ENDED: Final = frozenset({"success", "failed"})
 RUN_STATES: Final = ("success", "failed")
 PIPELINE_STATES: Final = (kfp.SUCCEEDED, kfp.FAILED, kfp.CANCELED)

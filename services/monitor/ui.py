@@ -23,23 +23,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from phaseflow import access, discovery, limits, log
+from phaseflow import access, discovery
 from phaseflow.access import Application, Receive, Scope, Send
-from phaseflow.connections import LimitedProtocol
 from phaseflow.errors import PlatformError
 from phaseflow.loops import Loops
-from phaseflow.settings import Settings, from_environment
+from phaseflow.settings import Settings
 from phaseflow.store import Store
 from services.monitor import workspace
+from services.monitor.serve import serve
 
-MAX_CONNECTIONS: Final = 256
-KEEP_ALIVE_SECONDS: Final = 5
 MAX_BODY_BYTES: Final = 64 << 20
 """A run with 100 columns takes 10 MiB."""
 MIRROR_SECONDS: Final = float(os.environ.get("PHASEFLOW_EVIDENTLY_MIRROR_SECONDS", "5"))
@@ -182,17 +179,4 @@ def _confined(application: Application, policy: bytes) -> Application:
 
 
 if __name__ == "__main__":
-    limits.raise_file_limit()
-    LimitedProtocol.max_connections = MAX_CONNECTIONS
-    own = from_environment()
-    log.configure("evidently", own.log_format)
-    uvicorn.run(
-        application(own),
-        log_config=None,
-        host=own.host,
-        port=own.port("evidently"),
-        log_level="warning",
-        access_log=False,
-        http=LimitedProtocol,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
+    serve("evidently", application)
