@@ -17,6 +17,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 USER: Final = "phaseflow"
 """User name for Prometheus and Alertmanager, which have a single user."""
 
+GRAFANA_MIRROR: Final = "https://dl.grafana.com/oss/release"
+"""Where the makers of Grafana publish its archives."""
+
 PORTS: Final[Mapping[str, int]] = {
     "airflow": 8080,
     "mlflow": 5500,
@@ -72,7 +75,7 @@ class Settings:
     """Folder of Prometheus, promtool and Alertmanager, which is searched before PATH."""
     grafana_home: Path | None = None
     """Folder of an unpacked Grafana."""
-    grafana_mirror: str = "https://dl.grafana.com/oss/release"
+    grafana_mirror: str = GRAFANA_MIRROR
     """Address from which `make grafana` downloads Grafana."""
     env_file: Path | None = None
     """File with variables of the tools, such as `AIRFLOW__...`, for the platform on this machine."""
@@ -235,7 +238,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         monitor_seconds=number("PHASEFLOW_MONITOR_SECONDS"),
         bin=_path(env, "PHASEFLOW_BIN"),
         grafana_home=_path(env, "PHASEFLOW_GRAFANA_HOME"),
-        grafana_mirror=(env.get("PHASEFLOW_GRAFANA_MIRROR") or "https://dl.grafana.com/oss/release").rstrip("/"),
+        grafana_mirror=(env.get("PHASEFLOW_GRAFANA_MIRROR") or GRAFANA_MIRROR).rstrip("/"),
         env_file=_path(env, "PHASEFLOW_ENV_FILE"),
         log_format=_log_format(env.get("PHASEFLOW_LOG_FORMAT") or "text"),
         host=env.get("PHASEFLOW_HOST") or "127.0.0.1",

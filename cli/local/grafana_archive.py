@@ -18,7 +18,7 @@ import httpx
 from cli.local import binaries
 from cli.local.binaries import Say
 from phaseflow.errors import PlatformError
-from phaseflow.settings import Settings, from_environment
+from phaseflow.settings import GRAFANA_MIRROR, Settings, from_environment
 
 SHA256: Final[Mapping[str, str]] = {
     "linux-amd64": "6720d8b0b48d92e2b33b7bf30b38480c12964ccd87285e5e754aa554165edf2d",
@@ -97,7 +97,7 @@ def _download(address: str, path: Path, say: Say) -> str:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise PlatformError(
             f"{address} can't be downloaded: {error}",
-            fix="Try again, or set PHASEFLOW_GRAFANA_MIRROR to the address of a mirror of https://dl.grafana.com/oss/release",
+            fix="Try again, or set PHASEFLOW_GRAFANA_MIRROR to the address of a mirror of " + GRAFANA_MIRROR,
         ) from error
     return digest.hexdigest()
 

@@ -96,7 +96,8 @@ def escape_tags(text: str | None) -> str | None:
 def evaluate(project: Project, window: Window, labels: Labels) -> list[Run]:
     """The runs of a window: `drift`, `summary`, and `quality` if enough labels are known."""
     warnings.filterwarnings("ignore")
-    runs = [_drift(project, window, labels), _summary(project, window, labels)]
+    columns, datasets = _compared(project, window)
+    runs = [_drift(project, columns, datasets, labels), _summary(columns, datasets, labels)]
     measured = quality(project, window.labelled, labels)
     return [*runs, measured] if measured else runs
 
@@ -110,10 +111,9 @@ def scores(drift: Run) -> dict[str, float]:
     }
 
 
-def _drift(project: Project, window: Window, labels: Labels) -> Run:
+def _drift(project: Project, columns: list[str], datasets: tuple[Any, Any], labels: Labels) -> Run:
     from evidently.presets import DataDriftPreset  # noqa: PLC0415  # slow: imported only if the window holds rows
 
-    columns, datasets = _compared(project, window)
     preset = DataDriftPreset(
         columns=columns,
         num_method="psi",
@@ -125,10 +125,9 @@ def _drift(project: Project, window: Window, labels: Labels) -> Run:
     return _run("drift", [preset], datasets, labels, include_tests=True)
 
 
-def _summary(project: Project, window: Window, labels: Labels) -> Run:
+def _summary(columns: list[str], datasets: tuple[Any, Any], labels: Labels) -> Run:
     from evidently.presets import DataSummaryPreset  # noqa: PLC0415  # as above
 
-    columns, datasets = _compared(project, window)
     return _run("summary", [DataSummaryPreset(columns=columns)], datasets, labels)
 
 
@@ -174,12 +173,9 @@ def quality(project: Project, labelled: pl.DataFrame, labels: Labels) -> Run | N
     if target is None or labelled.height < MIN_ROWS:
         return None
     make = _PRESETS.get(kinds.of_target(target).task)
-    result = make(project, labelled, labels.source) if make else None
-    if result is None:
-        return None
-    metrics, dataset = result
     try:
-        return _run("quality", metrics, (dataset, None), labels)
+        result = make(project, labelled, labels.source) if make else None
+        return None if result is None else _run("quality", result[0], (result[1], None), labels)
     except Exception as error:  # the other runs of the report are good
         logger.warning("Evidently can't compute the quality of %s: %s: %s", project.name, type(error).__name__, error)
         return None
@@ -189,7 +185,7 @@ def _classification(project: Project, labelled: pl.DataFrame, source: str) -> tu
     from evidently import BinaryClassification, DataDefinition, MulticlassClassification  # noqa: PLC0415
     from evidently.presets import ClassificationPreset  # noqa: PLC0415
 
-    classes = sorted({*labelled[TARGET], *labelled[PREDICTION]})
+    classes = sorted({*labelled[TARGET].cast(pl.String), *labelled[PREDICTION].cast(pl.String)})
     if labelled[TARGET].n_unique() < 2:
         return None  # no metric but the accuracy is defined
     columns = {"target": TARGET, "prediction_labels": PREDICTION}

@@ -40,6 +40,8 @@ from services.monitor.serve import serve
 MAX_BODY_BYTES: Final = 64 << 20
 """A run with 100 columns takes 10 MiB."""
 MIRROR_SECONDS: Final = float(os.environ.get("PHASEFLOW_EVIDENTLY_MIRROR_SECONDS", "5"))
+REMOTE_MIRROR_SECONDS: Final = 60.0
+"""On S3 each look is a request per project, which costs money."""
 MIRROR_MAX_AGE_SECONDS: Final = 600.0
 """Longer than an outage of the store for which the pages need not be restarted."""
 SECRET_HEADER: Final = b"evidently-secret"
@@ -74,7 +76,8 @@ def application(settings: Settings) -> Application:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with pages.lifespan():
-            loops.start("workspace", mirror, seconds=MIRROR_SECONDS, max_age=MIRROR_MAX_AGE_SECONDS)
+            seconds = REMOTE_MIRROR_SECONDS if store.remote else MIRROR_SECONDS
+            loops.start("workspace", mirror, seconds=seconds, max_age=MIRROR_MAX_AGE_SECONDS)
             yield
             await loops.stop()
 

@@ -79,6 +79,11 @@ def test_classes_are_tested_against_the_thresholds_of_the_contract(runs: dict[st
     assert values["Recall"] == 1.0
 
 
+def test_classes_may_be_booleans() -> None:
+    truth = [False, True] * (ROWS // 2)
+    assert measured("titanic", truth, truth).counts() == {"success": 1}
+
+
 def test_without_two_classes_or_enough_labels_there_is_no_quality() -> None:
     assert quality("titanic", ["1"] * ROWS, ["1"] * ROWS) is None
     assert quality("titanic", CLASSES[:18], CLASSES[:18]) is None
